@@ -1,0 +1,6 @@
+"""The document family. To write a backend of your own, implement `DocumentStore`."""
+
+from agentx_persistence.documents.repositories import DocumentStorage
+from agentx_persistence.documents.store import Document, DocumentStore, Entry, Slice
+
+__all__ = ["Document", "DocumentStorage", "DocumentStore", "Entry", "Slice"]

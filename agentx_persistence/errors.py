@@ -1,0 +1,117 @@
+"""The errors of this package: one tree, each error made from facts.
+
+An error keeps its facts as ``args``, so that it survives pickling (a worker process hands its
+errors to its parent that way), and builds its sentence when it is shown. The error of the client
+library, where there is one, is the ``__cause__``.
+"""
+
+from __future__ import annotations
+
+
+class PersistenceError(Exception):
+    """Every error that this package raises on purpose."""
+
+
+class InvalidRecordError(PersistenceError, ValueError):
+    """A record, an id or an argument that cannot be accepted. Nothing was written."""
+
+    def __init__(self, kind: str, field: str, reason: str) -> None:
+        super().__init__(kind, field, reason)
+        self.kind, self.field, self.reason = kind, field, reason
+
+    def __str__(self) -> str:
+        return f"invalid {self.kind}: {self.field}: {self.reason}"
+
+
+class RecordNotFoundError(PersistenceError, LookupError):
+    """Something that must exist does not."""
+
+    def __init__(self, kind: str, id: str) -> None:
+        super().__init__(kind, id)
+        self.kind, self.id = kind, id
+
+    def __str__(self) -> str:
+        return f"there is no {self.kind} with id {self.id!r}"
+
+
+class RecordConflictError(PersistenceError):
+    """The id is taken by something else. Nothing was written."""
+
+    def __init__(self, kind: str, id: str) -> None:
+        super().__init__(kind, id)
+        self.kind, self.id = kind, id
+
+    def __str__(self) -> str:
+        return f"another {self.kind} has the id {self.id!r}"
+
+
+class CorruptRecordError(PersistenceError):
+    """A stored record that cannot be read back. It was left as it is; `where` says how to find it."""
+
+    def __init__(self, kind: str, id: str, where: str) -> None:
+        super().__init__(kind, id, where)
+        self.kind, self.id, self.where = kind, id, where
+
+    def __str__(self) -> str:
+        return f"the stored {self.kind} {self.id!r} cannot be read: {self.where}"
+
+
+class RecordTooLargeError(PersistenceError):
+    """The record is larger than the backend takes. It was not sent. Sizes are in bytes."""
+
+    def __init__(self, kind: str, id: str, size: int, limit: int) -> None:
+        super().__init__(kind, id, size, limit)
+        self.kind, self.id, self.size, self.limit = kind, id, size, limit
+
+    def __str__(self) -> str:
+        return (
+            f"the {self.kind} {self.id!r} takes {self.size} bytes, "
+            f"the backend accepts at most {self.limit}"
+        )
+
+
+class BackendError(PersistenceError):
+    """The backend failed. What its client library said is in ``__cause__``."""
+
+    def __init__(self, backend: str, reason: str) -> None:
+        super().__init__(backend, reason)
+        self.backend, self.reason = backend, reason
+
+    def __str__(self) -> str:
+        return f"{self.backend}: {self.reason}"
+
+
+class BackendUnavailableError(BackendError):
+    """The backend cannot be reached, or the connection was lost and bounded retries did not help."""
+
+
+class SchemaError(PersistenceError):
+    """The tables are missing, outdated, or newer than this version of the package."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(problem, remedy)
+        self.problem, self.remedy = problem, remedy
+
+    def __str__(self) -> str:
+        return f"{self.problem}; {self.remedy}"
+
+
+class PersistenceClosedError(PersistenceError):
+    """The persistence was closed before this call."""
+
+    def __str__(self) -> str:
+        return "this persistence is closed"
+
+
+class MissingDependencyError(PersistenceError, ImportError):
+    """A driver's client library is not installed."""
+
+    def __init__(self, extra: str, package: str) -> None:
+        super().__init__(extra, package)
+        self.extra, self.package = extra, package
+
+    def __str__(self) -> str:
+        return (
+            f"the {self.extra} driver needs {self.package!r}: "
+            f"pip install 'agentx-persistence[{self.extra}]'"
+        )

@@ -1,0 +1,91 @@
+"""What a record may hold where its content is open: JSON that comes back exactly as it went in."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import PydanticCustomError, core_schema
+
+# What pydantic's JSON parser reads: 200 levels, and integers of at most 4,300 digits (Python's own
+# limit on int <-> str, https://docs.python.org/3/library/stdtypes.html#int-max-str-digits).
+_MAX_DEPTH = 200
+_MAX_INTEGER = 10**4300
+
+
+def exact(value: object, path: str = "", depth: int = 0) -> Any:
+    """Return a copy of a JSON value; refuse, naming the place, what JSON cannot give back exactly."""
+    if value is None or value is True or value is False:
+        return value
+    if isinstance(value, str):
+        return _exact_text(value, path)
+    if isinstance(value, int):
+        if not -_MAX_INTEGER < value < _MAX_INTEGER:
+            raise _refusal(path, "an integer of more than 4300 digits")
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise _refusal(path, "NaN and infinities have no JSON form")
+        return value
+    if depth == _MAX_DEPTH:
+        raise _refusal(path, f"nested more than {_MAX_DEPTH} levels deep")
+    if isinstance(value, dict):
+        copy = {}
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise _refusal(path, f"a key must be a string, not {type(key).__name__}")
+            copy[_exact_text(key, path)] = exact(item, f"{path}.{key}", depth + 1)
+        return copy
+    if isinstance(value, list):
+        return [exact(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
+    raise _refusal(path, f"{type(value).__name__} has no exact JSON form")
+
+
+def _exact_text(value: str, path: str) -> str:
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise _refusal(path, "a lone surrogate is not text") from None
+    return value
+
+
+def _refusal(path: str, reason: str) -> PydanticCustomError:
+    return PydanticCustomError(
+        "exact_json", "{reason}{place}", {"reason": reason, "place": path and f" (at {path[:60]})"}
+    )
+
+
+def _exact_object(value: object) -> Any:
+    if not isinstance(value, dict):
+        raise _refusal("", f"must be a mapping, not {type(value).__name__}")
+    return exact(value)
+
+
+class _Json:
+    """Checked in Python, where anything can come; taken as parsed from JSON, which is exact."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: object, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.json_or_python_schema(
+            json_schema=core_schema.any_schema(),
+            python_schema=core_schema.no_info_plain_validator_function(exact),
+        )
+
+
+class _JsonObject:
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: object, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.json_or_python_schema(
+            json_schema=core_schema.dict_schema(core_schema.str_schema(), core_schema.any_schema()),
+            python_schema=core_schema.no_info_plain_validator_function(_exact_object),
+        )
+
+
+Json = Annotated[Any, _Json]
+JsonObject = Annotated[dict[str, Any], _JsonObject]

@@ -1,0 +1,64 @@
+"""Reading stored wire forms back: many in one pass, naming the one that cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
+
+from agentx_persistence.errors import CorruptRecordError
+
+T = TypeVar("T")
+
+
+def load(
+    records: TypeAdapter[list[T]],
+    stored: Sequence[str] | Sequence[bytes],
+    describe: Callable[[int], tuple[str, str, str]],
+) -> list[T]:
+    """Return the records of the stored JSON texts.
+
+    :param describe: gives the kind, the id and the raw place of the text with this index
+    :raises CorruptRecordError: for the first one that cannot be read
+    """
+    if not stored:
+        return []
+    try:
+        # One pass over all costs a fourth less than one pass each. The count tells when torn texts
+        # happen to make whole ones together.
+        loaded = records.validate_json(_array(stored))
+    except ValidationError:
+        loaded = []
+    return loaded if len(loaded) == len(stored) else _load_singly(records, stored, describe)
+
+
+def _array(stored: Sequence[str] | Sequence[bytes]) -> str | bytes:
+    first = stored[0]
+    if isinstance(first, bytes):
+        return b"[%s]" % b",".join(stored)  # type: ignore[arg-type]
+    return f"[{','.join(stored)}]"  # type: ignore[arg-type]
+
+
+def _load_singly(
+    records: TypeAdapter[list[T]],
+    stored: Sequence[str] | Sequence[bytes],
+    describe: Callable[[int], tuple[str, str, str]],
+) -> list[T]:
+    loaded = []
+    for index, text in enumerate(stored):
+        try:
+            (record,) = records.validate_json(_array([text]))
+        except ValueError as error:  # not JSON, not this record, or more than one of them
+            raise CorruptRecordError(*describe(index)) from error
+        loaded.append(record)
+    return loaded
+
+
+def readable_id(text: str | bytes, position: int) -> str:
+    """Return the id in the text of a broken message, else ``#`` and its position."""
+    try:
+        return str(from_json(text)["id"])
+    except (ValueError, TypeError, KeyError):
+        return f"#{position}"

@@ -1,0 +1,202 @@
+"""The memory backend: dicts and a lock. It is gone with the process."""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from threading import Lock
+
+from agentx_persistence.documents import Document, DocumentStorage, DocumentStore, Entry, Slice
+from agentx_persistence.documents.store import SESSIONS
+from agentx_persistence.errors import (
+    PersistenceClosedError,
+    RecordConflictError,
+    RecordNotFoundError,
+)
+from agentx_persistence.forking import ForkAware, renew_after_fork
+from agentx_persistence.persistence import PersistenceDriver, Storage
+
+
+def memory_driver() -> PersistenceDriver:
+    """Return the driver of a store that lives in this process. Each storage starts empty.
+
+    A child process gets a copy, as of everything in memory.
+    """
+    return _MemoryDriver()
+
+
+class _MemoryDriver(PersistenceDriver):
+    def __repr__(self) -> str:
+        return "memory_driver()"
+
+    def create_storage(self) -> Storage:
+        return DocumentStorage(MemoryStore())
+
+
+@dataclass(slots=True)
+class _Log:
+    texts: list[str] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    positions: dict[str, int] = field(default_factory=dict)
+
+    def truncate(self, length: int) -> int:
+        for id in self.ids[length:]:
+            del self.positions[id]
+        gone = len(self.texts) - length
+        del self.texts[length:], self.ids[length:]
+        return gone
+
+
+class MemoryStore(DocumentStore, ForkAware):
+    """Texts, not objects: what a caller got or gave shares nothing with what is stored."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._closed = False
+        self._documents: dict[tuple[str, str], tuple[Document, dict[str, str]]] = {}
+        # For each kind and index value the places of its documents, in the order of `find`.
+        self._places: defaultdict[
+            tuple[str, tuple[str, str] | None], list[tuple[int, str]]
+        ] = defaultdict(list)
+        self._logs: dict[str, _Log] = {}
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        self._lock = Lock()
+
+    def put(self, kind: str, document: Document, indexes: Mapping[str, str]) -> None:
+        with self._open():
+            self._remove(kind, document.key)
+            self._documents[kind, document.key] = (document, dict(indexes))
+            for index in (None, *indexes.items()):
+                insort(self._places[kind, index], (-document.created_at, document.key))
+            if kind == SESSIONS:
+                self._logs.setdefault(document.key, _Log())
+
+    def get(self, kind: str, key: str) -> Document | None:
+        with self._open():
+            found = self._documents.get((kind, key))
+            return found and found[0]
+
+    def find(
+        self,
+        kind: str,
+        index: tuple[str, str] | None,
+        after: tuple[int, str] | None,
+        limit: int | None,
+    ) -> list[Document]:
+        with self._open():
+            places = self._places.get((kind, index), [])
+            start = 0 if after is None else bisect_right(places, (-after[0], after[1]))
+            stop = None if limit is None else start + limit
+            return [self._documents[kind, key][0] for _, key in places[start:stop]]
+
+    def update(
+        self, kind: str, key: str, change: Callable[[Document], Document]
+    ) -> Document | None:
+        with self._open():
+            found = self._documents.get((kind, key))
+            if found is None:
+                return None
+            changed = change(found[0])
+            self._documents[kind, key] = (changed, found[1])
+            return changed
+
+    def delete(self, kind: str, key: str) -> bool:
+        with self._open():
+            if kind == SESSIONS:
+                self._logs.pop(key, None)
+            return self._remove(kind, key)
+
+    def append(self, session_id: str, entries: Sequence[Entry], at: int) -> list[int]:
+        with self._open():
+            log = self._log(session_id)
+            new: dict[str, str] = {}
+            for entry in entries:
+                position = log.positions.get(entry.id)
+                there = new.get(entry.id) if position is None else log.texts[position - 1]
+                if there is None:
+                    new[entry.id] = entry.text
+                elif there != entry.text:
+                    raise RecordConflictError("message", entry.id)
+            for id, text in new.items():
+                log.texts.append(text)
+                log.ids.append(id)
+                log.positions[id] = len(log.texts)
+            if new:
+                document, indexes = self._documents[SESSIONS, session_id]
+                touched = replace(document, updated_at=at)
+                self._documents[SESSIONS, session_id] = (touched, indexes)
+            return [log.positions[entry.id] for entry in entries]
+
+    def position(self, session_id: str, entry_id: str) -> int:
+        with self._open():
+            return self._position(self._log(session_id), entry_id)
+
+    def read(
+        self,
+        session_id: str,
+        after: int,
+        before: int | None,
+        first: int | None,
+        last: int | None,
+    ) -> Slice:
+        with self._open():
+            texts = self._log(session_id).texts
+            stop = len(texts) if before is None else min(before - 1, len(texts))
+            start = after if last is None else max(after, stop - last)
+            if first is not None:
+                stop = min(stop, start + first)
+            return Slice(start + 1, texts[start:stop])
+
+    def count(self, session_id: str) -> int:
+        with self._open():
+            return len(self._log(session_id).texts)
+
+    def truncate(self, session_id: str, entry_id: str | None) -> int:
+        with self._open():
+            log = self._log(session_id)
+            return log.truncate(0 if entry_id is None else self._position(log, entry_id))
+
+    def where(self, kind: str, key: str, position: int | None = None) -> str:
+        entry = "" if position is None else f", message {position}"
+        return f"memory, {kind} {key!r}{entry}"
+
+    def ping(self) -> None:
+        with self._open():
+            return
+
+    def close(self) -> None:
+        self._closed = True
+
+    def _open(self) -> Lock:
+        if self._closed:
+            raise PersistenceClosedError
+        return self._lock
+
+    def _remove(self, kind: str, key: str) -> bool:
+        found = self._documents.pop((kind, key), None)
+        if found is None:
+            return False
+        document, indexes = found
+        for index in (None, *indexes.items()):
+            places = self._places[kind, index]
+            del places[bisect_right(places, (-document.created_at, key)) - 1]
+            if not places:
+                del self._places[kind, index]
+        return True
+
+    def _log(self, session_id: str) -> _Log:
+        try:
+            return self._logs[session_id]
+        except KeyError:
+            raise RecordNotFoundError("session", session_id) from None
+
+    @staticmethod
+    def _position(log: _Log, entry_id: str) -> int:
+        try:
+            return log.positions[entry_id]
+        except KeyError:
+            raise RecordNotFoundError("message", entry_id) from None
