@@ -1,0 +1,1 @@
+"""The relational family: SQLite, MySQL and PostgreSQL on one set of mappings."""

@@ -1,0 +1,126 @@
+"""Appending messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import bindparam, insert, select, update
+
+from agentx_persistence._sql.engine import Cursor, Database, DuplicateError
+from agentx_persistence._sql.mappings import MessageRow, SessionRow
+from agentx_persistence.errors import RecordConflictError, RecordNotFoundError
+
+_COLUMNS = ("session_id", "position", "message_id", "body")
+
+# A message's id and its JSON text.
+IdAndBody = tuple[str, str]
+
+
+class Appending:
+    """Where a database has a shorter way for new messages, its flavour overrides `append_new`."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def append(self, session_id: str, messages: Sequence[IdAndBody], at: int) -> list[int]:
+        """Append the messages that are not there yet, all or none; return each one's position."""
+        if messages:
+            try:
+                last = self.append_new(session_id, messages, at)
+            except DuplicateError:
+                return self._append_missing(session_id, messages, at)
+            return list(range(last - len(messages) + 1, last + 1))
+        return self._append_missing(session_id, messages, at)
+
+    def append_new(self, session_id: str, messages: Sequence[IdAndBody], at: int) -> int:
+        """Append messages whose ids are new; return the position of the last one.
+
+        :raises DuplicateError: if one of the ids is not new; nothing was written
+        """
+        reserve = self.database.statement(
+            "reserve positions",
+            lambda: update(SessionRow)
+            .where(SessionRow.session_id == bindparam("session"))
+            .values(
+                message_count=SessionRow.message_count + bindparam("added"),
+                updated_at=bindparam("at"),
+            )
+            .returning(SessionRow.message_count),
+        )
+        values = reserve.bind({"session": session_id, "added": len(messages), "at": at})
+
+        def work(cursor: Cursor) -> int:
+            cursor.execute(reserve.sql, values)
+            row = cursor.fetchone()
+            if row is None:
+                raise RecordNotFoundError("session", session_id)
+            last: int = row[0]
+            self.insert(cursor, session_id, last - len(messages), messages)
+            return last
+
+        return self.database.write(work)
+
+    def insert(
+        self, cursor: Cursor, session_id: str, count: int, messages: Sequence[IdAndBody]
+    ) -> None:
+        """Insert the messages behind the first `count` ones."""
+        statement = self.database.statement("insert message", lambda: insert(MessageRow), _COLUMNS)
+        rows = [
+            statement.bind(
+                {"session_id": session_id, "position": position, "message_id": id, "body": body}
+            )
+            for position, (id, body) in enumerate(messages, count + 1)
+        ]
+        if len(rows) == 1:
+            cursor.execute(statement.sql, rows[0])
+        else:
+            cursor.executemany(statement.sql, rows)
+
+    def _append_missing(
+        self, session_id: str, messages: Sequence[IdAndBody], at: int
+    ) -> list[int]:
+        lock = self.database.statement(
+            "lock session",
+            lambda: select(SessionRow.message_count)
+            .where(SessionRow.session_id == bindparam("session"))
+            .with_for_update(),
+        )
+        find = self.database.statement(
+            "find message",
+            lambda: select(MessageRow.position, MessageRow.body).where(
+                MessageRow.session_id == bindparam("session"),
+                MessageRow.message_id == bindparam("message"),
+            ),
+        )
+        touch = self.database.statement(
+            "touch session",
+            lambda: update(SessionRow)
+            .where(SessionRow.session_id == bindparam("session"))
+            .values(message_count=bindparam("count"), updated_at=bindparam("at")),
+        )
+
+        def work(cursor: Cursor) -> list[int]:
+            cursor.execute(lock.sql, lock.bind({"session": session_id}))
+            row = cursor.fetchone()
+            if row is None:
+                raise RecordNotFoundError("session", session_id)
+            count: int = row[0]
+            there: dict[str, tuple[int, str]] = {}
+            new: list[IdAndBody] = []
+            for id, body in messages:
+                if id not in there:
+                    cursor.execute(find.sql, find.bind({"session": session_id, "message": id}))
+                    found = cursor.fetchone()
+                    if found is None:
+                        new.append((id, body))
+                        found = (count + len(new), body)
+                    there[id] = (found[0], found[1])
+                if there[id][1] != body:
+                    raise RecordConflictError("message", id)
+            if new:
+                values = {"session": session_id, "count": count + len(new), "at": at}
+                cursor.execute(touch.sql, touch.bind(values))
+                self.insert(cursor, session_id, count, new)
+            return [there[id][0] for id, _ in messages]
+
+        return self.database.write(work)

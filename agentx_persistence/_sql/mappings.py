@@ -1,0 +1,133 @@
+"""The tables.
+
+A modelled field has a column of its own; open content is JSON text, in exactly the form in which
+it came. Not JSONB and not MySQL's JSON: both change key order and numbers
+(https://www.postgresql.org/docs/current/datatype-json.html). What a column cannot hold exactly (an
+explicit null, a NUL inside text) and the fields that this version does not know are in `extra`.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Computed,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    orm,
+)
+from sqlalchemy.dialects import mysql
+from sqlalchemy.orm import Mapped, declared_attr, mapped_column
+
+# Ids are compared and ordered by code point everywhere, whatever the database's own collation is:
+# no id equals another in a different case or accent, and all backends list in the same order.
+_BINARY = {"charset": "utf8mb4", "collation": "utf8mb4_bin"}
+IdText = (
+    String(255)
+    .with_variant(String(255, collation="C"), "postgresql")
+    .with_variant(mysql.VARCHAR(255, **_BINARY), "mysql", "mariadb")
+)
+# MySQL's TEXT ends at 64 KB.
+LongText = Text().with_variant(mysql.LONGTEXT(**_BINARY), "mysql", "mariadb")
+# Names are looked up by a digest: 500 characters beside two ids would exceed what an index entry
+# may hold (PostgreSQL 2,704 bytes, MySQL 3,072), and MySQL's binary collations ignore trailing
+# spaces, in another way than MariaDB's.
+Digest = String(32).with_variant(
+    mysql.VARCHAR(32, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
+)
+JSON = {"json": True}  # marks a column of JSON text
+
+
+class Row(orm.DeclarativeBase):
+    # Fixed from the first migration on: without names, SQLite's tables cannot be migrated.
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class _Listed:
+    """What every record has, and what its listings are ordered by."""
+
+    created_at: Mapped[int] = mapped_column(BigInteger, sort_order=1)
+    updated_at: Mapped[int] = mapped_column(BigInteger, sort_order=1)
+    extra: Mapped[str | None] = mapped_column(LongText, sort_order=1)
+
+    @declared_attr
+    def newest(cls) -> Mapped[int]:
+        # The order is newest first, then by id ascending. With the time negated both ascend, so
+        # that one index gives the order and the place where a page starts, on MariaDB 10.6, too,
+        # which has no descending indexes (https://mariadb.com/kb/en/create-index/).
+        return mapped_column(BigInteger, Computed("-created_at", persisted=True), sort_order=1)
+
+
+class ContainerRow(_Listed, Row):
+    __tablename__ = "containers"
+    __table_args__ = (Index(None, "newest", "container_id"),)
+
+    container_id: Mapped[str] = mapped_column(IdText, primary_key=True)
+    config: Mapped[str | None] = mapped_column(LongText, info=JSON)
+
+
+class ImageRow(_Listed, Row):
+    __tablename__ = "images"
+    __table_args__ = (
+        Index(None, "newest", "image_id"),
+        Index(None, "container_id", "newest", "image_id"),
+        Index(None, "name_digest", "newest", "image_id"),
+        Index(None, "container_id", "name_digest", "newest", "image_id"),
+    )
+
+    image_id: Mapped[str] = mapped_column(IdText, primary_key=True)
+    container_id: Mapped[str] = mapped_column(IdText)
+    session_id: Mapped[str] = mapped_column(IdText)
+    name: Mapped[str | None] = mapped_column(LongText)
+    name_digest: Mapped[str | None] = mapped_column(Digest)
+    description: Mapped[str | None] = mapped_column(LongText)
+    role_id: Mapped[str | None] = mapped_column(IdText)
+    os_id: Mapped[str | None] = mapped_column(IdText)
+    model: Mapped[str | None] = mapped_column(LongText)
+    system_prompt: Mapped[str | None] = mapped_column(LongText)
+    mcp_servers: Mapped[str | None] = mapped_column(LongText, info=JSON)
+    thinking: Mapped[str | None] = mapped_column(String(16))
+    provider_options: Mapped[str | None] = mapped_column(LongText, info=JSON)
+    prototype_id: Mapped[str | None] = mapped_column(IdText)
+    parent_image_id: Mapped[str | None] = mapped_column(IdText)
+    # The attribute `metadata` is taken on declarative classes.
+    metadata_: Mapped[str | None] = mapped_column("metadata", LongText, info=JSON)
+    custom_data: Mapped[str | None] = mapped_column(LongText, info=JSON)
+
+
+class SessionRow(_Listed, Row):
+    __tablename__ = "sessions"
+    __table_args__ = (
+        Index(None, "newest", "session_id"),
+        Index(None, "container_id", "newest", "session_id"),
+        Index(None, "image_id", "newest", "session_id"),
+    )
+
+    session_id: Mapped[str] = mapped_column(IdText, primary_key=True)
+    image_id: Mapped[str] = mapped_column(IdText)
+    container_id: Mapped[str] = mapped_column(IdText)
+    # The position of the last message. Under this row's lock it gives the next one.
+    message_count: Mapped[int] = mapped_column(Integer, server_default="0")
+
+
+class MessageRow(Row):
+    __tablename__ = "messages"
+    __table_args__ = (UniqueConstraint("session_id", "message_id"),)
+
+    session_id: Mapped[str] = mapped_column(
+        IdText, ForeignKey("sessions.session_id", ondelete="CASCADE"), primary_key=True
+    )
+    position: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    message_id: Mapped[str] = mapped_column(IdText)
+    body: Mapped[str] = mapped_column(LongText, info=JSON)

@@ -1,0 +1,229 @@
+"""The contract over SQLAlchemy: containers and images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import TypeAdapter
+from sqlalchemy import bindparam, delete, literal_column, orm, select
+
+from agentx_persistence import records
+from agentx_persistence._sql.engine import Cursor, Database
+from agentx_persistence._sql.mappings import ContainerRow, ImageRow, Row, SessionRow
+from agentx_persistence._sql.rows import RowFormat, name_digest
+from agentx_persistence._sql.statements import Statement
+from agentx_persistence.arguments import (
+    MetadataChange,
+    check_count,
+    check_filters,
+    check_record,
+    decode_cursor,
+    encode_cursor,
+)
+from agentx_persistence.errors import RecordNotFoundError
+from agentx_persistence.loading import load
+from agentx_persistence.records import ContainerRecord, ImageRecord, SessionRecord, check_id
+from agentx_persistence.repositories import ContainerRepository, ImageRepository, Page, Repository
+
+R = TypeVar("R", ContainerRecord, ImageRecord, SessionRecord)
+
+# How many ids one statement names; SQLite takes 32,766 parameters, older ones 999.
+_CHUNK = 500
+
+
+class SqlRepository(Repository[R], Generic[R]):
+    record: ClassVar[type[Any]]
+    row: ClassVar[type[Row]]
+    many: ClassVar[TypeAdapter[Any]]
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._table = self.row.__table__
+        self._format = RowFormat(self.record, self.row)
+        (self._key,) = self._table.primary_key
+
+    def save(self, record: R) -> None:
+        check_record(self.record, record)
+        values = self._values(record)
+        statement = self._save_statement(values)
+        self._database.write(lambda cursor: cursor.execute(statement.sql, statement.bind(values)))
+
+    def get(self, id: str) -> R:
+        found = self.find(id)
+        if found is None:
+            raise RecordNotFoundError(self.record.record_kind, id)
+        return found
+
+    def find(self, id: str) -> R | None:
+        check_id(self.record.record_kind, id)
+        statement = self._database.statement(
+            (self.row, "find"),
+            lambda: select(*self._format.columns).where(self._key == bindparam("id")),
+        )
+        found = self._load(self._fetch(statement, {"id": id}))
+        return found[0] if found else None
+
+    def exists(self, id: str) -> bool:
+        check_id(self.record.record_kind, id)
+        statement = self._database.statement(
+            (self.row, "exists"),
+            lambda: select(literal_column("1")).where(self._key == bindparam("id")),
+        )
+        return bool(self._fetch(statement, {"id": id}))
+
+    def delete(self, id: str) -> bool:
+        check_id(self.record.record_kind, id)
+
+        def work(unit: orm.Session) -> bool:
+            self._delete_owned(unit, id)
+            return bool(unit.execute(delete(self.row).where(self._key == id)).rowcount)
+
+        return self._database.unit(work)
+
+    def _delete_owned(self, unit: orm.Session, id: str) -> None:
+        """Delete what this record owns and no foreign key takes with it."""
+
+    def _find_all(self, filters: dict[str, str | None], limit: int | None) -> list[R]:
+        given = check_filters(filters)
+        check_count("limit", limit)
+        return self._load(self._fetch_page(given, None, limit))
+
+    def _find_page(
+        self, filters: dict[str, str | None], size: int, cursor: str | None
+    ) -> Page[R]:
+        given = check_filters(filters)
+        check_count("size", size, 1)
+        items = self._load(self._fetch_page(given, decode_cursor(cursor), size + 1))
+        if len(items) <= size:
+            return Page(items, None)
+        last = items[size - 1]
+        return Page(items[:size], encode_cursor((last.created_at, getattr(last, self._key.name))))
+
+    def _fetch_page(
+        self, filters: dict[str, str], after: tuple[int, str] | None, limit: int | None
+    ) -> list[Sequence[Any]]:
+        values: dict[str, Any] = dict(filters)
+        if "name" in values:
+            values["name_digest"] = name_digest(values.pop("name"))
+        fields = tuple(values)
+        statement = self._database.statement(
+            (self.row, "page", fields, after is None, limit is None),
+            lambda: self._page(fields, after is not None, limit is not None),
+        )
+        if after is not None:
+            values.update(newest=-after[0], id=after[1])
+        return self._fetch(statement, {**values, "limit": limit})
+
+    def _page(self, fields: Sequence[str], after: bool, limited: bool) -> Any:
+        columns = self._table.c
+        page = select(*self._format.columns).order_by(columns.newest, self._key)
+        for field in fields:
+            page = page.where(columns[field] == bindparam(field))
+        if after:
+            page = page.where(self._database.flavour.behind(columns.newest, self._key))
+        return page.limit(bindparam("limit")) if limited else page
+
+    def _values(self, record: R) -> dict[str, Any]:
+        return self._format.values(record)
+
+    def _save_statement(self, values: dict[str, Any]) -> Statement:
+        return self._database.statement(
+            (self.row, "save"),
+            lambda: self._database.flavour.upsert(self._table, list(values)),
+            list(values),
+        )
+
+    def _fetch(self, statement: Statement, values: dict[str, Any]) -> list[Sequence[Any]]:
+        def work(cursor: Cursor) -> Any:
+            cursor.execute(statement.sql, statement.bind(values))
+            return cursor.fetchall()
+
+        found: list[Sequence[Any]] = self._database.read(work)
+        return found
+
+    def _load(self, rows: Sequence[Sequence[Any]]) -> list[R]:
+        id_index = self._format.columns.index(self._key)
+
+        def describe(index: int) -> tuple[str, str, str]:
+            id = str(rows[index][id_index])
+            place = f"{self._database.flavour.place}, table {self._table.name}, {self._key.name}"
+            return self.record.record_kind, id, f"{place} = {id!r}"
+
+        loaded: list[R] = load(self.many, [self._format.wire_form(row) for row in rows], describe)
+        return loaded
+
+
+class SqlContainerRepository(SqlRepository[ContainerRecord], ContainerRepository):
+    record = ContainerRecord
+    row = ContainerRow
+    many = records.CONTAINERS
+
+    def find_all(self, *, limit: int | None = None) -> list[ContainerRecord]:
+        return self._find_all({}, limit)
+
+    def find_page(self, *, size: int = 50, cursor: str | None = None) -> Page[ContainerRecord]:
+        return self._find_page({}, size, cursor)
+
+    def _delete_owned(self, unit: orm.Session, id: str) -> None:
+        images = unit.scalars(select(ImageRow.image_id).where(ImageRow.container_id == id)).all()
+        for start in range(0, len(images), _CHUNK):
+            chunk = images[start : start + _CHUNK]
+            unit.execute(delete(SessionRow).where(SessionRow.image_id.in_(chunk)))
+        unit.execute(delete(SessionRow).where(SessionRow.container_id == id))
+        unit.execute(delete(ImageRow).where(ImageRow.container_id == id))
+
+
+class SqlImageRepository(SqlRepository[ImageRecord], ImageRepository):
+    record = ImageRecord
+    row = ImageRow
+    many = records.IMAGES
+
+    def find_all(
+        self,
+        *,
+        container_id: str | None = None,
+        name: str | None = None,
+        limit: int | None = None,
+    ) -> list[ImageRecord]:
+        return self._find_all({"container_id": container_id, "name": name}, limit)
+
+    def find_page(
+        self,
+        *,
+        container_id: str | None = None,
+        name: str | None = None,
+        size: int = 50,
+        cursor: str | None = None,
+    ) -> Page[ImageRecord]:
+        return self._find_page({"container_id": container_id, "name": name}, size, cursor)
+
+    def update_metadata(self, image_id: str, changes: Mapping[str, Any]) -> ImageRecord:
+        check_id("image", image_id)
+        change = MetadataChange(changes)
+        locked = self._database.statement(
+            "image to change",
+            lambda: select(*self._format.columns)
+            .where(self._key == bindparam("id"))
+            .with_for_update(),
+        )
+
+        def work(cursor: Cursor) -> ImageRecord:
+            cursor.execute(locked.sql, locked.bind({"id": image_id}))
+            rows = cursor.fetchall()
+            if not rows:
+                raise RecordNotFoundError("image", image_id)
+            image = change.apply(self._load(rows)[0])
+            values = self._values(image)
+            save = self._save_statement(values)
+            cursor.execute(save.sql, save.bind(values))
+            return image
+
+        return self._database.write(work)
+
+    def _values(self, record: ImageRecord) -> dict[str, Any]:
+        digest = None if record.name is None else name_digest(record.name)
+        return {**super()._values(record), "name_digest": digest}
+
+    def _delete_owned(self, unit: orm.Session, id: str) -> None:
+        unit.execute(delete(SessionRow).where(SessionRow.image_id == id))

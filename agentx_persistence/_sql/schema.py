@@ -1,0 +1,131 @@
+"""The schema: whether it is current, and Alembic to make it so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import URL, Connection, Engine, event, make_url, pool, text
+from sqlalchemy import create_engine as create_sqlalchemy_engine
+
+from agentx_persistence._sql.engine import Database
+from agentx_persistence.errors import SchemaError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+# All migrations, oldest first. Listed here, too, so that an application whose schema is current
+# never imports Alembic, which takes longer than the rest of opening a database.
+REVISIONS = ("0001",)
+HEAD = REVISIONS[-1]
+
+# Any number that no other application is likely to lock.
+_LOCK = 4_017_322_951
+
+
+def current(database: Database) -> str | None:
+    """Return the revision of the schema, or ``None`` if there is none. Costs one query."""
+
+    def work(cursor: Any) -> str | None:
+        cursor.execute("SELECT version_num FROM alembic_version")
+        row = cursor.fetchone()
+        return row and str(row[0])
+
+    try:
+        return database.read(work)
+    except SchemaError:
+        return None
+
+
+def problem(revision: str | None, url: URL) -> SchemaError | None:
+    """Return what is wrong with a schema of this revision, if anything."""
+    if revision == HEAD:
+        return None
+    if revision is not None and revision not in REVISIONS:
+        return SchemaError(
+            f"the schema has revision {revision!r}, which is newer than this version's {HEAD!r}",
+            "run: pip install --upgrade agentx-persistence",
+        )
+    found = "the tables are missing" if revision is None else f"the schema has {revision!r}"
+    return SchemaError(
+        f"{found}, this version needs revision {HEAD!r}",
+        f"run: python -m agentx_persistence upgrade '{url.render_as_string(hide_password=True)}'",
+    )
+
+
+def migrations() -> Path:
+    """Return the folder of the migrations: inside the wheel, or at the top of a checkout."""
+    packaged = Path(__file__).parent / "migrations"
+    return packaged if packaged.exists() else Path(__file__).parents[2] / "migrations"
+
+
+def parse_url(url: str) -> URL:
+    """Return the URL, with this package's driver where it names only the database."""
+    parsed = make_url(url)
+    drivers = {
+        "mysql": "mysql+pymysql",
+        "mariadb": "mariadb+pymysql",
+        "postgres": "postgresql+psycopg",
+        "postgresql": "postgresql+psycopg",
+    }
+    return parsed.set(drivername=drivers.get(parsed.drivername, parsed.drivername))
+
+
+def migrating_engine(url: URL, **options: Any) -> Engine:
+    """Return an engine to migrate with, which keeps no connections.
+
+    Not the application's: SQLite's tables are migrated by copying, and with foreign keys enforced
+    the removal of the old table would delete what refers to it
+    (https://alembic.sqlalchemy.org/en/latest/batch.html#dealing-with-referencing-foreign-keys).
+    """
+    if url.get_backend_name() != "sqlite":
+        return create_sqlalchemy_engine(url, poolclass=pool.NullPool, **options)
+    options.setdefault("connect_args", {"timeout": 60})
+    engine = create_sqlalchemy_engine(url, poolclass=pool.NullPool, **options)
+    begin_immediately(engine)
+    return engine
+
+
+def begin_immediately(engine: Engine) -> None:
+    """Make SQLAlchemy's transactions on SQLite real ones, which wait for the lock at their start.
+
+    The module would begin them only before the first change, and a transaction that has read
+    before it writes is refused at once (https://www.sqlite.org/lang_transaction.html).
+    """
+
+    @event.listens_for(engine, "connect")
+    def _no_implicit_begin(connection: Any, record: object) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def lock(connection: Connection) -> None:
+    """Let only one process migrate at a time, until the end of the transaction or connection."""
+    if connection.dialect.name == "postgresql":
+        # Held by the transaction: a lock of the session would be left behind in a pooler.
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    elif connection.dialect.name in {"mysql", "mariadb"}:
+        # MySQL ends the transaction at each DDL statement, so that the session has to hold it.
+        connection.execute(text("SELECT GET_LOCK(:key, 60)"), {"key": f"agentx_{_LOCK}"})
+
+
+def upgrade(engine: Engine) -> None:
+    """Run all migrations that are missing. Safe when many processes do so at once."""
+    from alembic import command
+
+    config = _config()
+    with engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def _config() -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    # "%" begins an interpolation in Alembic's configuration.
+    config.set_main_option("script_location", str(migrations()).replace("%", "%%"))
+    return config

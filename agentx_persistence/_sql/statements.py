@@ -1,0 +1,37 @@
+"""Statements of the hot paths: built from the mappings, compiled once, run on the driver's cursor.
+
+Running a cached statement through SQLAlchemy's connection costs more than inserting a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Dialect
+from sqlalchemy.sql import ClauseElement
+
+
+class Statement:
+    """The SQL text of a construct for one dialect, and its parameters in the driver's style."""
+
+    __slots__ = ("_constants", "_names", "sql")
+
+    def __init__(
+        self, construct: ClauseElement, dialect: Dialect, columns: Sequence[str] | None = None
+    ) -> None:
+        """:param columns: for an insert, the columns that get a value"""
+        keys = {"column_keys": list(columns)} if columns else {}
+        compiled = construct.compile(dialect=dialect, **keys)
+        self.sql = str(compiled)
+        # What the construct itself fixed, such as the 0 in SQLite's "OFFSET 0".
+        self._constants = {k: v for k, v in compiled.params.items() if v is not None}
+        self._names: list[str] | None = getattr(compiled, "positiontup", None)
+
+    def bind(self, values: dict[str, Any]) -> Any:
+        """Return the parameters as the cursor takes them."""
+        if self._constants:
+            values = {**self._constants, **values}
+        if self._names is None:
+            return values
+        return [values[name] for name in self._names]

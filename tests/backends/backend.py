@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from agentx_persistence import Persistence, PersistenceDriver, create_persistence
+
+# What a backend may lack. A test that needs one of these says so: @pytest.mark.needs(SHARED).
+SHARED = "shared"  # what one opening writes, another one sees, in other processes, too
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An empty store for one test. It can be sent to another process, to be opened there."""
+
+    name: str
+    module: str
+    arguments: tuple[Any, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def driver(self) -> PersistenceDriver:
+        module = importlib.import_module(self.module)
+        driver: PersistenceDriver = getattr(module, f"{self.module.rpartition('.')[2]}_driver")(
+            *self.arguments, **self.options
+        )
+        return driver
+
+    def open(self) -> Persistence:
+        return create_persistence(self.driver())

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from agentx_persistence import Persistence
+from tests.backends.backend import SHARED, Backend
+
+# Every backend that the contract suite runs on, and what it can do that not all can.
+# tests/backends/<name>.py has its fixtures.
+BACKENDS = {
+    "memory": frozenset(),
+    "sqlite": frozenset({SHARED}),
+}
+
+pytest_plugins = [f"tests.backends.{name}" for name in BACKENDS]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "backend" in metafunc.fixturenames:
+        needed = {need for mark in metafunc.definition.iter_markers("needs") for need in mark.args}
+        able = [name for name, capabilities in BACKENDS.items() if needed <= capabilities]
+        metafunc.parametrize("backend", able, indirect=True)
+
+
+@pytest.fixture
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """An empty store of each backend in turn."""
+    backend: Backend = request.getfixturevalue(f"{request.param}_backend")
+    return backend
+
+
+@pytest.fixture
+def persistence(backend: Backend) -> Iterator[Persistence]:
+    """The empty store, open."""
+    with backend.open() as persistence:
+        yield persistence

@@ -1,0 +1,35 @@
+"""Records for the tests: only what a test names matters to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentx_persistence import ContainerRecord, ImageRecord, Persistence, SessionRecord, UserMessage
+
+
+def container(container_id: str = "box", **fields: Any) -> ContainerRecord:
+    return ContainerRecord(container_id=container_id, **fields)
+
+
+def image(image_id: str = "image", **fields: Any) -> ImageRecord:
+    return ImageRecord(**{"image_id": image_id, "container_id": "box", "name": "plan", **fields})
+
+
+def session(session_id: str = "session", **fields: Any) -> SessionRecord:
+    return SessionRecord(
+        **{"session_id": session_id, "image_id": "image", "container_id": "box", **fields}
+    )
+
+
+def message(text: str = "hello", **fields: Any) -> UserMessage:
+    return UserMessage(content=text, **fields)
+
+
+def saved_session(persistence: Persistence, session_id: str = "session") -> str:
+    """Save a session without messages; return its id."""
+    persistence.sessions.save(session(session_id))
+    return session_id
+
+
+def texts(persistence: Persistence, session_id: str = "session", **window: Any) -> list[str]:
+    return [str(m.content) for m in persistence.sessions.get_messages(session_id, **window)]

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+UNPRIVILEGED = "nobody"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def given(name: str) -> str | None:
+    """Return the server that the caller of the tests named for this backend, if any."""
+    return os.environ.get(f"AGENTX_TEST_{name.upper()}_URL")
+
+
+def hand_over(folder: Path) -> None:
+    """Give the folder to the user that servers run as: most refuse to run as root."""
+    if os.geteuid() == 0:
+        for parent in reversed(folder.parents):
+            # pytest makes its folders private to root; the server has to get through them.
+            if parent.stat().st_uid == 0 and str(parent).startswith(os.path.realpath("/tmp") + "/"):
+                parent.chmod(parent.stat().st_mode | 0o011)
+        shutil.chown(folder, UNPRIVILEGED)
+
+
+class ServerProcess:
+    """A server that a test session started, and may stop, kill and start again."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        folder: Path,
+        is_ready: Callable[[], object],
+        *,
+        environment: Mapping[str, str] | None = None,
+        seconds: float = 60,
+    ) -> None:
+        """:param is_ready: raises as long as the server does not answer"""
+        self._command, self._folder, self._is_ready = list(command), folder, is_ready
+        self._environment = {**os.environ, **(environment or {})}
+        self._seconds = seconds
+        self._process: subprocess.Popen[bytes] | None = None
+        self.log = folder / "server.log"
+
+    def start(self) -> None:
+        user = UNPRIVILEGED if os.geteuid() == 0 else None
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                cwd=self._folder,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                user=user,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + self._seconds
+        while True:
+            try:
+                self._is_ready()
+                return
+            except Exception as error:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    self.stop()
+                    raise RuntimeError(
+                        f"{self._command[0]} did not start: {error}\n{self.log.read_text()[-3000:]}"
+                    ) from error
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End the server in order; a second time does nothing."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the server as a crash would."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.send_signal(how)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
