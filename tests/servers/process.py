@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ def hand_over(folder: Path) -> None:
     if os.geteuid() == 0:
         for parent in reversed(folder.parents):
             # pytest makes its folders private to root; the server has to get through them.
-            if parent.stat().st_uid == 0 and str(parent).startswith(os.path.realpath("/tmp") + "/"):
+            if parent.stat().st_uid == 0 and parent.is_relative_to(tempfile.gettempdir()):
                 parent.chmod(parent.stat().st_mode | 0o011)
         shutil.chown(folder, UNPRIVILEGED)
 
