@@ -4,6 +4,8 @@ Each backend but memory is a module of its own (`agentx_persistence.sqlite`, …
 application imports, installs and bundles only what it uses.
 """
 
+from __future__ import annotations
+
 from agentx_persistence.errors import (
     BackendError,
     BackendUnavailableError,

@@ -27,9 +27,8 @@ Place = tuple[int, str]
 
 def check_record(expected: type[Record], record: object) -> None:
     if not isinstance(record, expected):
-        raise InvalidRecordError(
-            expected.record_kind, "record", f"must be {expected.__name__}, not {type(record).__name__}"
-        )
+        reason = f"must be {expected.__name__}, not {type(record).__name__}"
+        raise InvalidRecordError(expected.record_kind, "record", reason)
 
 
 def check_messages(messages: Sequence[Message]) -> list[str]:

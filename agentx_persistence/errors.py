@@ -46,7 +46,7 @@ class RecordConflictError(PersistenceError):
 
 
 class CorruptRecordError(PersistenceError):
-    """A stored record that cannot be read back. It was left as it is; `where` says how to find it."""
+    """A stored record that cannot be read back. It was left as it is; `where` says where."""
 
     def __init__(self, kind: str, id: str, where: str) -> None:
         super().__init__(kind, id, where)
@@ -82,7 +82,7 @@ class BackendError(PersistenceError):
 
 
 class BackendUnavailableError(BackendError):
-    """The backend cannot be reached, or the connection was lost and bounded retries did not help."""
+    """The backend cannot be reached, or the connection was lost; bounded retries did not help."""
 
 
 class SchemaError(PersistenceError):

@@ -15,7 +15,7 @@ _MAX_INTEGER = 10**4300
 
 
 def exact(value: object, path: str = "", depth: int = 0) -> Any:
-    """Return a copy of a JSON value; refuse, naming the place, what JSON cannot give back exactly."""
+    """Return a copy of a JSON value; refuse, with its place, what JSON cannot give back exactly."""
     if value is None or value is True or value is False:
         return value
     if isinstance(value, str):

@@ -47,9 +47,9 @@ def _load_singly(
     describe: Callable[[int], tuple[str, str, str]],
 ) -> list[T]:
     loaded = []
-    for index, text in enumerate(stored):
+    for index in range(len(stored)):
         try:
-            (record,) = records.validate_json(_array([text]))
+            (record,) = records.validate_json(_array(stored[index : index + 1]))
         except ValueError as error:  # not JSON, not this record, or more than one of them
             raise CorruptRecordError(*describe(index)) from error
         loaded.append(record)

@@ -57,9 +57,9 @@ class MemoryStore(DocumentStore, ForkAware):
         self._closed = False
         self._documents: dict[tuple[str, str], tuple[Document, dict[str, str]]] = {}
         # For each kind and index value the places of its documents, in the order of `find`.
-        self._places: defaultdict[
-            tuple[str, tuple[str, str] | None], list[tuple[int, str]]
-        ] = defaultdict(list)
+        self._places: defaultdict[tuple[str, tuple[str, str] | None], list[tuple[int, str]]] = (
+            defaultdict(list)
+        )
         self._logs: dict[str, _Log] = {}
         renew_after_fork(self)
 

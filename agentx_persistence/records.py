@@ -13,7 +13,15 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, Strict, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic.alias_generators import to_camel
 from pydantic.types import StringConstraints
 from pydantic_core import PydanticCustomError, PydanticSerializationError, core_schema
@@ -87,7 +95,9 @@ class _Id:
 Text = Annotated[str, Strict(), StringConstraints(min_length=0)]
 _TEXT_BRANCH = "constrained-str"
 Name = Annotated[str, Strict(), StringConstraints(max_length=MAX_NAME_LENGTH)]
-_NAME: TypeAdapter[str] = TypeAdapter(Name, config={"defer_build": True, "hide_input_in_errors": True})
+_NAME: TypeAdapter[str] = TypeAdapter(
+    Name, config={"defer_build": True, "hide_input_in_errors": True}
+)
 Id = Annotated[str, _Id]
 Count = Annotated[int, Strict()]
 # JavaScript and the scores of a Redis sorted set hold integers exactly up to 2**53.

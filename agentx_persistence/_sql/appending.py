@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
-from agentx_persistence._sql.engine import Cursor, Database, DuplicateError
+from agentx_persistence._sql.engine import Database, DuplicateError
 from agentx_persistence._sql.mappings import MessageRow, SessionRow
 from agentx_persistence.errors import RecordConflictError, RecordNotFoundError
 
@@ -39,13 +40,15 @@ class Appending:
         """
         reserve = self.database.statement(
             "reserve positions",
-            lambda: update(SessionRow)
-            .where(SessionRow.session_id == bindparam("session"))
-            .values(
-                message_count=SessionRow.message_count + bindparam("added"),
-                updated_at=bindparam("at"),
-            )
-            .returning(SessionRow.message_count),
+            lambda: (
+                update(SessionRow)
+                .where(SessionRow.session_id == bindparam("session"))
+                .values(
+                    message_count=SessionRow.message_count + bindparam("added"),
+                    updated_at=bindparam("at"),
+                )
+                .returning(SessionRow.message_count)
+            ),
         )
         values = reserve.bind({"session": session_id, "added": len(messages), "at": at})
 
@@ -76,14 +79,14 @@ class Appending:
         else:
             cursor.executemany(statement.sql, rows)
 
-    def _append_missing(
-        self, session_id: str, messages: Sequence[IdAndBody], at: int
-    ) -> list[int]:
+    def _append_missing(self, session_id: str, messages: Sequence[IdAndBody], at: int) -> list[int]:
         lock = self.database.statement(
             "lock session",
-            lambda: select(SessionRow.message_count)
-            .where(SessionRow.session_id == bindparam("session"))
-            .with_for_update(),
+            lambda: (
+                select(SessionRow.message_count)
+                .where(SessionRow.session_id == bindparam("session"))
+                .with_for_update()
+            ),
         )
         find = self.database.statement(
             "find message",
@@ -94,9 +97,11 @@ class Appending:
         )
         touch = self.database.statement(
             "touch session",
-            lambda: update(SessionRow)
-            .where(SessionRow.session_id == bindparam("session"))
-            .values(message_count=bindparam("count"), updated_at=bindparam("at")),
+            lambda: (
+                update(SessionRow)
+                .where(SessionRow.session_id == bindparam("session"))
+                .values(message_count=bindparam("count"), updated_at=bindparam("at"))
+            ),
         )
 
         def work(cursor: Cursor) -> list[int]:

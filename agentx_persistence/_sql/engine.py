@@ -149,8 +149,9 @@ class Database(ForkAware):
         lost = isinstance(error, _LostConnectionError) or getattr(
             error, "connection_invalidated", False
         )
-        cause = error.__cause__ if isinstance(error, _LostConnectionError) else error
-        cause = getattr(cause, "orig", None) or cause
+        if isinstance(error, _LostConnectionError) and error.__cause__:
+            error = error.__cause__
+        cause: BaseException = getattr(error, "orig", None) or error
         if isinstance(cause, self._dbapi.IntegrityError):
             failure: PersistenceError = DuplicateError(self.flavour.backend, str(cause))
         elif self.flavour.is_missing_table(cause):

@@ -26,7 +26,7 @@ class Flavour(ABC):
 
     @abstractmethod
     def upsert(self, table: Table, columns: Sequence[str]) -> Insert:
-        """Return the statement that inserts these columns, or replaces them where the key exists."""
+        """Return the statement that inserts these columns, or replaces those of the same key."""
 
     @abstractmethod
     def is_transient(self, error: BaseException) -> bool:

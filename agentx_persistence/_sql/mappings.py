@@ -8,6 +8,8 @@ explicit null, a NUL inside text) and the fields that this version does not know
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, ClassVar
+
 from sqlalchemy import (
     BigInteger,
     Computed,
@@ -16,6 +18,7 @@ from sqlalchemy import (
     Integer,
     MetaData,
     String,
+    Table,
     Text,
     UniqueConstraint,
     orm,
@@ -43,6 +46,9 @@ JSON = {"json": True}  # marks a column of JSON text
 
 
 class Row(orm.DeclarativeBase):
+    if TYPE_CHECKING:
+        __table__: ClassVar[Table]
+
     # Fixed from the first migration on: without names, SQLite's tables cannot be migrated.
     metadata = MetaData(
         naming_convention={

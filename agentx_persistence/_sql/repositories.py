@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import TypeAdapter
-from sqlalchemy import bindparam, delete, literal_column, orm, select
+from sqlalchemy import CursorResult, bindparam, delete, literal_column, orm, select
+from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
 from agentx_persistence import records
-from agentx_persistence._sql.engine import Cursor, Database
+from agentx_persistence._sql.engine import Database
 from agentx_persistence._sql.mappings import ContainerRow, ImageRow, Row, SessionRow
 from agentx_persistence._sql.rows import RowFormat, name_digest
 from agentx_persistence._sql.statements import Statement
@@ -41,7 +42,7 @@ class SqlRepository(Repository[R], Generic[R]):
         self._database = database
         self._table = self.row.__table__
         self._format = RowFormat(self.record, self.row)
-        (self._key,) = self._table.primary_key
+        (self._key,) = self._table.primary_key.columns
 
     def save(self, record: R) -> None:
         check_record(self.record, record)
@@ -77,7 +78,8 @@ class SqlRepository(Repository[R], Generic[R]):
 
         def work(unit: orm.Session) -> bool:
             self._delete_owned(unit, id)
-            return bool(unit.execute(delete(self.row).where(self._key == id)).rowcount)
+            deleted = unit.execute(delete(self.row).where(self._key == id))
+            return isinstance(deleted, CursorResult) and deleted.rowcount > 0
 
         return self._database.unit(work)
 
@@ -89,9 +91,7 @@ class SqlRepository(Repository[R], Generic[R]):
         check_count("limit", limit)
         return self._load(self._fetch_page(given, None, limit))
 
-    def _find_page(
-        self, filters: dict[str, str | None], size: int, cursor: str | None
-    ) -> Page[R]:
+    def _find_page(self, filters: dict[str, str | None], size: int, cursor: str | None) -> Page[R]:
         given = check_filters(filters)
         check_count("size", size, 1)
         items = self._load(self._fetch_page(given, decode_cursor(cursor), size + 1))
@@ -203,9 +203,9 @@ class SqlImageRepository(SqlRepository[ImageRecord], ImageRepository):
         change = MetadataChange(changes)
         locked = self._database.statement(
             "image to change",
-            lambda: select(*self._format.columns)
-            .where(self._key == bindparam("id"))
-            .with_for_update(),
+            lambda: (
+                select(*self._format.columns).where(self._key == bindparam("id")).with_for_update()
+            ),
         )
 
         def work(cursor: Cursor) -> ImageRecord:

@@ -149,9 +149,7 @@ class SqlSessionRepository(SqlRepository[SessionRecord], SessionRepository):
         """Tell an empty answer from a question about something that does not exist."""
         if not self.exists(session_id):
             raise RecordNotFoundError("session", session_id)
-        statement = self._database.statement(
-            "position of a message", lambda: _position("message")
-        )
+        statement = self._database.statement("position of a message", lambda: _position("message"))
         for message_id in message_ids:
             if not self._fetch(statement, {"session": session_id, "message": message_id}):
                 raise RecordNotFoundError("message", message_id)
@@ -189,15 +187,16 @@ def _truncate(unit: orm.Session, session_id: str, message_id: str | None) -> int
     )
     if count is None:
         raise RecordNotFoundError("session", session_id)
-    kept: int | None = 0
+    kept = 0
     if message_id is not None:
-        kept = unit.scalar(
+        position = unit.scalar(
             select(MessageRow.position).where(
                 MessageRow.session_id == session_id, MessageRow.message_id == message_id
             )
         )
-        if kept is None:
+        if position is None:
             raise RecordNotFoundError("message", message_id)
+        kept = position
     unit.execute(
         delete(MessageRow).where(MessageRow.session_id == session_id, MessageRow.position > kept)
     )

@@ -21,8 +21,8 @@ class Statement:
         self, construct: ClauseElement, dialect: Dialect, columns: Sequence[str] | None = None
     ) -> None:
         """:param columns: for an insert, the columns that get a value"""
-        keys = {"column_keys": list(columns)} if columns else {}
-        compiled = construct.compile(dialect=dialect, **keys)
+        names = list(columns) if columns else None
+        compiled = construct.compile(dialect=dialect, column_keys=names)
         self.sql = str(compiled)
         # What the construct itself fixed, such as the 0 in SQLite's "OFFSET 0".
         self._constants = {k: v for k, v in compiled.params.items() if v is not None}

@@ -1,5 +1,7 @@
 """The document family. To write a backend of your own, implement `DocumentStore`."""
 
+from __future__ import annotations
+
 from agentx_persistence.documents.repositories import DocumentStorage
 from agentx_persistence.documents.store import Document, DocumentStore, Entry, Slice
 

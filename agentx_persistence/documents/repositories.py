@@ -35,7 +35,6 @@ from agentx_persistence.persistence import Storage
 from agentx_persistence.records import (
     ContainerRecord,
     ImageRecord,
-    Record,
     SessionRecord,
     check_id,
     now,
@@ -118,9 +117,7 @@ class _DocumentRepository(Repository[R], Generic[R]):
         check_count("limit", limit)
         return self._load(self._store.find(self.kind, _compound(given), None, limit))
 
-    def _find_page(
-        self, filters: dict[str, str | None], size: int, cursor: str | None
-    ) -> Page[R]:
+    def _find_page(self, filters: dict[str, str | None], size: int, cursor: str | None) -> Page[R]:
         given = check_filters(filters)
         check_count("size", size, 1)
         after = decode_cursor(cursor)
