@@ -24,6 +24,8 @@ from agentx_persistence.records import (
 # Where a page starts: behind the record with this `created_at` and this id.
 Place = tuple[int, str]
 
+_MAX_COUNT = 2**31 - 2  # one more still fits the 32-bit integers of all databases
+
 
 def check_record(expected: type[Record], record: object) -> None:
     if not isinstance(record, expected):
@@ -53,16 +55,22 @@ def check_filters(filters: dict[str, str | None]) -> dict[str, str]:
 
 
 def check_count(field: str, value: object, minimum: int = 0) -> None:
-    if value is not None and (type(value) is not int or value < minimum):
-        raise InvalidRecordError("argument", field, f"must be a whole number from {minimum} up")
+    if type(value) is not int or not minimum <= value <= _MAX_COUNT:
+        reason = f"must be a whole number from {minimum} to {_MAX_COUNT}"
+        raise InvalidRecordError("argument", field, reason)
+
+
+def check_limit(field: str, value: object) -> None:
+    if value is not None:
+        check_count(field, value)
 
 
 def check_window(
     session_id: str, first: int | None, last: int | None, after: str | None, before: str | None
 ) -> None:
     check_id("session", session_id)
-    check_count("first", first)
-    check_count("last", last)
+    check_limit("first", first)
+    check_limit("last", last)
     if first is not None and last is not None:
         raise InvalidRecordError("argument", "last", "cannot be given together with first")
     for message_id in (after, before):

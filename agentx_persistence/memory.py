@@ -63,6 +63,12 @@ class MemoryStore(DocumentStore, ForkAware):
         self._logs: dict[str, _Log] = {}
         renew_after_fork(self)
 
+    def before_fork(self) -> None:
+        self._lock.acquire()  # so that the child's copy is of no half-done step
+
+    def after_fork_in_parent(self) -> None:
+        self._lock.release()
+
     def after_fork(self) -> None:
         self._lock = Lock()
 

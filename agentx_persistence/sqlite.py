@@ -24,6 +24,7 @@ try:
         ColumnElement,
         Engine,
         LargeBinary,
+        PoolProxiedConnection,
         Table,
         cast,
         create_engine,
@@ -31,6 +32,7 @@ try:
         pool,
     )
     from sqlalchemy.dialects.sqlite import insert
+    from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
     from sqlalchemy.sql.dml import Insert
 except ModuleNotFoundError as error:
     raise MissingDependencyError("sqlite", "sqlalchemy") from error
@@ -87,7 +89,7 @@ class _SqliteDriver(PersistenceDriver):
             **({"pool_size": 1, "max_overflow": 0} if in_memory else {}),
         )
         _configure(engine, self._synchronous, in_memory)
-        database = Database(engine, _SqliteFlavour(self._path), owned=True)
+        database = Database(engine, _SqliteFlavour(self._path, in_memory), owned=True)
         try:
             revision = schema.current(database)
             if revision != schema.HEAD and self._migrate and revision in (None, *schema.REVISIONS):
@@ -104,13 +106,20 @@ class _SqliteDriver(PersistenceDriver):
 class _SqliteFlavour(Flavour):
     backend = "sqlite"
     appending = Appending
-    # A deferred transaction that turns into a writing one is refused at once when another has
-    # written meanwhile, without waiting (https://www.sqlite.org/lang_transaction.html).
-    begin = "BEGIN IMMEDIATE"
-    remote = False
     # SQLite lets waiting writers sleep and retry, in no order; a lock of this process hands over
-    # at once, and none of its threads starves.
-    one_writer = True
+    # at once, and none of its threads starves. And it keeps account of file locks per process: a
+    # child of a fork would believe that it has the locks which only its parent has
+    # (https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_).
+    in_process = True
+
+    def __init__(self, place: str, in_memory: bool) -> None:
+        super().__init__(place)
+        self.in_memory = in_memory
+
+    def begin(self, connection: PoolProxiedConnection, cursor: Cursor) -> None:
+        # A deferred transaction that turns into a writing one is refused at once when another has
+        # written meanwhile, without waiting (https://www.sqlite.org/lang_transaction.html).
+        cursor.execute("BEGIN IMMEDIATE")
 
     def upsert(self, table: Table, columns: Sequence[str]) -> Insert:
         statement = insert(table)

@@ -22,12 +22,16 @@ from agentx_persistence.errors import (
     PersistenceError,
     SchemaError,
 )
-from agentx_persistence.forking import ForkAware, renew_after_fork
+from agentx_persistence.forking import ForkAware, ForkGate, renew_after_fork
 
 T = TypeVar("T")
 
 # Seconds before each further attempt; every write is idempotent, so that it can be repeated.
 _PAUSES = (0.0, 0.05, 0.2, 0.5, 1.0)
+# Seconds after which a server that lets a connection wait is not tried again by the same call.
+_PATIENCE = 2.0
+
+_GENERATION = "agentx_persistence.generation"
 
 
 class DuplicateError(BackendError):
@@ -35,7 +39,11 @@ class DuplicateError(BackendError):
 
 
 class _LostConnectionError(Exception):
-    """There is no connection, or not any more. The driver's error is its cause."""
+    """There is not any more a connection. The driver's error is its cause."""
+
+
+class _NoConnectionError(_LostConnectionError):
+    """There was none to begin with."""
 
 
 class Database(ForkAware):
@@ -46,8 +54,15 @@ class Database(ForkAware):
         self.flavour = flavour
         self._owned = owned
         self._closed = False
+        # All connections of one generation are given up when the first of them turns out to be
+        # lost: a server that was restarted has ended all that idle in the pool.
+        self._generation = object()
+        # A caller's engine may be in any mode: SQLAlchemy sets that of a connection when it hands
+        # it out, and puts it back afterwards.
+        self._callers = None if owned else engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._units = flavour.unit_engine(engine)
         self._dbapi = engine.dialect.loaded_dbapi
-        self._writing = self._new_writing()
+        self._new_locks()
         self._statements: dict[Hashable, Statement] = {}
         renew_after_fork(self)
 
@@ -65,13 +80,26 @@ class Database(ForkAware):
             self._statements[name] = statement
             return statement
 
-    def _new_writing(self) -> Any:
-        return Lock() if self.flavour.one_writer else nullcontext()
+    def _new_locks(self) -> None:
+        local = self.flavour.in_process
+        self._gate: ForkGate | nullcontext[None] = ForkGate() if local else nullcontext()
+        self._writing: Lock | nullcontext[None] = Lock() if local else nullcontext()
+
+    def before_fork(self) -> None:
+        if isinstance(self._gate, ForkGate):
+            self._gate.shut()
+            if not self.flavour.in_memory:
+                self.engine.dispose()
+
+    def after_fork_in_parent(self) -> None:
+        if isinstance(self._gate, ForkGate):
+            self._gate.reopen()
 
     def after_fork(self) -> None:
-        # The parent goes on using the connections: they are forgotten here, not closed.
-        self.engine.dispose(close=False)
-        self._writing = self._new_writing()
+        if not self.flavour.in_memory:
+            # The parent goes on using the connections: they are forgotten here, not closed.
+            self.engine.dispose(close=False)
+        self._new_locks()
 
     def close(self) -> None:
         self._closed = True
@@ -99,7 +127,8 @@ class Database(ForkAware):
             if self._closed:
                 raise PersistenceClosedError
             try:
-                return run(work)
+                with self._gate:
+                    return run(work)
             except (_LostConnectionError, self._dbapi.Error, exc.SQLAlchemyError) as error:
                 failure, passing = self._classify(error)
                 if attempt == len(_PAUSES) or not passing:
@@ -109,22 +138,31 @@ class Database(ForkAware):
 
     def _read(self, work: Callable[[Cursor], T]) -> T:
         with self._connection() as connection:
+            self.flavour.autocommit(connection)
             return work(connection.cursor())
 
     def _write(self, work: Callable[[Cursor], T]) -> T:
         with self._writing, self._connection() as connection:
             cursor = connection.cursor()
-            cursor.execute(self.flavour.begin)
+            self.flavour.begin(connection, cursor)
             try:
                 result = work(cursor)
                 connection.commit()
+            except Exception as error:
+                self._undo(connection, error)
+                raise
             except BaseException:
-                connection.rollback()
+                # Broken off in the middle of a conversation, such as by Ctrl-C.
+                connection.invalidate()
                 raise
             return result
 
+    def _undo(self, connection: PoolProxiedConnection, error: Exception) -> None:
+        if not self._is_lost(connection, error):
+            connection.rollback()
+
     def _unit(self, work: Callable[[orm.Session], T]) -> T:
-        with self._writing, orm.Session(self.engine) as unit, unit.begin():
+        with self._writing, orm.Session(self._units) as unit, unit.begin():
             return work(unit)
 
     @contextmanager
@@ -163,4 +201,4 @@ class Database(ForkAware):
             kind = BackendUnavailableError if lost or passing else BackendError
             failure = kind(self.flavour.backend, f"{self.flavour.place}: {cause}")
         failure.__cause__ = cause
-        return failure, (lost and self.flavour.remote) or self.flavour.is_transient(cause)
+        return failure, (lost and not self.flavour.in_process) or self.flavour.is_transient(cause)

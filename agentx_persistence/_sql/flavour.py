@@ -6,7 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy import Column, ColumnElement, Table, bindparam, tuple_
+from sqlalchemy import Column, ColumnElement, PoolProxiedConnection, Table, bindparam, tuple_
+from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 from sqlalchemy.sql.dml import Insert
 
 if TYPE_CHECKING:
@@ -16,13 +17,24 @@ if TYPE_CHECKING:
 class Flavour(ABC):
     backend: ClassVar[str]
     appending: ClassVar[type[Appending]]
-    begin: ClassVar[str]  # what opens a transaction that will write
-    remote: ClassVar[bool] = True  # whether a connection that fails now may succeed in a moment
-    one_writer: ClassVar[bool] = False  # whether this process's writers queue up by themselves
+    # Whether the database runs in this process instead of a server: its writers then queue up
+    # here, and no connection is open while the process forks.
+    in_process: ClassVar[bool] = False
+    in_memory: bool = False  # whether the data is gone with the connection
 
     def __init__(self, place: str) -> None:
         """:param place: where the data is, as errors name it; holds no password"""
         self.place = place
+
+    def welcome(self, connection: PoolProxiedConnection) -> None:
+        """Prepare a connection that is used for the first time."""
+
+    def autocommit(self, connection: PoolProxiedConnection) -> None:
+        """Make each statement a transaction of its own, if it is not so already."""
+
+    @abstractmethod
+    def begin(self, connection: PoolProxiedConnection, cursor: Cursor) -> None:
+        """Open a transaction that will write."""
 
     @abstractmethod
     def upsert(self, table: Table, columns: Sequence[str]) -> Insert:

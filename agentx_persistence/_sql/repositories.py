@@ -18,6 +18,7 @@ from agentx_persistence.arguments import (
     MetadataChange,
     check_count,
     check_filters,
+    check_limit,
     check_record,
     decode_cursor,
     encode_cursor,
@@ -88,7 +89,7 @@ class SqlRepository(Repository[R], Generic[R]):
 
     def _find_all(self, filters: dict[str, str | None], limit: int | None) -> list[R]:
         given = check_filters(filters)
-        check_count("limit", limit)
+        check_limit("limit", limit)
         return self._load(self._fetch_page(given, None, limit))
 
     def _find_page(self, filters: dict[str, str | None], size: int, cursor: str | None) -> Page[R]:

@@ -13,6 +13,7 @@ from agentx_persistence.arguments import (
     MetadataChange,
     check_count,
     check_filters,
+    check_limit,
     check_messages,
     check_record,
     check_window,
@@ -114,7 +115,7 @@ class _DocumentRepository(Repository[R], Generic[R]):
 
     def _find_all(self, filters: dict[str, str | None], limit: int | None) -> list[R]:
         given = check_filters(filters)
-        check_count("limit", limit)
+        check_limit("limit", limit)
         return self._load(self._store.find(self.kind, _compound(given), None, limit))
 
     def _find_page(self, filters: dict[str, str | None], size: int, cursor: str | None) -> Page[R]:

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from agentx_persistence import Persistence, PersistenceClosedError, create_persistence
+from tests.backends.backend import SHARED, Backend
+from tests.contract.records import container, image, message, saved_session, session, texts
+
+
+def test_no_driver_means_memory() -> None:
+    with create_persistence() as persistence:
+        persistence.containers.save(container())
+        assert persistence.containers.exists("box")
+    with create_persistence() as another:
+        assert not another.containers.exists("box")
+
+
+def test_an_open_persistence_answers(persistence: Persistence) -> None:
+    assert persistence.ping() is None
+
+
+@pytest.mark.needs(SHARED)
+def test_what_was_written_is_there_when_it_is_opened_again(backend: Backend) -> None:
+    records = [container(), image("i", name="é\x00"), session("session", image_id="i")]
+    with backend.open() as persistence:
+        persistence.containers.save(records[0])
+        persistence.images.save(records[1])
+        persistence.sessions.save(records[2])
+        first = message("first")
+        persistence.sessions.add_message("session", first)
+    with backend.open() as persistence:
+        assert persistence.containers.get("box") == records[0]
+        assert persistence.images.find_all(name="é\x00") == [records[1]]
+        assert persistence.sessions.add_message("session", first) == 1
+        assert persistence.sessions.add_message("session", message("second")) == 2
+    with backend.open() as persistence:
+        assert texts(persistence) == ["first", "second"]
+
+
+def test_after_closing_every_call_says_so(backend: Backend) -> None:
+    persistence = backend.open()
+    saved_session(persistence)
+    persistence.sessions.add_message("session", message())
+    iterator = persistence.sessions.iter_messages("session")
+    containers, images, sessions = (
+        persistence.containers,
+        persistence.images,
+        persistence.sessions,
+    )
+    persistence.close()
+    persistence.close()
+    for call in (
+        persistence.ping,
+        lambda: containers.save(container()),
+        lambda: containers.get("box"),
+        lambda: images.find("i"),
+        lambda: images.find_all(name="plan"),
+        lambda: images.find_page(),
+        lambda: images.update_metadata("i", {}),
+        lambda: images.exists("i"),
+        lambda: images.delete("i"),
+        lambda: sessions.find_by_image("i"),
+        lambda: sessions.add_message("session", message()),
+        lambda: sessions.add_messages("session", [message(), message()]),
+        lambda: sessions.get_messages("session"),
+        lambda: sessions.iter_messages("session"),
+        lambda: sessions.count_messages("session"),
+        lambda: sessions.clear_messages("session"),
+        lambda: sessions.truncate_after("session", "m"),
+    ):
+        with pytest.raises(PersistenceClosedError):
+            call()
+    assert next(iterator) is not None
+
+
+def test_closing_during_use_ends_the_others_without_a_hang(backend: Backend) -> None:
+    persistence = backend.open()
+    saved_session(persistence)
+    ends: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            while True:
+                persistence.sessions.add_message("session", message())
+        except BaseException as error:
+            ends.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.1)
+    persistence.close()
+    for thread in threads:
+        thread.join(30)
+    assert [type(error) for error in ends] == [PersistenceClosedError] * 4
+
+
+@pytest.mark.needs(SHARED)
+def test_nothing_keeps_the_process_alive(backend: Backend) -> None:
+    program = (
+        "import pickle, sys; backend = pickle.load(sys.stdin.buffer); p = backend.open();"
+        "p.containers.find_all(); print('open')"
+    )
+    import pickle
+
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        input=pickle.dumps(backend),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout.strip()) == (0, b"open"), ended.stderr.decode()
+
+
+def _in_child(work: object) -> int:
+    """Run `work` in a forked child; return the child's exit status."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            work()  # type: ignore[operator]
+            status = 0
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+@pytest.mark.needs(SHARED)
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_parent_and_forked_children_go_on_with_the_same_persistence(
+    persistence: Persistence,
+) -> None:
+    saved_session(persistence)
+    persistence.sessions.add_message("session", message("parent 0"))
+
+    def child() -> None:
+        for _ in range(20):
+            persistence.sessions.add_message("session", message("child"))
+        assert "parent 0" in texts(persistence)
+
+    assert [_in_child(child) for _ in range(3)] == [0, 0, 0]
+    persistence.sessions.add_message("session", message("parent 1"))
+    history = texts(persistence)
+    assert (history[0], history[-1], history.count("child")) == ("parent 0", "parent 1", 60)
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_child_forked_while_threads_write_can_go_on(persistence: Persistence) -> None:
+    saved_session(persistence)
+    saved_session(persistence, "child")
+    ended = threading.Event()
+
+    def write() -> None:
+        while not ended.is_set():
+            persistence.sessions.add_message("session", message())
+
+    threads = [threading.Thread(target=write) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(5):
+            assert _in_child(lambda: persistence.sessions.add_message("child", message())) == 0
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    history = persistence.sessions.get_messages("session")
+    assert len(history) == persistence.sessions.count_messages("session")
