@@ -56,11 +56,18 @@ class RowFormat:
         return values
 
     def wire_form(self, row: Sequence[Any]) -> str:
-        """Return the JSON text of a row of `columns`."""
-        parts = [row[0][1:-1]] if row[0] else []
-        for (label, render), value in zip(self._labels, row[1:], strict=True):
-            if value is not None:
-                parts.append(label + render(value))
+        """Return the JSON text of a row of `columns`; of a damaged row one that is no JSON."""
+        parts = []
+        try:
+            if row[0] is not None:
+                if row[0][:1] + row[0][-1:] != "{}":
+                    return ""
+                parts.append(row[0][1:-1])
+            for (label, render), value in zip(self._labels, row[1:], strict=True):
+                if value is not None:
+                    parts.append(label + render(value))
+        except TypeError:  # SQLite's columns can hold values of any type
+            return ""
         return f"{{{','.join(parts)}}}"
 
 

@@ -1,5 +1,12 @@
 """One module per backend: how to get a real server, and an empty store on it for each test.
 
-A module has a session-wide fixture `<name>_server`, where the backend needs one, and a fixture
-`<name>_backend`, which gives a `Backend`. `tests/conftest.py` lists the names.
+A module has a session-wide fixture `<name>_server`, where the backend needs one, a fixture
+`<name>_backend`, which gives a `Backend`, and a function `corrupt`:
+
+    def corrupt(backend, persistence, kind, id, position, raw: bytes) -> bool
+
+which overwrites what is stored, behind the package's back. `kind` is "containers", "images" or
+"sessions"; with a position it is the message at that position of the session `id`. Where the record
+has no text of its own (a table with columns), its column `extra` is overwritten. It returns False
+if the backend cannot hold such bytes. `tests/conftest.py` lists the names.
 """
