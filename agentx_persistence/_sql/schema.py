@@ -9,7 +9,7 @@ from sqlalchemy import URL, Connection, Engine, event, make_url, pool, text
 from sqlalchemy import create_engine as create_sqlalchemy_engine
 
 from agentx_persistence._sql.engine import Database
-from agentx_persistence.errors import SchemaError
+from agentx_persistence.errors import BackendUnavailableError, SchemaError
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -59,7 +59,7 @@ def migrations() -> Path:
     return packaged if packaged.exists() else Path(__file__).parents[2] / "migrations"
 
 
-def parse_url(url: str) -> URL:
+def parse_url(url: str | URL) -> URL:
     """Return the URL, with this package's driver where it names only the database."""
     parsed = make_url(url)
     drivers = {
@@ -103,13 +103,33 @@ def begin_immediately(engine: Engine) -> None:
 
 
 def lock(connection: Connection) -> None:
-    """Let only one process migrate at a time, until the end of the transaction or connection."""
+    """Let only one process migrate at a time, until the end of the transaction or connection.
+
+    :raises BackendUnavailableError: if another process has the lock for a minute
+    """
     if connection.dialect.name == "postgresql":
         # Held by the transaction: a lock of the session would be left behind in a pooler.
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
     elif connection.dialect.name in {"mysql", "mariadb"}:
-        # MySQL ends the transaction at each DDL statement, so that the session has to hold it.
-        connection.execute(text("SELECT GET_LOCK(:key, 60)"), {"key": f"agentx_{_LOCK}"})
+        # MySQL ends the transaction at each DDL statement, so that the session has to hold it; and
+        # a session that does not go back to a pool lets go of it in any case.
+        connection.detach()
+        got = connection.scalar(text("SELECT GET_LOCK(:key, 60)"), {"key": f"agentx_{_LOCK}"})
+        if got != 1:
+            raise BackendUnavailableError(
+                connection.dialect.name, "another process has been migrating for a minute"
+            )
+
+
+def revision(engine: Engine) -> str | None:
+    """Return the revision of the schema, or ``None`` if there is none, as Alembic reads it."""
+    from alembic.migration import MigrationContext
+
+    path = engine.url.database
+    if engine.dialect.name == "sqlite" and path and not Path(path).exists():
+        return None  # connecting would make the file
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
 
 
 def upgrade(engine: Engine) -> None:

@@ -1,0 +1,87 @@
+"""Stores a conversation in a SQLite file, or prints the one that is there.
+
+python examples/quickstart.py write FILE
+python examples/quickstart.py read FILE
+"""
+
+from __future__ import annotations
+
+import sys
+
+from agentx_persistence import (
+    AssistantMessage,
+    ContainerRecord,
+    ErrorMessage,
+    ImageRecord,
+    Message,
+    Persistence,
+    SessionRecord,
+    TextOutput,
+    TextPart,
+    ThinkingPart,
+    ToolCallMessage,
+    ToolCallPart,
+    ToolResultMessage,
+    ToolResultPart,
+    UserMessage,
+    create_persistence,
+)
+from agentx_persistence.sqlite import sqlite_driver
+
+CONVERSATION: list[Message] = [
+    UserMessage(content="Which files are in this folder?"),
+    AssistantMessage(
+        content=[
+            ThinkingPart(reasoning="I should look.", token_count=5),
+            TextPart(text="Let me look."),
+        ],
+        usage={"inputTokens": 42, "outputTokens": 9},
+    ),
+    ToolCallMessage(tool_call=ToolCallPart(id="call_1", name="bash", input={"command": "ls"})),
+    ToolResultMessage(
+        tool_call_id="call_1",
+        tool_result=ToolResultPart(
+            id="call_1", name="bash", output=TextOutput(value="LICENSE  README.md")
+        ),
+    ),
+    ErrorMessage(content="The model is overloaded.", error_code="overloaded"),
+    AssistantMessage(content="There are two: LICENSE and README.md."),
+]
+
+
+def write(persistence: Persistence) -> None:
+    persistence.containers.save(ContainerRecord(container_id="user-42"))
+    image = ImageRecord(container_id="user-42", name="Folder helper", system_prompt="Be brief.")
+    persistence.images.save(image)
+    session = SessionRecord(
+        session_id=image.session_id, image_id=image.image_id, container_id="user-42"
+    )
+    persistence.sessions.save(session)
+    for message in CONVERSATION:
+        position = persistence.sessions.add_message(session.session_id, message)
+        print(f"stored message {position}: {message.subtype}")
+
+
+def read(persistence: Persistence) -> None:
+    image = persistence.images.find_all(container_id="user-42", limit=1)[0]
+    print(f"{image.name} ({image.image_id})")
+    for message in persistence.sessions.iter_messages(image.session_id):
+        print(f"{message.role:>10}: {describe(message)}")
+
+
+def describe(message: Message) -> str:
+    match message:
+        case ToolCallMessage():
+            return f"calls {message.tool_call.name} with {message.tool_call.input}"
+        case ToolResultMessage():
+            return f"{message.tool_result.name} says {message.tool_result.output.value!r}"
+        case AssistantMessage(content=list()):
+            return " ".join(part.text for part in message.content if isinstance(part, TextPart))
+        case _:
+            return str(message.content)
+
+
+if __name__ == "__main__":
+    action, file = sys.argv[1:]
+    with create_persistence(sqlite_driver(file)) as opened:
+        {"write": write, "read": read}[action](opened)

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentx_persistence import (
+    BackendError,
+    BackendUnavailableError,
+    InvalidRecordError,
+    Persistence,
+    create_persistence,
+)
+from agentx_persistence.sqlite import sqlite_driver
+from tests.contract.records import image, message, saved_session, texts
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "agentx.db"
+
+
+def _pragma(persistence: Persistence, name: str) -> Any:
+    database: Any = persistence.sessions
+    return database._database.read(lambda cursor: cursor.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def test_a_memory_database_works_on_one_shared_connection() -> None:
+    with create_persistence(sqlite_driver(":memory:")) as persistence:
+        saved_session(persistence)
+        persistence.sessions.add_message("session", message("hello"))
+        assert texts(persistence) == ["hello"]
+    with create_persistence(sqlite_driver(":memory:")) as another:
+        assert not another.sessions.exists("session")
+
+
+@pytest.mark.parametrize(("level", "number"), [("FULL", 2), ("NORMAL", 1), ("EXTRA", 3)])
+def test_what_was_asked_of_sqlite_is_so(path: Path, level: Any, number: int) -> None:
+    with create_persistence(sqlite_driver(path, synchronous=level)) as persistence:
+        assert _pragma(persistence, "synchronous") == number
+        assert _pragma(persistence, "journal_mode") == "wal"
+        assert _pragma(persistence, "foreign_keys") == 1
+
+
+def test_it_is_durable_by_default(path: Path) -> None:
+    with create_persistence(sqlite_driver(path)) as persistence:
+        assert _pragma(persistence, "synchronous") == 2
+
+
+def test_wrong_options_are_refused() -> None:
+    with pytest.raises(InvalidRecordError, match="synchronous"):
+        sqlite_driver("x.db", synchronous="OFF; DROP TABLE images")  # type: ignore[arg-type]
+
+
+def test_what_is_no_database_is_an_error_at_once(tmp_path: Path) -> None:
+    folder_in_the_way = tmp_path / "folder"
+    folder_in_the_way.mkdir()
+    with pytest.raises(BackendUnavailableError, match="folder"):
+        create_persistence(sqlite_driver(folder_in_the_way))
+    file = tmp_path / "file"
+    file.write_bytes(b"this is no database, but it is long enough to be taken for one" * 99)
+    with pytest.raises(BackendError, match="not a database"):
+        create_persistence(sqlite_driver(file))
+    assert file.read_bytes().startswith(b"this is no database")
+    with pytest.raises(BackendUnavailableError):
+        create_persistence(sqlite_driver(file / "below.db"))
+
+
+def test_deleting_leaves_not_one_row(path: Path) -> None:
+    with create_persistence(sqlite_driver(path)) as persistence:
+        persistence.images.save(image("image"))
+        saved_session(persistence)
+        persistence.sessions.add_messages("session", [message(), message()])
+        persistence.containers.delete("box")
+    with closing(sqlite3.connect(path)) as connection:
+        for table in ("containers", "images", "sessions", "messages"):
+            assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)  # noqa: S608
+
+
+def test_every_listing_is_read_from_an_index_in_order(path: Path) -> None:
+    with create_persistence(sqlite_driver(path)) as persistence:
+        saved_session(persistence)
+        for number in range(3):
+            persistence.images.save(image(f"i{number}", created_at=number))
+        images, sessions = persistence.images, persistence.sessions
+        cursor = images.find_page(size=1).next_cursor
+        for filters in ({}, {"container_id": "box"}, {"name": "plan"}):
+            images.find_page(**filters)
+            images.find_page(**filters, cursor=cursor)
+            images.find_all(**filters, limit=3)
+        images.find_page(container_id="box", name="plan", cursor=cursor)
+        sessions.find_page(container_id="box", cursor=cursor)
+        sessions.find_page(image_id="image", cursor=cursor)
+        persistence.containers.find_page(cursor=cursor)
+        persistence.containers.find_all()
+        first = message()
+        sessions.add_message("session", first)
+        sessions.get_messages("session", last=5)
+        sessions.get_messages("session", first=5, after=first.id)
+        list(sessions.iter_messages("session"))
+        database: Any = sessions
+        statements = [
+            statement.sql
+            for statement in database._database._statements.values()
+            if statement.sql.startswith("SELECT")
+        ]
+    assert len(statements) > 15
+    with closing(sqlite3.connect(path)) as connection:
+        for sql in statements:
+            plan = connection.execute(f"EXPLAIN QUERY PLAN {sql}", [0] * sql.count("?")).fetchall()
+            for *_, step in plan:
+                assert "TEMP B-TREE" not in step, (sql, step)
+                assert (
+                    "USING INDEX" in step
+                    or "SCALAR SUBQUERY" in step
+                    or ("USING COVERING INDEX" in step)
+                ), (sql, step)

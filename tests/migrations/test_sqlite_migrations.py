@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from agentx_persistence import SchemaError, create_persistence
+from agentx_persistence.__main__ import main
+from agentx_persistence._sql import schema
+from agentx_persistence.sqlite import sqlite_driver
+from tests.contract.records import container, message, saved_session
+
+_CHECKOUT = Path(__file__).parents[2]
+
+
+def _alembic(url: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    given = ["-x", f"url={url}"] if url else []
+    return subprocess.run(
+        [sys.executable, "-m", "alembic", *given, *arguments],
+        cwd=_CHECKOUT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _set_revision(path: Path, revision: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+
+
+def test_the_list_of_revisions_is_that_of_the_migrations() -> None:
+    from alembic.script import ScriptDirectory
+
+    script = ScriptDirectory(str(schema.migrations()))
+    assert [revision.revision for revision in script.walk_revisions()][::-1] == list(
+        schema.REVISIONS
+    )
+
+
+def test_alembic_upgrades_checks_and_downgrades(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'agentx.db'}"
+    for command in (["upgrade", "head"], ["check"], ["downgrade", "base"], ["upgrade", "head"]):
+        ended = _alembic(url, *command)
+        assert ended.returncode == 0, ended.stderr
+    with create_persistence(sqlite_driver(tmp_path / "agentx.db", migrate=False)) as persistence:
+        assert persistence.containers.find_all() == []
+
+
+def test_alembic_prints_the_sql_without_a_database() -> None:
+    ended = _alembic("sqlite:///nowhere/at/all.db", "upgrade", "head", "--sql")
+    assert ended.returncode == 0, ended.stderr
+    for table in ("containers", "images", "sessions", "messages"):
+        assert f"CREATE TABLE IF NOT EXISTS {table}" in ended.stdout
+
+
+def test_the_url_comes_from_x_then_the_environment(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.db", tmp_path / "second.db"
+    variable = {"AGENTX_PERSISTENCE_URL": f"sqlite:///{second}"}
+    assert _alembic(f"sqlite:///{first}", "upgrade", "head", **variable).returncode == 0
+    assert (first.exists(), second.exists()) == (True, False)
+    assert _alembic("", "upgrade", "head", **variable).returncode == 0
+    assert second.exists()
+
+
+def test_a_new_file_is_made_with_its_folder_and_upgraded(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "er" / "agentx.db"
+    with create_persistence(sqlite_driver(path)) as persistence:
+        persistence.containers.save(container())
+    assert path.exists()
+
+
+def test_without_migrate_the_error_names_the_command(tmp_path: Path) -> None:
+    path = tmp_path / "agentx.db"
+    with pytest.raises(SchemaError) as raised:
+        create_persistence(sqlite_driver(path, migrate=False))
+    assert f"python -m agentx_persistence upgrade 'sqlite:///{path}'" in str(raised.value)
+    with pytest.raises(SchemaError, match="agentx_persistence upgrade"):
+        create_persistence(sqlite_driver(":memory:", migrate=False))
+
+
+def test_a_file_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "agentx.db"
+    with create_persistence(sqlite_driver(path)) as persistence:
+        persistence.containers.save(container())
+    _set_revision(path, "9999")
+    with pytest.raises(SchemaError, match="newer"):
+        create_persistence(sqlite_driver(path))
+    assert main(["check", f"sqlite:///{path}"]) == 1
+    assert main(["upgrade", f"sqlite:///{path}"]) == 1
+    _set_revision(path, schema.HEAD)
+    with create_persistence(sqlite_driver(path)) as persistence:
+        assert persistence.containers.exists("box")
+
+
+def test_the_command_line_upgrades_and_checks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "agentx.db"
+    url = f"sqlite:///{path}"
+    assert main(["check", url]) == 1
+    assert not path.exists()
+    assert "upgrade" in capsys.readouterr().out
+    assert main(["upgrade", url]) == 0
+    assert main(["check", url]) == 0
+    assert "current" in capsys.readouterr().out
+    monkeypatch.setenv("AGENTX_PERSISTENCE_URL", url)
+    assert main(["check"]) == 0
+    assert main(["check", f"sqlite:///{tmp_path}"]) == 2
+    assert "error" in capsys.readouterr().err
+
+
+def _open_new_file(path: Path) -> int:
+    with create_persistence(sqlite_driver(path)) as persistence:
+        saved_session(persistence)
+        return persistence.sessions.add_message("session", message())
+
+
+def test_eight_processes_open_a_new_file_at_the_same_moment(tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(8) as pool:
+        for attempt in range(3):
+            path = tmp_path / f"{attempt}.db"
+            assert sorted(pool.map(_open_new_file, [path] * 8, chunksize=1)) == list(range(1, 9))

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+# What an interpreter with nothing but pydantic may load for the package itself.
+_PYDANTIC = {
+    "annotated_types",
+    "pydantic",
+    "pydantic_core",
+    "typing_extensions",
+    "typing_inspection",
+}
+_CLIENTS = {"alembic", "bson", "psycopg", "pymongo", "pymysql", "redis", "sqlalchemy"}
+
+# A finder that hides packages, as if they were not installed.
+_HIDE = """
+import importlib.abc, sys
+class Hidden(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] in {hidden!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Hidden())
+"""
+
+
+def _run(program: str) -> str:
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def _loads(module: str) -> set[str]:
+    program = (
+        "import sys; before = set(sys.modules)\n"
+        f"import {module}\n"
+        "import json; print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    return {name.partition(".")[0] for name in json.loads(_run(program))}
+
+
+def test_the_package_loads_pydantic_and_the_standard_library_only() -> None:
+    foreign = _loads("agentx_persistence") - set(sys.stdlib_module_names)
+    assert {name for name in foreign if not name.startswith("_")} <= {
+        "agentx_persistence",
+        *_PYDANTIC,
+    }
+
+
+@pytest.mark.parametrize(
+    ("module", "clients"),
+    [
+        ("agentx_persistence", set()),
+        ("agentx_persistence.memory", set()),
+        ("agentx_persistence.documents", set()),
+        ("agentx_persistence.sqlite", {"sqlalchemy"}),
+    ],
+)
+def test_a_driver_loads_only_its_own_client_library(module: str, clients: set[str]) -> None:
+    assert _loads(module) & _CLIENTS == clients
+
+
+@pytest.mark.parametrize(("driver", "missing"), [("sqlite", "sqlalchemy")])
+def test_a_missing_library_names_the_extra(driver: str, missing: str) -> None:
+    program = _HIDE.format(hidden={missing}) + (
+        "from agentx_persistence import MissingDependencyError\n"
+        "try:\n"
+        f"    import agentx_persistence.{driver}\n"
+        "except MissingDependencyError as error:\n"
+        "    print(isinstance(error, ImportError), error)\n"
+    )
+    assert _run(program).strip() == (
+        f"True the {driver} driver needs {missing!r}: pip install 'agentx-persistence[{driver}]'"
+    )
+
+
+def test_opening_a_current_file_does_not_import_alembic(tmp_path: object) -> None:
+    program = (
+        "import sys\n"
+        "from agentx_persistence import create_persistence\n"
+        "from agentx_persistence.sqlite import sqlite_driver\n"
+        f"create_persistence(sqlite_driver({str(tmp_path)!r} + '/a.db')).close()\n"
+        "print('alembic' in sys.modules)\n"
+    )
+    assert _run(program).strip() == "True"
+    assert _run(program).strip() == "False"
