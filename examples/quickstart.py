@@ -74,7 +74,9 @@ def describe(message: Message) -> str:
         case ToolCallMessage():
             return f"calls {message.tool_call.name} with {message.tool_call.input}"
         case ToolResultMessage():
-            return f"{message.tool_result.name} says {message.tool_result.output.value!r}"
+            output = message.tool_result.output
+            said = output.value if isinstance(output, TextOutput) else output.to_json()
+            return f"{message.tool_result.name} says {said!r}"
         case AssistantMessage(content=list()):
             return " ".join(part.text for part in message.content if isinstance(part, TextPart))
         case _:
