@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import quantiles
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Microseconds per call: the median, and the quartiles around it."""
+
+    low: float
+    median: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    operation: str
+    ours: Timing
+    raw: Timing
+
+    @property
+    def ratio(self) -> float:
+        return self.ours.median / self.raw.median
+
+
+def compare(
+    operation: str, ours: Callable[[], object], raw: Callable[[], object], rounds: int
+) -> Comparison:
+    """Call both in turn, so that whatever slows the machine down slows both."""
+    for _ in range(max(3, rounds // 20)):
+        ours()
+        raw()
+    taken: tuple[list[float], list[float]] = ([], [])
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(rounds):
+            # Each goes first in half of the rounds: the first may warm something for the second.
+            for which in (0, 1) if number % 2 else (1, 0):
+                call = (ours, raw)[which]
+                start = time.perf_counter()
+                call()
+                taken[which].append((time.perf_counter() - start) * 1e6)
+    finally:
+        gc.enable()
+    return Comparison(operation, _timing(taken[0]), _timing(taken[1]))
+
+
+def _timing(taken: list[float]) -> Timing:
+    low, median, high = quantiles(taken, n=4)
+    return Timing(low, median, high)

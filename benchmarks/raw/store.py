@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+
+class RawStore(ABC):
+    """What is compared. Messages and images are JSON texts; reading decodes them."""
+
+    @abstractmethod
+    def save_session(self, session_id: str, text: str) -> None: ...
+
+    @abstractmethod
+    def append(self, session_id: str, messages: Sequence[tuple[str, str]], at: int) -> int: ...
+
+    @abstractmethod
+    def load(self, session_id: str, last: int | None = None) -> list[Any]: ...
+
+    @abstractmethod
+    def save_image(self, id: str, container_id: str, name: str, at: int, text: str) -> None: ...
+
+    @abstractmethod
+    def get_image(self, id: str) -> Any: ...
+
+    @abstractmethod
+    def page(self, container_id: str, size: int) -> list[Any]: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
