@@ -109,9 +109,11 @@ class _DocumentRepository(Repository[R], Generic[R]):
         """Delete what this record owns, before the record, so that it can be done again."""
 
     def _delete_all(self, repository: _DocumentRepository[Any], field: str, value: str) -> None:
-        while found := self._store.find(repository.kind, (field, value), None, 100):
+        after = None
+        while found := self._store.find(repository.kind, (field, value), after, 100):
             for document in found:
                 repository.delete(document.key)
+            after = (found[-1].created_at, found[-1].key)
 
     def _find_all(self, filters: dict[str, str | None], limit: int | None) -> list[R]:
         given = check_filters(filters)
