@@ -116,6 +116,9 @@ class _SqliteFlavour(Flavour):
         super().__init__(place)
         self.in_memory = in_memory
 
+    def unit_engine(self, engine: Engine) -> Engine:
+        return engine
+
     def begin(self, connection: PoolProxiedConnection, cursor: Cursor) -> None:
         # A deferred transaction that turns into a writing one is refused at once when another has
         # written meanwhile, without waiting (https://www.sqlite.org/lang_transaction.html).

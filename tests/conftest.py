@@ -12,6 +12,7 @@ from tests.backends.backend import SHARED, Backend
 BACKENDS = {
     "memory": frozenset(),
     "sqlite": frozenset({SHARED}),
+    "postgresql": frozenset({SHARED}),
 }
 
 pytest_plugins = [f"tests.backends.{name}" for name in BACKENDS]

@@ -11,7 +11,7 @@ from agentx_persistence._sql.engine import Database, DuplicateError
 from agentx_persistence._sql.mappings import MessageRow, SessionRow
 from agentx_persistence.errors import RecordConflictError, RecordNotFoundError
 
-_COLUMNS = ("session_id", "position", "message_id", "body")
+COLUMNS = ("session_id", "position", "message_id", "body")
 
 # A message's id and its JSON text.
 IdAndBody = tuple[str, str]
@@ -67,7 +67,7 @@ class Appending:
         self, cursor: Cursor, session_id: str, count: int, messages: Sequence[IdAndBody]
     ) -> None:
         """Insert the messages behind the first `count` ones."""
-        statement = self.database.statement("insert message", lambda: insert(MessageRow), _COLUMNS)
+        statement = self.database.statement("insert message", lambda: insert(MessageRow), COLUMNS)
         rows = [
             statement.bind(
                 {"session_id": session_id, "position": position, "message_id": id, "body": body}

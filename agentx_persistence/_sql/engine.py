@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import nullcontext
 from threading import Lock
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, PoolProxiedConnection, exc, orm
+from sqlalchemy import Engine, exc, orm
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 from sqlalchemy.sql import ClauseElement
 
+from agentx_persistence._sql.connections import (
+    Connections,
+    LostConnectionError,
+    NoConnectionError,
+)
 from agentx_persistence._sql.flavour import Flavour
 from agentx_persistence._sql.statements import Statement
 from agentx_persistence.errors import (
@@ -31,19 +36,9 @@ _PAUSES = (0.0, 0.05, 0.2, 0.5, 1.0)
 # Seconds after which a server that lets a connection wait is not tried again by the same call.
 _PATIENCE = 2.0
 
-_GENERATION = "agentx_persistence.generation"
-
 
 class DuplicateError(BackendError):
     """A key is taken. `Appending` knows what that means; nothing else meets it."""
-
-
-class _LostConnectionError(Exception):
-    """There is not any more a connection. The driver's error is its cause."""
-
-
-class _NoConnectionError(_LostConnectionError):
-    """There was none to begin with."""
 
 
 class Database(ForkAware):
@@ -52,15 +47,8 @@ class Database(ForkAware):
     def __init__(self, engine: Engine, flavour: Flavour, *, owned: bool) -> None:
         self.engine = engine
         self.flavour = flavour
-        self._owned = owned
         self._closed = False
-        # All connections of one generation are given up when the first of them turns out to be
-        # lost: a server that was restarted has ended all that idle in the pool.
-        self._generation = object()
-        # A caller's engine may be in any mode: SQLAlchemy sets that of a connection when it hands
-        # it out, and puts it back afterwards.
-        self._callers = None if owned else engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._units = flavour.unit_engine(engine)
+        self._connections = Connections(engine, flavour, owned=owned)
         self._dbapi = engine.dialect.loaded_dbapi
         self._new_locks()
         self._statements: dict[Hashable, Statement] = {}
@@ -103,8 +91,7 @@ class Database(ForkAware):
 
     def close(self) -> None:
         self._closed = True
-        if self._owned:
-            self.engine.dispose()
+        self._connections.close()
 
     def read(self, work: Callable[[Cursor], T]) -> T:
         """Run `work` on a cursor where each statement is a transaction of its own."""
@@ -121,35 +108,44 @@ class Database(ForkAware):
         """Run `work` in one unit of work, which is one transaction."""
         return self._attempt(self._unit, work)
 
+    def migrate(self, upgrade: Callable[[Engine], None]) -> None:
+        """Run `upgrade` with an engine whose transactions are READ COMMITTED."""
+        self._attempt(lambda work: work(self.flavour.unit_engine(self.engine)), upgrade)
+
     def _attempt(self, run: Callable[[Callable[[Any], T]], T], work: Callable[[Any], T]) -> T:
         attempt = 0
+        started = time.monotonic()
         while True:
             if self._closed:
                 raise PersistenceClosedError
             try:
                 with self._gate:
                     return run(work)
-            except (_LostConnectionError, self._dbapi.Error, exc.SQLAlchemyError) as error:
+            except (LostConnectionError, self._dbapi.Error, exc.SQLAlchemyError) as error:
                 failure, passing = self._classify(error)
-                if attempt == len(_PAUSES) or not passing:
+                tired = (
+                    isinstance(error, NoConnectionError) and time.monotonic() - started > _PATIENCE
+                )
+                if attempt == len(_PAUSES) or tired or not passing:
                     raise failure from failure.__cause__
             time.sleep(_PAUSES[attempt] * random.uniform(0.5, 1.5))
             attempt += 1
 
     def _read(self, work: Callable[[Cursor], T]) -> T:
-        with self._connection() as connection:
+        with self._connections.raw() as connection:
             self.flavour.autocommit(connection)
             return work(connection.cursor())
 
     def _write(self, work: Callable[[Cursor], T]) -> T:
-        with self._writing, self._connection() as connection:
+        with self._writing, self._connections.raw() as connection:
             cursor = connection.cursor()
             self.flavour.begin(connection, cursor)
             try:
                 result = work(cursor)
                 connection.commit()
             except Exception as error:
-                self._undo(connection, error)
+                if not self._connections.is_lost(connection, error):
+                    connection.rollback()
                 raise
             except BaseException:
                 # Broken off in the middle of a conversation, such as by Ctrl-C.
@@ -157,37 +153,16 @@ class Database(ForkAware):
                 raise
             return result
 
-    def _undo(self, connection: PoolProxiedConnection, error: Exception) -> None:
-        if not self._is_lost(connection, error):
-            connection.rollback()
-
     def _unit(self, work: Callable[[orm.Session], T]) -> T:
-        with self._writing, orm.Session(self._units) as unit, unit.begin():
+        with self._writing, self._connections.unit() as unit:
             return work(unit)
-
-    @contextmanager
-    def _connection(self) -> Iterator[PoolProxiedConnection]:
-        try:
-            connection = self.engine.raw_connection()
-        except exc.DBAPIError as error:
-            raise _LostConnectionError from error
-        try:
-            yield connection
-        except self._dbapi.Error as error:
-            raw = connection.driver_connection
-            if not self.engine.dialect.is_disconnect(error, raw, None):
-                raise
-            connection.invalidate(error)
-            raise _LostConnectionError from error
-        finally:
-            connection.close()
 
     def _classify(self, error: BaseException) -> tuple[PersistenceError, bool]:
         """Return the error to raise, with its cause, and whether trying again may help."""
-        lost = isinstance(error, _LostConnectionError) or getattr(
+        lost = isinstance(error, LostConnectionError) or getattr(
             error, "connection_invalidated", False
         )
-        if isinstance(error, _LostConnectionError) and error.__cause__:
+        if isinstance(error, LostConnectionError) and error.__cause__:
             error = error.__cause__
         cause: BaseException = getattr(error, "orig", None) or error
         if isinstance(cause, self._dbapi.IntegrityError):

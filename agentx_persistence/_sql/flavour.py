@@ -6,7 +6,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sqlalchemy import Column, ColumnElement, PoolProxiedConnection, Table, bindparam, tuple_
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Engine,
+    PoolProxiedConnection,
+    Table,
+    bindparam,
+    tuple_,
+)
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 from sqlalchemy.sql.dml import Insert
 
@@ -26,10 +34,14 @@ class Flavour(ABC):
         """:param place: where the data is, as errors name it; holds no password"""
         self.place = place
 
-    def welcome(self, connection: PoolProxiedConnection) -> None:
+    def welcome(self, connection: PoolProxiedConnection) -> None:  # noqa: B027
         """Prepare a connection that is used for the first time."""
 
-    def autocommit(self, connection: PoolProxiedConnection) -> None:
+    def unit_engine(self, engine: Engine) -> Engine:
+        """Return the engine with which a unit of work is one transaction, READ COMMITTED."""
+        return engine.execution_options(isolation_level="READ COMMITTED")
+
+    def autocommit(self, connection: PoolProxiedConnection) -> None:  # noqa: B027
         """Make each statement a transaction of its own, if it is not so already."""
 
     @abstractmethod

@@ -1,0 +1,17 @@
+"""How the tests damage what a database server stores."""
+
+from __future__ import annotations
+
+
+def damage(kind: str, id: str, position: int | None, raw: bytes) -> tuple[str, tuple[object, ...]]:
+    """Return the statement, with its parameters, that overwrites a record's text with `raw`.
+
+    :raises UnicodeDecodeError: if it is no text, which no database server would hold
+    """
+    text = raw.decode()
+    if position is not None:
+        return (
+            "UPDATE messages SET body = %s WHERE session_id = %s AND position = %s",
+            (text, id, position),
+        )
+    return f"UPDATE {kind} SET extra = %s WHERE {kind.removesuffix('s')}_id = %s", (text, id)  # noqa: S608

