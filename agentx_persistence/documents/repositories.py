@@ -102,6 +102,9 @@ class _DocumentRepository(Repository[R], Generic[R]):
 
     def delete(self, id: str) -> bool:
         check_id(self.record.record_kind, id)
+        return self._store.cascade(lambda: self._delete(id))
+
+    def _delete(self, id: str) -> bool:
         self._delete_owned(id)
         return self._store.delete(self.kind, id)
 
@@ -112,7 +115,7 @@ class _DocumentRepository(Repository[R], Generic[R]):
         after = None
         while found := self._store.find(repository.kind, (field, value), after, 100):
             for document in found:
-                repository.delete(document.key)
+                repository._delete(document.key)
             after = (found[-1].created_at, found[-1].key)
 
     def _find_all(self, filters: dict[str, str | None], limit: int | None) -> list[R]:

@@ -88,6 +88,13 @@ class DocumentStore(ABC):
     def delete(self, kind: str, key: str) -> bool:
         """Delete the document, its index entries and its log; tell whether it was there."""
 
+    def cascade(self, work: Callable[[], bool]) -> bool:
+        """Run a deletion of several documents, in one transaction where the backend has them.
+
+        Elsewhere, as here, step by step: it begins with what is owned, and can be repeated.
+        """
+        return work()
+
     @abstractmethod
     def append(self, session_id: str, entries: Sequence[Entry], at: int) -> list[int]:
         """Append the entries that are not there yet, all or none; return each one's position.
