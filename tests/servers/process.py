@@ -46,16 +46,19 @@ class ServerProcess:
         *,
         environment: Mapping[str, str] | None = None,
         seconds: float = 60,
+        user: str | None = UNPRIVILEGED,
     ) -> None:
-        """:param is_ready: raises as long as the server does not answer"""
+        """:param is_ready: raises as long as the server does not answer
+        :param user: who runs it if the tests run as root; ``None`` for root, too
+        """
         self._command, self._folder, self._is_ready = list(command), folder, is_ready
         self._environment = {**os.environ, **(environment or {})}
         self._seconds = seconds
+        self._user = user if os.geteuid() == 0 else None
         self._process: subprocess.Popen[bytes] | None = None
         self.log = folder / "server.log"
 
     def start(self) -> None:
-        user = UNPRIVILEGED if os.geteuid() == 0 else None
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
@@ -64,7 +67,7 @@ class ServerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                user=user,
+                user=self._user,
                 start_new_session=True,
             )
         deadline = time.monotonic() + self._seconds
