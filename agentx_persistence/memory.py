@@ -40,6 +40,7 @@ class _Log:
     texts: list[str] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     positions: dict[str, int] = field(default_factory=dict)
+    appended_at: int | None = None  # since the session was saved
 
     def truncate(self, length: int) -> int:
         for id in self.ids[length:]:
@@ -79,12 +80,11 @@ class MemoryStore(DocumentStore, ForkAware):
             for index in (None, *indexes.items()):
                 insort(self._places[kind, index], (-document.created_at, document.key))
             if kind == SESSIONS:
-                self._logs.setdefault(document.key, _Log())
+                self._logs.setdefault(document.key, _Log()).appended_at = None
 
     def get(self, kind: str, key: str) -> Document | None:
         with self._open():
-            found = self._documents.get((kind, key))
-            return found and found[0]
+            return self._document(kind, key) if (kind, key) in self._documents else None
 
     def find(
         self,
@@ -97,7 +97,7 @@ class MemoryStore(DocumentStore, ForkAware):
             places = self._places.get((kind, index), [])
             start = 0 if after is None else bisect_right(places, (-after[0], after[1]))
             stop = None if limit is None else start + limit
-            return [self._documents[kind, key][0] for _, key in places[start:stop]]
+            return [self._document(kind, key) for _, key in places[start:stop]]
 
     def update(
         self, kind: str, key: str, change: Callable[[Document], Document]
@@ -106,7 +106,7 @@ class MemoryStore(DocumentStore, ForkAware):
             found = self._documents.get((kind, key))
             if found is None:
                 return None
-            changed = change(found[0])
+            changed = change(self._document(kind, key))
             self._documents[kind, key] = (changed, found[1])
             return changed
 
@@ -132,9 +132,7 @@ class MemoryStore(DocumentStore, ForkAware):
                 log.ids.append(id)
                 log.positions[id] = len(log.texts)
             if new:
-                document, indexes = self._documents[SESSIONS, session_id]
-                touched = replace(document, updated_at=at)
-                self._documents[SESSIONS, session_id] = (touched, indexes)
+                log.appended_at = at
             return [log.positions[entry.id] for entry in entries]
 
     def position(self, session_id: str, entry_id: str) -> int:
@@ -193,6 +191,12 @@ class MemoryStore(DocumentStore, ForkAware):
             if not places:
                 del self._places[kind, index]
         return True
+
+    def _document(self, kind: str, key: str) -> Document:
+        document = self._documents[kind, key][0]
+        if kind == SESSIONS and (at := self._logs[key].appended_at) is not None:
+            return replace(document, updated_at=at)
+        return document
 
     def _log(self, session_id: str) -> _Log:
         try:

@@ -260,7 +260,9 @@ class DocumentSessionRepository(_DocumentRepository[SessionRecord], SessionRepos
         return newest[0] if newest else None
 
     def add_message(self, session_id: str, message: Message) -> int:
-        return self.add_messages(session_id, [message])[0]
+        check_id("session", session_id)
+        (text,) = check_messages([message])
+        return self._store.append(session_id, [Entry(message.id, text)], now())[0]
 
     def add_messages(self, session_id: str, messages: Sequence[Message]) -> list[int]:
         check_id("session", session_id)

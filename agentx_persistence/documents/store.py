@@ -26,8 +26,7 @@ class Document:
     updated_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One entry of a log, such as a message."""
 
     id: str
