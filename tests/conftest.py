@@ -11,6 +11,7 @@ from tests.backends.backend import SHARED, Backend
 # tests/backends/<name>.py has its fixtures.
 BACKENDS = {
     "memory": frozenset(),
+    "fs": frozenset({SHARED}),
     "sqlite": frozenset({SHARED}),
     "postgresql": frozenset({SHARED}),
 }

@@ -1,0 +1,222 @@
+"""The documents of all kinds, with their index entries.
+
+The file of a document is what counts. It is written after its new index entries and before its old
+ones go, and an index entry that does not agree with it is passed over: a process that dies between
+leaves only such entries behind, and who meets one removes it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from agentx_persistence._fs import document_file, files
+from agentx_persistence._fs.document_file import Stored
+from agentx_persistence._fs.index import FIRST, Index, Place, Subject
+from agentx_persistence._fs.locks import Locks
+from agentx_persistence._fs.logs import Log, Logs
+from agentx_persistence.documents import Document
+from agentx_persistence.documents.store import CONTAINERS, IMAGES, SESSIONS
+from agentx_persistence.errors import CorruptRecordError
+
+_LOGGER = logging.getLogger("agentx_persistence")
+
+
+class Documents:
+    """The folders of the store. A session's log is beside its document."""
+
+    def __init__(self, base: str, locks: Locks, logs: Logs) -> None:
+        self._base, self._locks, self._logs = base, locks, logs
+        self._index_folder = os.path.join(base, "index")
+        # Where the file of a document is from the moment of its deletion to the end of it.
+        self._deleted_folder = os.path.join(base, "deleted")
+
+    def open(self) -> None:
+        """Make the folders; finish what a killed process has not."""
+        os.makedirs(os.path.dirname(self._base), exist_ok=True)
+        files.make_folder(self._base)
+        for name in (CONTAINERS, IMAGES, SESSIONS, "index", "deleted", "locks"):
+            files.make_folder(os.path.join(self._base, name))
+        self.finish_deletions()
+
+    def path(self, kind: str, key: str) -> str:
+        return self._path(kind, files.file_name(kind, key))
+
+    def log_path(self, session_id: str) -> str:
+        return self._log_path(files.file_name(SESSIONS, session_id))
+
+    def exists(self, kind: str, key: str) -> bool:
+        there = os.path.exists(self.path(kind, key))
+        if not there:
+            self.check_folder(kind)
+        return there
+
+    def check_folder(self, kind: str) -> None:
+        """:raises OSError: if the folder is not there: what is missing in it may well exist"""
+        os.stat(os.path.join(self._base, kind, "."))
+
+    def get(self, kind: str, key: str) -> tuple[Stored | None, Document | None]:
+        """Return the document, and its `Stored` unless that is damaged."""
+        path = self.path(kind, key)
+        data = files.read(path)
+        while data is not None:
+            stored, document = document_file.load(key, data)
+            if kind != SESSIONS or stored is None:
+                return stored, document
+            try:
+                log = self._logs.state(Log(self.log_path(key), key))
+            except FileNotFoundError:
+                log = None
+            if log and log.mark == stored.log:
+                return stored, document
+            # The two are of one moment if the document is the same before and after.
+            again = files.read(path)
+            if again == data:
+                if log is None:
+                    raise CorruptRecordError("session", key, f"{self.log_path(key)} is missing")
+                at = document.updated_at if log.at is None else log.at
+                return stored, replace(document, updated_at=at)
+            data = again
+        self.check_folder(kind)
+        return None, None
+
+    def find(
+        self,
+        kind: str,
+        index: tuple[str, str] | None,
+        after: tuple[int, str] | None,
+        limit: int | None,
+    ) -> list[Document]:
+        subject: Subject = (kind, *(index or (None, None)))
+        # Behind this key: no other one is before the key with a NUL, which none has.
+        start = FIRST if after is None else (-after[0], after[1] + "\0")
+        found: list[Document] = []
+        stale: list[Place] = []
+        for place in self._index(subject).walk(start):
+            if len(found) == limit:
+                break
+            if document := self._at(subject, place):
+                found.append(document)
+            else:
+                stale.append(place)
+        if not found:
+            self.check_folder("index")
+        for place in stale:
+            self._repair(subject, place)
+        return found
+
+    def put(self, kind: str, document: Document, indexes: Mapping[str, str]) -> None:
+        key, path = document.key, self.path(kind, document.key)
+        name = files.file_name(kind, key)
+        with self._locks.hold("record", name):
+            self._finish_deletion(kind, name)
+            before, there = self.get(kind, key)
+            log = None
+            if kind == SESSIONS:
+                # A log without a document is left over from a killed process.
+                ask = self._logs.state if there else self._logs.create
+                log = ask(Log(self._log_path(name), key)).mark
+            stored = Stored(key, document.created_at, document.updated_at, dict(indexes), log)
+            files.prepare(path, [document_file.dump(stored, document.text)])
+            old = set(before.places(kind).items()) if before else set()
+            new = set(stored.places(kind).items())
+            try:
+                for subject, place in new - old:
+                    self._index(subject).add(place)
+            except BaseException:
+                files.remove(files.prepared(path))
+                raise
+            files.publish(path)
+            for subject, place in old - new:
+                self._index(subject).remove(place)
+
+    def update(
+        self, kind: str, key: str, change: Callable[[Document], Document]
+    ) -> Document | None:
+        with self._locks.hold("record", files.file_name(kind, key)):
+            stored, document = self.get(kind, key)
+            if document is None:
+                return None
+            changed = change(document)
+            if stored is None:
+                raise CorruptRecordError(kind.removesuffix("s"), key, self.path(kind, key))
+            if kind == SESSIONS:
+                log = self._logs.state(Log(self.log_path(key), key))
+                stored = replace(stored, log=log.mark)
+            self.rewrite(kind, stored, changed)
+            return changed
+
+    def rewrite(self, kind: str, stored: Stored, document: Document) -> None:
+        """Replace the text and the `updated_at`. The caller holds the lock of the document."""
+        stored = replace(stored, updated_at=document.updated_at)
+        files.write(self.path(kind, stored.id), document_file.dump(stored, document.text))
+
+    def delete(self, kind: str, key: str) -> bool:
+        name = files.file_name(kind, key)
+        path, deleted = self._path(kind, name), self._deleted_path(kind, name)
+        with self._locks.hold("record", name):
+            self._finish_deletion(kind, name)
+            there = self.exists(kind, key)
+            if there:
+                os.replace(path, deleted)
+                files.sync_folder(self._deleted_folder)
+                files.sync_folder(os.path.dirname(path))
+                self._finish_deletion(kind, name)
+            elif kind == SESSIONS:
+                self._logs.remove(self._log_path(name))
+        self.finish_deletions()
+        return there
+
+    def finish_deletions(self) -> None:
+        for entry in os.listdir(self._deleted_folder):
+            kind, _, name = entry.removesuffix(".json").partition("-")
+            with self._locks.hold("record", name):
+                self._finish_deletion(kind, name)
+
+    def _finish_deletion(self, kind: str, name: str) -> None:
+        deleted = self._deleted_path(kind, name)
+        data = files.read(deleted)
+        if data is None:
+            return
+        if kind == SESSIONS:
+            self._logs.remove(self._log_path(name))
+        files.remove(files.prepared(self._path(kind, name)))
+        stored = document_file.load_head(data)
+        for subject, place in stored.places(kind).items() if stored else ():
+            self._index(subject).remove(place)
+        files.remove(deleted)
+
+    def _at(self, subject: Subject, place: Place) -> Document | None:
+        """Return the document whose index entry this is, or ``None`` if it is nobody's."""
+        stored, document = self.get(subject[0], place[1])
+        if document is None:
+            return None
+        if stored is None:  # damaged: nothing tells that the entry is not its own
+            return replace(document, created_at=-place[0])
+        return document if stored.places(subject[0]).get(subject) == place else None
+
+    def _repair(self, subject: Subject, place: Place) -> None:
+        kind, key = subject[0], place[1]
+        name = files.file_name(kind, key)
+        try:
+            with self._locks.hold("record", name):
+                self._finish_deletion(kind, name)
+                if self._at(subject, place) is None:
+                    self._index(subject).remove(place)
+        except OSError as error:
+            # What was asked for does not depend on it, and the store may be read-only.
+            _LOGGER.warning("%s %r: the index was not repaired: %s", kind, key, error)
+
+    def _index(self, subject: Subject) -> Index:
+        return Index(self._index_folder, subject, self._locks)
+
+    def _path(self, kind: str, name: str) -> str:
+        return os.path.join(self._base, kind, name[:2], f"{name[2:]}.json")
+
+    def _log_path(self, name: str) -> str:
+        return os.path.join(self._base, SESSIONS, name[:2], f"{name[2:]}.messages.jsonl")
+
+    def _deleted_path(self, kind: str, name: str) -> str:
+        return os.path.join(self._deleted_folder, f"{kind}-{name}.json")

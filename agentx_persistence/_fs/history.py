@@ -1,0 +1,117 @@
+"""What a process knows of a log that it has read before: it reads only what has come since."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Sequence
+from threading import Lock
+
+from agentx_persistence._fs.log_file import Line, LogFile, LogState
+
+_BLOCK, _LARGEST_BLOCK = 2**16, 2**22
+_LINES_AT_ONCE = 1000
+
+
+class History:
+    """Where each line starts, from some line on up to the last, and which ids there are.
+
+    It begins at the end of the file, so that the last messages of a long history cost no more than
+    those of a short one, and is extended to the start when something asks for it.
+    """
+
+    def __init__(self, state: LogState) -> None:
+        self._lock = Lock()
+        self._generation = state.generation
+        self._before = state.length  # the number of lines whose start is not known
+        self._starts = array("Q")
+        self._end = state.end
+        self._ids: dict[str, int] = {}
+
+    @property
+    def weight(self) -> int:
+        return len(self._ids) + 1
+
+    def follow(self, file: LogFile) -> bool:
+        """Take in what was appended; tell whether this is still the same log."""
+        with self._lock:
+            state = file.state()
+            if state.generation != self._generation or state.end < self._end:
+                return False
+            if state.end > self._end:
+                lines = file.lines(self._end, state.end, self._count() + 1)
+                self._add([len(line) + 1 for line in lines])
+            return self._count() == state.length
+
+    def add(self, ids: Sequence[str], lines: Sequence[bytes]) -> None:
+        """Take in what this process has appended, if all that came before is known."""
+        with self._lock:
+            first = self._count() + 1
+            known = len(self._ids) == first - 1
+            self._add(map(len, lines))
+            if known:
+                self._ids.update((id, first + index) for index, id in enumerate(ids))
+
+    def _add(self, lengths: Iterable[int]) -> None:
+        for length in lengths:
+            self._starts.append(self._end)
+            self._end += length
+
+    @property
+    def end(self) -> int:
+        return self._end
+
+    def count(self) -> int:
+        with self._lock:
+            return self._count()
+
+    def lines(self, file: LogFile, start: int, stop: int) -> list[Line]:
+        """Return the lines behind position `start` up to position `stop`."""
+        if start >= stop:
+            return []
+        with self._lock:
+            self._extend(file, start)
+            first = self._starts[start - self._before]
+            end = self._end if stop == self._count() else self._starts[stop - self._before]
+        lines = file.lines(first, end, start + 1)
+        if len(lines) != stop - start:
+            raise file.corrupt(first)
+        return [file.parse(line, start + 1 + index) for index, line in enumerate(lines)]
+
+    def start(self, file: LogFile, position: int) -> int:
+        """Return where the line with this position starts."""
+        with self._lock:
+            self._extend(file, position - 1)
+            return self._starts[position - 1 - self._before]
+
+    def position(self, file: LogFile, id: str) -> int | None:
+        """Return the position of the message with this id, or ``None``."""
+        while (known := len(self._ids)) < (count := self.count()):
+            lines = self.lines(file, known, min(known + _LINES_AT_ONCE, count))
+            with self._lock:
+                for position, line in enumerate(lines, known + 1):
+                    if self._ids.setdefault(line.id, position) != position:
+                        raise file.corrupt(self._starts[position - 1])
+        return self._ids.get(id)
+
+    def _count(self) -> int:
+        return self._before + len(self._starts)
+
+    def _extend(self, file: LogFile, before: int) -> None:
+        """Find the starts of lines, block by block from the end, until so many are not known."""
+        block = _BLOCK
+        while self._before > before:
+            stop = self._starts[0] if self._starts else self._end
+            low = max(0, stop - block)
+            found = array("Q")
+            data = file.read(low, stop - low)
+            feed = data.find(b"\n")
+            while 0 <= feed < len(data) - 1:
+                found.append(low + feed + 1)
+                feed = data.find(b"\n", feed + 1)
+            if len(found) > self._before or (low == 0 and len(found) < self._before):
+                raise file.corrupt(stop)
+            block = min(block * 4, _LARGEST_BLOCK) if found else block * 4
+            if found:
+                file.lines(found[0], stop, self._before - len(found) + 1)
+                self._starts = found + self._starts
+                self._before -= len(found)

@@ -1,0 +1,187 @@
+"""The file of a session's messages: its lines, and where it ends.
+
+The first line names the session, and the generation, which is another one whenever anything but
+the end of the file has changed. Each other line is a message, on one line in the file::
+
+    {"id":"msg_1","message":{…},"position":7,"left":0,"at":1700000000000}
+
+`left` is the number of lines of the same append that follow: an append is there when its line with
+a 0 is, with its line feed. `at` is the time of the append.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+from collections.abc import Sequence
+from io import FileIO
+from typing import NamedTuple
+
+from pydantic_core import from_json, to_json
+
+from agentx_persistence._fs import files
+from agentx_persistence.errors import CorruptRecordError
+
+_LOGGER = logging.getLogger("agentx_persistence")
+
+_TEXT = rb'"(?:[^"\\]|\\.)*"'
+_NUMBERS = rb',"position":(\d{1,18}),"left":(\d{1,18}),"at":(-?\d{1,18})\}'
+_LINE = re.compile(rb'\{"id":(' + _TEXT + rb'),"message":(.*)' + _NUMBERS)
+_LINE_ID = re.compile(rb'\{"id":(' + _TEXT + rb"),")
+_LINE_END = re.compile(_NUMBERS + rb"\Z")
+_LONGEST_NUMBERS = 96
+_LONGEST_START = 2048  # of a line, up to the message: an id has at most 255 characters
+_GENERATION = slice(len('{"generation":"'), len('{"generation":"') + 16)
+_TAIL = 4096
+
+
+class LogState(NamedTuple):
+    """A log as its last append left it: how many messages it has, and when that append was."""
+
+    generation: str
+    end: int
+    length: int
+    at: int | None
+
+    @property
+    def mark(self) -> tuple[str, int]:
+        """What is the same as long as the log is."""
+        return self.generation, self.end
+
+
+class Line(NamedTuple):
+    id: str
+    text: bytes
+
+
+def new_header(session_id: str) -> bytes:
+    return _header(session_id, secrets.token_hex(8))
+
+
+def _header(session_id: str, generation: str) -> bytes:
+    return to_json({"generation": generation, "session": session_id}) + b"\n"
+
+
+def format_lines(lines: Sequence[Line], first: int, at: int) -> list[bytes]:
+    """Return the lines of one append, with line feeds, from this position on."""
+    return [
+        b'{"id":%b,"message":%b,"position":%d,"left":%d,"at":%d}\n'
+        % (to_json(line.id), line.text, first + index, len(lines) - index - 1, at)
+        for index, line in enumerate(lines)
+    ]
+
+
+def end_append(line: bytes) -> bytes:
+    """Return the line as the last one of its append."""
+    numbers = _LINE_END.search(line)
+    return line if numbers is None else line[: numbers.start(2)] + b"0" + line[numbers.end(2) :]
+
+
+class LogFile:
+    """The open file. Positions and offsets are those of the file as it was opened: what replaces
+    it does not change it."""
+
+    def __init__(self, file: FileIO, path: str, session_id: str) -> None:
+        self._file, self._path, self._session_id = file, path, session_id
+        self.start = len(new_header(session_id))
+
+    def state(self) -> LogState:
+        """:raises CorruptRecordError: if the first line or the last whole one is not as written"""
+        head = self.read(0, self.start)
+        generation = head[_GENERATION].decode(errors="replace")
+        if head != _header(self._session_id, generation):
+            raise CorruptRecordError("session", self._session_id, self.where(0))
+        return LogState(generation, *self._last_append())
+
+    def _last_append(self) -> tuple[int, int, int | None]:
+        """Return its end, the position of its last message, and its time."""
+        size = self.size()
+        window = _TAIL
+        while True:
+            low = max(self.start, size - window)
+            data = self.read(low, size - low)
+            stop = len(data)
+            while (feed := data.rfind(b"\n", 0, stop)) >= 0:
+                numbers = _LINE_END.search(data, max(0, feed - _LONGEST_NUMBERS), feed)
+                if numbers is None:
+                    break
+                if int(numbers[2]) == 0:
+                    return low + feed + 1, int(numbers[1]), int(numbers[3])
+                stop = feed
+            if feed >= (0 if low == self.start else _LONGEST_NUMBERS):
+                raise self.corrupt(low + feed)
+            if low == self.start:
+                return low, 0, None
+            window *= 4
+
+    def size(self) -> int:
+        return os.fstat(self._file.fileno()).st_size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return so many bytes, or fewer at the end of the file."""
+        self._file.seek(offset)
+        data = self._file.read(length)
+        while 0 < len(data) < length and (more := self._file.read(length - len(data))):
+            data += more
+        return data
+
+    def lines(self, start: int, end: int, position: int) -> list[bytes]:
+        """Return the lines between two offsets, without line feeds, and check their positions.
+
+        :param position: that of the first line
+        """
+        # Not splitlines, for which a carriage return ends a line, too.
+        lines = self.read(start, end - start).split(b"\n")
+        if lines.pop():
+            raise self.corrupt(start)
+        for index, line in enumerate(lines):
+            numbers = _LINE_END.search(line, max(0, len(line) - _LONGEST_NUMBERS))
+            if numbers is None or int(numbers[1]) != position + index:
+                raise self.corrupt(start + sum(len(before) + 1 for before in lines[:index]))
+        return lines
+
+    def parse(self, line: bytes, position: int) -> Line:
+        found = _LINE.fullmatch(line)
+        if found is None:
+            raise CorruptRecordError("message", f"#{position}", self.where(position))
+        return Line(from_json(found[1]), found[2])
+
+    def where(self, position: int) -> str:
+        return f"{self._path}, line {position + 1}"
+
+    def append(self, data: bytes, end: int) -> None:
+        """Write at the end of the last append: durable, or not at all."""
+        descriptor = self._file.fileno()
+        if (torn := self.size() - end) > 0:
+            _LOGGER.warning(
+                "%s: cut off %d bytes of an append that was never acknowledged", self._path, torn
+            )
+            os.ftruncate(descriptor, end)
+        os.lseek(descriptor, end, os.SEEK_SET)
+        try:
+            files.write_all(descriptor, data)
+        except BaseException:
+            os.ftruncate(descriptor, end)
+            raise
+        try:
+            os.fsync(descriptor)
+        except BaseException:
+            os.ftruncate(descriptor, end)
+            # Others may have seen the lines already.
+            os.lseek(descriptor, _GENERATION.start, os.SEEK_SET)
+            files.write_all(descriptor, secrets.token_hex(8).encode())
+            raise
+
+    def sync(self) -> None:
+        os.fsync(self._file.fileno())
+
+    def corrupt(self, offset: int) -> CorruptRecordError:
+        """Return the error for the line at this offset, or around it."""
+        before = self.read(0, offset)
+        position = before.count(b"\n")
+        line = before[before.rfind(b"\n") + 1 :] + self.read(offset, _LONGEST_START)
+        found = _LINE_ID.match(line)
+        id = from_json(found[1]) if found else f"#{position}"
+        return CorruptRecordError("message", id, self.where(position))
