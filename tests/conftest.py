@@ -14,6 +14,9 @@ BACKENDS = {
     "fs": frozenset({SHARED}),
     "sqlite": frozenset({SHARED}),
     "postgresql": frozenset({SHARED}),
+    "redis": frozenset({SHARED}),
+    "redis_cluster": frozenset({SHARED}),
+    "valkey": frozenset({SHARED}),
 }
 
 pytest_plugins = [f"tests.backends.{name}" for name in BACKENDS]

@@ -1,0 +1,238 @@
+"""The document store over Redis."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+from agentx_persistence._redis.client import Argument, Client, Command
+from agentx_persistence._redis.indexing import ATTEMPTS, Indexing
+from agentx_persistence._redis.keys import (
+    DOCUMENT_FIELDS,
+    Entries,
+    Index,
+    Keys,
+    Member,
+    behind,
+    place,
+)
+from agentx_persistence._redis.scripts import (
+    APPEND,
+    DAMAGED,
+    NO_ENTRY,
+    NO_SESSION,
+    REPLACE,
+    TRUNCATE,
+    Script,
+)
+from agentx_persistence.documents import Document, DocumentStore, Entry, Slice
+from agentx_persistence.documents.store import SESSIONS
+from agentx_persistence.errors import (
+    BackendError,
+    CorruptRecordError,
+    RecordConflictError,
+    RecordNotFoundError,
+)
+
+# How many index entries are followed in one round trip.
+_CHUNK = 1000
+
+
+class RedisStore(DocumentStore):
+    """Documents are hashes, logs are lists; `agentx_persistence._redis.keys` says where."""
+
+    def __init__(self, client: Client, keys: Keys, indexing: Indexing) -> None:
+        self._client, self._keys, self._indexing = client, keys, indexing
+
+    def put(self, kind: str, document: Document, indexes: Mapping[str, str]) -> None:
+        self._indexing.put(kind, document, indexes)
+
+    def get(self, kind: str, key: str) -> Document | None:
+        fields = self._client.command(self._fetch(kind, key), (kind, key))
+        return self._document(kind, key, fields)
+
+    def find(
+        self,
+        kind: str,
+        index: Index | None,
+        after: tuple[int, str] | None,
+        limit: int | None,
+    ) -> list[Document]:
+        found: list[Document] = []
+        start = b"-" if after is None else behind(place(*after))
+        while True:
+            size = _CHUNK if limit is None else min(_CHUNK, limit - len(found))
+            key = self._keys.index(kind, index)
+            members = [
+                Member.load(stored)
+                for stored in self._client.command(
+                    ("ZRANGE", key, start, "+", "BYLEX", "LIMIT", 0, size)
+                )
+            ]
+            found += self._follow(kind, index, members)
+            if len(members) < size or len(found) == limit:
+                return found
+            start = behind(members[-1].place)
+
+    def _follow(self, kind: str, index: Index | None, members: Sequence[Member]) -> list[Document]:
+        """Return the documents of these index members; remove the members that are none's."""
+        commands = [self._fetch(kind, member.id) for member in members]
+        replies = self._client.pipeline(commands, [(kind, member.id) for member in members])
+        found: list[Document] = []
+        for member, fields in zip(members, replies, strict=True):
+            document = self._document(kind, member.id, fields)
+            if document is None or fields[3] != member.version:
+                self._indexing.disown(kind, index, member)
+            if document is None or (found and found[-1].key == document.key):
+                continue
+            # A save that goes on meanwhile gave the document another version; that alone must not
+            # make it vanish from here.
+            if fields[3] == member.version or (
+                place(document.created_at, document.key) == member.place
+                and Entries.load(fields[4]).has(index)
+            ):
+                found.append(document)
+        return found
+
+    def update(
+        self, kind: str, key: str, change: Callable[[Document], Document]
+    ) -> Document | None:
+        for attempt in range(ATTEMPTS):
+            document = self.get(kind, key)
+            if document is None:
+                return None
+            changed = change(document)
+            old = hashlib.sha1(document.text.encode(), usedforsecurity=False).hexdigest()
+            arguments: list[Argument] = [old, changed.text.encode(), changed.updated_at]
+            if self._client.script(
+                REPLACE, (kind, key), [self._keys.document(kind, key)], arguments
+            ):
+                return changed
+            time.sleep(random.uniform(0, min(attempt, 20) / 1000))
+        raise BackendError("redis", f"others kept changing {self.where(kind, key)}")
+
+    def delete(self, kind: str, key: str) -> bool:
+        return self._indexing.delete(kind, key)
+
+    def append(self, session_id: str, entries: Sequence[Entry], at: int) -> list[int]:
+        flat = chain.from_iterable((entry.id.encode(), entry.text.encode()) for entry in entries)
+        reply = self._log_script(APPEND, session_id, None, [at, *flat])
+        if isinstance(reply, int):
+            raise RecordConflictError("message", entries[reply - 1].id)
+        positions: list[int] = reply
+        return positions
+
+    def position(self, session_id: str, entry_id: str) -> int:
+        score = ("ZSCORE", self._keys.positions(session_id), entry_id.encode())
+        _, found = self._read(session_id, score)
+        if found is None:
+            raise RecordNotFoundError("message", entry_id)
+        return int(found)
+
+    def read(
+        self,
+        session_id: str,
+        after: int,
+        before: int | None,
+        first: int | None,
+        last: int | None,
+    ) -> Slice:
+        # Both ends as LRANGE counts them: from 0, the end included, -1 for the last entry.
+        start, stop = after, -1 if before is None else before - 2
+        if last is not None:
+            start = -last if before is None else max(after, before - 1 - last)
+        if first is not None:
+            stop = after + first - 1 if before is None else min(stop, after + first - 1)
+        if 0 in (first, last) or (before is not None and before - 2 < after):
+            start, stop = 1, 0
+        count, texts = self._read(
+            session_id, ("LRANGE", self._keys.messages(session_id), start, stop)
+        )
+        if start < 0:
+            start = max(count + start, 0)
+            texts = texts[max(after - start, 0) :]
+            start = max(start, after)
+        return Slice(start + 1, texts)
+
+    def count(self, session_id: str) -> int:
+        count, _ = self._read(session_id, ("LLEN", self._keys.messages(session_id)))
+        return count
+
+    def truncate(self, session_id: str, entry_id: str | None) -> int:
+        arguments = [] if entry_id is None else [entry_id.encode()]
+        gone: int = self._log_script(TRUNCATE, session_id, entry_id, arguments)
+        return gone
+
+    def where(self, kind: str, key: str, position: int | None = None) -> str:
+        if position is None:
+            return f"redis, key {self._keys.document(kind, key).decode()!r}"
+        return f"redis, key {self._keys.messages(key).decode()!r}, list index {position - 1}"
+
+    def ping(self) -> None:
+        self._client.ping()
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _fetch(self, kind: str, id: str) -> Command:
+        return ("HMGET", self._keys.document(kind, id), *DOCUMENT_FIELDS)
+
+    def _document(self, kind: str, id: str, fields: Sequence[bytes | None]) -> Document | None:
+        if fields.count(None) == len(fields):
+            return None
+        try:
+            text, created_at, updated_at, _, _ = (field for field in fields if field is not None)
+            # A damaged text reaches the check of the record, which tells its place.
+            return Document(
+                id, text.decode(errors="surrogateescape"), int(created_at), int(updated_at)
+            )
+        except ValueError as error:
+            raise CorruptRecordError(kind.removesuffix("s"), id, self.where(kind, id)) from error
+
+    def _log_keys(self, session_id: str) -> list[bytes]:
+        return [
+            self._keys.document(SESSIONS, session_id),
+            self._keys.messages(session_id),
+            self._keys.positions(session_id),
+        ]
+
+    def _log_script(
+        self, script: Script, session_id: str, entry_id: str | None, arguments: Sequence[Argument]
+    ) -> Any:
+        keys = self._log_keys(session_id)
+        reply = self._client.script(script, (SESSIONS, session_id), keys, arguments)
+        if reply == NO_SESSION:
+            raise RecordNotFoundError("session", session_id)
+        if reply == NO_ENTRY:
+            raise RecordNotFoundError("message", entry_id or "")
+        if reply == DAMAGED:
+            raise self._damaged(session_id)
+        return reply
+
+    def _read(self, session_id: str, command: Command) -> tuple[int, Any]:
+        """Return the number of entries, and the reply to this command about the log."""
+        document, messages, _ = self._log_keys(session_id)
+        commands: list[Command] = [
+            ("HMGET", document, "version", "count"),
+            ("LLEN", messages),
+            command,
+        ]
+        (version, count), length, reply = self._client.transaction(commands, (SESSIONS, session_id))
+        if version is None:
+            raise RecordNotFoundError("session", session_id)
+        if int(count or 0) != length:
+            raise self._damaged(session_id)
+        return length, reply
+
+    def _damaged(self, session_id: str) -> CorruptRecordError:
+        document, messages, positions = (key.decode() for key in self._log_keys(session_id))
+        return CorruptRecordError(
+            "session",
+            session_id,
+            f"redis, the keys {messages!r} and {positions!r} have not as many entries as the "
+            f"field 'count' of {document!r} says",
+        )

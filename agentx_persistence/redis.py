@@ -1,0 +1,300 @@
+"""The Redis backend: one server, several behind Sentinel, or a cluster; Valkey, too."""
+
+from __future__ import annotations
+
+import random
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from threading import Lock
+from typing import Any, TypeVar
+
+from agentx_persistence._redis.client import Argument, Command, Subject
+from agentx_persistence._redis.durability import dangers
+from agentx_persistence._redis.indexing import AtomicIndexing, JournalledIndexing
+from agentx_persistence._redis.keys import Keys
+from agentx_persistence._redis.scripts import Script
+from agentx_persistence._redis.store import RedisStore
+from agentx_persistence.documents import DocumentStorage
+from agentx_persistence.errors import (
+    BackendError,
+    BackendUnavailableError,
+    CorruptRecordError,
+    InvalidRecordError,
+    MissingDependencyError,
+    PersistenceClosedError,
+    PersistenceError,
+)
+from agentx_persistence.forking import ForkAware, renew_after_fork
+from agentx_persistence.persistence import PersistenceDriver, Storage
+
+try:
+    from redis import Redis, RedisCluster
+    from redis.backoff import NoBackoff
+    from redis.client import NEVER_DECODE
+    from redis.connection import parse_url
+    from redis.exceptions import (
+        AskError,
+        AuthenticationError,
+        ClusterError,
+        ConnectionError,
+        NoScriptError,
+        RedisClusterException,
+        RedisError,
+        ResponseError,
+        TimeoutError,
+    )
+    from redis.retry import Retry
+except ModuleNotFoundError as error:
+    raise MissingDependencyError("redis", "redis") from error
+
+T = TypeVar("T")
+
+# An AskError is also what tells that a slot has moved.
+_LOST = (ConnectionError, TimeoutError, ClusterError, RedisClusterException, AskError)
+# Seconds before each further attempt; the last one counts for all that follow.
+_PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4)
+# Replies as bytes, even from a client that was told to decode.
+_UNDECODED: dict[str, Any] = {NEVER_DECODE: []}
+
+
+class DataLossWarning(UserWarning):
+    """The server is set up in a way that loses what it acknowledged."""
+
+
+def redis_driver(
+    url: str = "redis://localhost:6379",
+    *,
+    base: str = "agentx",
+    cluster: bool = False,
+    client: Redis | RedisCluster | None = None,
+    retry_seconds: float = 5.0,
+    **options: Any,
+) -> PersistenceDriver:
+    """Return the driver of a Redis or Valkey server, from version 6.2 on.
+
+    :param url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, as `redis.Redis.from_url` reads it
+    :param base: what all keys begin with; stores with different bases know nothing of each other
+    :param cluster: whether the server is a node of a Redis Cluster
+    :param client: use this client, which is never closed here, instead of `url` and `options`; for
+        Sentinel, give ``Sentinel(…).master_for(…)``
+    :param retry_seconds: how long a call goes on trying when the connection was lost
+    :param options: passed on to `redis.Redis.from_url`, or to that of `redis.RedisCluster`:
+        ``socket_timeout``, ``max_connections``, ``ssl_ca_certs``, …
+    """
+    if not isinstance(base, str) or not base.isprintable() or "{}" in base:
+        raise InvalidRecordError("argument", "base", "must be printable text without {}")
+    if client is not None and (cluster or options):
+        raise InvalidRecordError("argument", "client", "cannot be given together with options")
+    defaults = {
+        "socket_connect_timeout": 3.0,
+        "socket_timeout": 4.0,
+        "retry": Retry(NoBackoff(), 0),  # _Connection repeats, for a server and a cluster alike
+        **({"reinitialize_steps": 1} if cluster else {}),  # ask anew at the first sign of a move
+    }
+    kind = RedisCluster if cluster else Redis
+    return _RedisDriver(
+        "the given client" if client is not None else _without_secrets(url),
+        base,
+        client is None,
+        (lambda: client)
+        if client is not None
+        else partial(kind.from_url, url, **defaults | options),
+        retry_seconds,
+    )
+
+
+def _without_secrets(url: str) -> str:
+    try:
+        parts = parse_url(url)  # type: ignore[no-untyped-call]
+    except ValueError:
+        parts = None
+    if parts is None:  # without that error, which can quote the password as a port
+        raise InvalidRecordError("argument", "url", "must be redis://…, rediss://… or unix://…")
+    scheme = url.partition(":")[0]
+    if "path" in parts:
+        return f"{scheme}://{parts['path']}"
+    host, port, db = parts.get("host", "localhost"), parts.get("port", 6379), parts.get("db", 0)
+    return f"{scheme}://{host}:{port}/{db}"
+
+
+@dataclass(frozen=True, repr=False)
+class _RedisDriver(PersistenceDriver):
+    place: str
+    base: str
+    owned: bool
+    connect: Callable[[], Any]
+    retry_seconds: float
+
+    def __repr__(self) -> str:
+        return f"redis_driver({self.place!r}, base={self.base!r})"
+
+    def create_storage(self) -> Storage:
+        connection = _Connection(self)
+        try:
+            cluster, found = connection.examine()
+            for danger in sorted(found):
+                # The caller of create_persistence is who can do something about it.
+                warnings.warn(f"{self.place}: {danger}", DataLossWarning, stacklevel=3)
+        except BaseException:
+            connection.close()
+            raise
+        keys = Keys(self.base)
+        indexing = JournalledIndexing if cluster else AtomicIndexing
+        return DocumentStorage(RedisStore(connection, keys, indexing(connection, keys)))
+
+
+class _Connection(ForkAware):
+    """A client of redis-py: what may be repeated is repeated, and its errors end here."""
+
+    def __init__(self, driver: _RedisDriver) -> None:
+        self._driver = driver
+        self._closed = False
+        # Any, since few of redis-py's methods have types.
+        self._client: Any = None
+        self._connecting = Lock()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        # redis-py would see that the connections are the parent's, but some thread that is not
+        # here could have held a lock of its client.
+        self._connecting = Lock()
+        self._client = None
+
+    def examine(self) -> tuple[bool, set[str]]:
+        """Connect, without repeating it; return whether it is a cluster, and what can lose data."""
+
+        def work(client: Any) -> tuple[bool, set[str]]:
+            found: set[str] = set()
+            for server in _servers(client, primaries=True):
+                with suppress(ResponseError):  # many hosted servers forbid to ask
+                    found.update(dangers(server))
+            return isinstance(client, RedisCluster), found
+
+        return self._attempt(work, seconds=0)
+
+    def script(
+        self,
+        script: Script,
+        subject: Subject,
+        keys: Sequence[bytes],
+        arguments: Sequence[Argument],
+    ) -> Any:
+        rest = (len(keys), *keys, *arguments)
+
+        def work(client: Any) -> Any:
+            try:
+                return client.execute_command("EVALSHA", script.sha, *rest, **_UNDECODED)
+            except NoScriptError:  # new to this server, or it was restarted
+                return client.execute_command("EVAL", script.lua, *rest, **_UNDECODED)
+
+        return self._attempt(work, subject, keys[0])
+
+    def command(self, command: Command, subject: Subject | None = None) -> Any:
+        return self._attempt(
+            lambda client: client.execute_command(*command, **_UNDECODED),
+            subject,
+            command[1],
+        )
+
+    def pipeline(self, commands: Sequence[Command], subjects: Sequence[Subject]) -> list[Any]:
+        def work(client: Any) -> list[Any]:
+            pipe = client.pipeline(transaction=False)
+            for command in commands:
+                pipe.execute_command(*command, **_UNDECODED)
+            replies = pipe.execute(raise_on_error=False)
+            for reply in replies:
+                if isinstance(reply, Exception) and not _is_wrong_type(reply):
+                    raise reply
+            return list(replies)
+
+        replies = self._attempt(work)
+        for reply, command, subject in zip(replies, commands, subjects, strict=True):
+            if isinstance(reply, Exception):
+                raise self._failure(reply, subject, command[1]) from reply
+        return replies
+
+    def transaction(self, commands: Sequence[Command], subject: Subject) -> list[Any]:
+        def work(client: Any) -> list[Any]:
+            pipe = client.pipeline(transaction=True)
+            for command in commands:
+                pipe.execute_command(*command)
+            return list(pipe.execute())
+
+        return self._attempt(work, subject, commands[0][1])
+
+    def ping(self) -> None:
+        self._attempt(lambda client: [server.ping() for server in _servers(client, primaries=True)])
+
+    def close(self) -> None:
+        self._closed = True
+        self._release()
+
+    def _release(self) -> None:
+        if self._driver.owned and self._client is not None:
+            for server in _servers(self._client):
+                # What other threads still use comes back here when they are done.
+                server.connection_pool.disconnect(inuse_connections=False)
+
+    def _attempt(
+        self,
+        work: Callable[[Any], T],
+        subject: Subject | None = None,
+        key: Argument = b"",
+        seconds: float | None = None,
+    ) -> T:
+        """Run `work`, again and again for some seconds if it may help."""
+        patience = self._driver.retry_seconds if seconds is None else seconds
+        deadline, attempt = 0.0, 0
+        while True:
+            if self._closed:
+                raise PersistenceClosedError
+            try:
+                result = work(self._client or self._open())
+            except (RedisError, RedisClusterException, UnicodeDecodeError) as error:
+                deadline = deadline or time.monotonic() + patience
+                passing = _is_lost(error) and not isinstance(error, AuthenticationError)
+                if not passing or time.monotonic() >= deadline:
+                    raise self._failure(error, subject, key) from error
+            else:
+                if self._closed:
+                    self._release()
+                return result
+            time.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)] * random.uniform(0.5, 1.5))
+            attempt += 1
+
+    def _open(self) -> Any:
+        with self._connecting:
+            if self._client is None:
+                self._client = self._driver.connect()
+            return self._client
+
+    def _failure(
+        self, error: Exception, subject: Subject | None, key: Argument
+    ) -> PersistenceError:
+        name = key.decode() if isinstance(key, bytes) else str(key)
+        if subject and (_is_wrong_type(error) or isinstance(error, UnicodeDecodeError)):
+            kind, id = subject
+            return CorruptRecordError(kind.removesuffix("s"), id, f"redis, key {name!r}: {error}")
+        failure = BackendUnavailableError if _is_lost(error) else BackendError
+        return failure("redis", f"{self._driver.place}{name and f', key {name!r}'}: {error}")
+
+
+def _servers(client: Any, *, primaries: bool = False) -> list[Any]:
+    """Return a client of each node of a cluster, or the client itself."""
+    if not isinstance(client, RedisCluster):
+        return [client]
+    nodes = client.get_primaries() if primaries else client.get_nodes()  # type: ignore[no-untyped-call]
+    return [client.get_redis_connection(node) for node in nodes]
+
+
+def _is_wrong_type(error: Exception) -> bool:
+    return isinstance(error, ResponseError) and "WRONGTYPE" in str(error)
+
+
+def _is_lost(error: Exception) -> bool:
+    # Redis 6 wraps what a command in a script was refused with, so that only the text tells.
+    return isinstance(error, _LOST) or "READONLY " in str(error) or "TRYAGAIN " in str(error)

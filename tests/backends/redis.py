@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from redis import Redis
+from redis import RedisCluster as ClusterClient
+
+from agentx_persistence import Persistence
+from agentx_persistence._redis.keys import Keys
+from tests.backends.backend import Backend
+from tests.servers.process import given
+from tests.servers.redis import RedisCluster, RedisServer, redis_binary, start_server
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    url = given("redis")
+    if url:
+        yield RedisServer(url)
+        return
+    server = start_server(tmp_path_factory.mktemp("redis"), redis_binary())
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def redis_backend(redis_server: RedisServer) -> Iterator[Backend]:
+    yield from empty_store("redis", redis_server)
+
+
+def empty_store(
+    name: str, server: RedisServer | RedisCluster, **options: bool
+) -> Iterator[Backend]:
+    """Give a store whose keys no other test has."""
+    base = f"test-{secrets.token_hex(6)}"
+    yield Backend(name, "agentx_persistence.redis", (server.url,), {"base": base, **options})
+    if given(name) is None:
+        server.check_for_leaks()
+        return
+    with connected(server.url, **options) as client:  # a server that goes on after the tests
+        for key in list(client.scan_iter(f"{base}:*", count=1000)):
+            client.delete(key)
+
+
+@contextmanager
+def connected(url: str, cluster: bool = False) -> Iterator[Any]:
+    client = ClusterClient.from_url(url) if cluster else Redis.from_url(url)
+    try:
+        yield client
+    finally:
+        if isinstance(client, ClusterClient):
+            client.disconnect_connection_pools()  # which its close() does not
+        client.close()
+
+
+def corrupt(
+    backend: Backend,
+    persistence: Persistence,
+    kind: str,
+    id: str,
+    position: int | None,
+    raw: bytes,
+) -> bool:
+    options = {**backend.options}
+    keys = Keys(options.pop("base"))
+    with connected(*backend.arguments, **options) as client:
+        if position is not None:
+            client.lset(keys.messages(id), position - 1, raw)
+        else:
+            client.hset(keys.document(kind, id), "text", raw)
+    return True
