@@ -163,8 +163,6 @@ def _configure(engine: Engine, synchronous: str, in_memory: bool) -> None:
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, record: object) -> None:
-        # A damaged text reaches the check of the record instead of failing the whole answer.
-        connection.text_factory = lambda text: text.decode(errors="surrogateescape")
         _switch_journal(connection, journal)
         for pragma, value, shown in (
             ("foreign_keys", "ON", 1),

@@ -25,6 +25,8 @@ class Appending:
 
     def append(self, session_id: str, messages: Sequence[IdAndBody], at: int) -> list[int]:
         """Append the messages that are not there yet, all or none; return each one's position."""
+        for id, body in messages:
+            self.database.flavour.check_size("message", id, (session_id, id, body))
         if messages:
             try:
                 last = self.append_new(session_id, messages, at)
@@ -38,7 +40,19 @@ class Appending:
 
         :raises DuplicateError: if one of the ids is not new; nothing was written
         """
-        reserve = self.database.statement(
+
+        def work(cursor: Cursor) -> int:
+            last = self.reserve(cursor, session_id, len(messages), at)
+            if last is None:
+                raise RecordNotFoundError("session", session_id)
+            self.insert(cursor, session_id, last - len(messages), messages)
+            return last
+
+        return self.database.write(work)
+
+    def reserve(self, cursor: Cursor, session_id: str, added: int, at: int) -> int | None:
+        """Reserve positions; return the last one, or ``None`` if there is no such session."""
+        statement = self.database.statement(
             "reserve positions",
             lambda: (
                 update(SessionRow)
@@ -50,18 +64,10 @@ class Appending:
                 .returning(SessionRow.message_count)
             ),
         )
-        values = reserve.bind({"session": session_id, "added": len(messages), "at": at})
-
-        def work(cursor: Cursor) -> int:
-            cursor.execute(reserve.sql, values)
-            row = cursor.fetchone()
-            if row is None:
-                raise RecordNotFoundError("session", session_id)
-            last: int = row[0]
-            self.insert(cursor, session_id, last - len(messages), messages)
-            return last
-
-        return self.database.write(work)
+        values = {"session": session_id, "added": added, "at": at}
+        cursor.execute(statement.sql, statement.bind(values))
+        row = cursor.fetchone()
+        return row and row[0]
 
     def insert(
         self, cursor: Cursor, session_id: str, count: int, messages: Sequence[IdAndBody]

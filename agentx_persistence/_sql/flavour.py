@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sqlalchemy import (
@@ -51,6 +51,9 @@ class Flavour(ABC):
     @abstractmethod
     def upsert(self, table: Table, columns: Sequence[str]) -> Insert:
         """Return the statement that inserts these columns, or replaces those of the same key."""
+
+    def check_size(self, kind: str, id: str, values: Iterable[Any]) -> None:  # noqa: B027
+        """Refuse with `RecordTooLargeError` a record whose values no statement can carry."""
 
     @abstractmethod
     def is_transient(self, error: BaseException) -> bool:

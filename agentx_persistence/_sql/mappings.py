@@ -1,9 +1,9 @@
 """The tables.
 
-A modelled field has a column of its own; open content is JSON text, in exactly the form in which
-it came. Not JSONB and not MySQL's JSON: both change key order and numbers
-(https://www.postgresql.org/docs/current/datatype-json.html). What a column cannot hold exactly (an
-explicit null, a NUL inside text) and the fields that this version does not know are in `extra`.
+`body` is a record's wire form, exactly as it is given back. It is text, not JSONB and not MySQL's
+JSON, as both change the order of keys and numbers
+(https://www.postgresql.org/docs/current/datatype-json.html). The other columns say the same of the
+fields that are searched, counted and joined on; texts of any length are only in the body.
 """
 
 from __future__ import annotations
@@ -42,7 +42,6 @@ LongText = Text().with_variant(mysql.LONGTEXT(**_BINARY), "mysql", "mariadb")
 Digest = String(32).with_variant(
     mysql.VARCHAR(32, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
 )
-JSON = {"json": True}  # marks a column of JSON text
 
 
 class Row(orm.DeclarativeBase):
@@ -65,14 +64,16 @@ class _Listed:
 
     created_at: Mapped[int] = mapped_column(BigInteger, sort_order=1)
     updated_at: Mapped[int] = mapped_column(BigInteger, sort_order=1)
-    extra: Mapped[str | None] = mapped_column(LongText, sort_order=1)
+    body: Mapped[str] = mapped_column(LongText, sort_order=2)
 
     @declared_attr
     def newest(cls) -> Mapped[int]:
         # The order is newest first, then by id ascending. With the time negated both ascend, so
         # that one index gives the order and the place where a page starts, on MariaDB 10.6, too,
         # which has no descending indexes (https://mariadb.com/kb/en/create-index/).
-        return mapped_column(BigInteger, Computed("-created_at", persisted=True), sort_order=1)
+        # MariaDB takes no NOT NULL for a generated column, which this can do without.
+        formula = Computed("-created_at", persisted=True)
+        return mapped_column(BigInteger, formula, nullable=True, sort_order=1)
 
 
 class ContainerRow(_Listed, Row):
@@ -80,7 +81,6 @@ class ContainerRow(_Listed, Row):
     __table_args__ = (Index(None, "newest", "container_id"),)
 
     container_id: Mapped[str] = mapped_column(IdText, primary_key=True)
-    config: Mapped[str | None] = mapped_column(LongText, info=JSON)
 
 
 class ImageRow(_Listed, Row):
@@ -97,19 +97,12 @@ class ImageRow(_Listed, Row):
     session_id: Mapped[str] = mapped_column(IdText)
     name: Mapped[str | None] = mapped_column(LongText)
     name_digest: Mapped[str | None] = mapped_column(Digest)
-    description: Mapped[str | None] = mapped_column(LongText)
     role_id: Mapped[str | None] = mapped_column(IdText)
     os_id: Mapped[str | None] = mapped_column(IdText)
     model: Mapped[str | None] = mapped_column(LongText)
-    system_prompt: Mapped[str | None] = mapped_column(LongText)
-    mcp_servers: Mapped[str | None] = mapped_column(LongText, info=JSON)
     thinking: Mapped[str | None] = mapped_column(String(16))
-    provider_options: Mapped[str | None] = mapped_column(LongText, info=JSON)
     prototype_id: Mapped[str | None] = mapped_column(IdText)
     parent_image_id: Mapped[str | None] = mapped_column(IdText)
-    # The attribute `metadata` is taken on declarative classes.
-    metadata_: Mapped[str | None] = mapped_column("metadata", LongText, info=JSON)
-    custom_data: Mapped[str | None] = mapped_column(LongText, info=JSON)
 
 
 class SessionRow(_Listed, Row):
@@ -136,4 +129,4 @@ class MessageRow(Row):
     )
     position: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     message_id: Mapped[str] = mapped_column(IdText)
-    body: Mapped[str] = mapped_column(LongText, info=JSON)
+    body: Mapped[str] = mapped_column(LongText)

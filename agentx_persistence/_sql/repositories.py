@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import TypeAdapter
-from sqlalchemy import CursorResult, bindparam, delete, literal_column, orm, select
+from sqlalchemy import CursorResult, Select, bindparam, delete, literal_column, orm, select
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
 from agentx_persistence import records
 from agentx_persistence._sql.engine import Database
 from agentx_persistence._sql.mappings import ContainerRow, ImageRow, Row, SessionRow
-from agentx_persistence._sql.rows import RowFormat, name_digest
 from agentx_persistence._sql.statements import Statement
 from agentx_persistence.arguments import (
     MetadataChange,
@@ -30,6 +30,12 @@ from agentx_persistence.repositories import ContainerRepository, ImageRepository
 
 R = TypeVar("R", ContainerRecord, ImageRecord, SessionRecord)
 
+
+def name_digest(name: str) -> str:
+    """Return what a name is looked up by."""
+    return blake2b(name.encode(), digest_size=16).hexdigest()
+
+
 # How many ids one statement names; SQLite takes 32,766 parameters, older ones 999.
 _CHUNK = 500
 
@@ -42,12 +48,13 @@ class SqlRepository(Repository[R], Generic[R]):
     def __init__(self, database: Database) -> None:
         self._database = database
         self._table = self.row.__table__
-        self._format = RowFormat(self.record, self.row)
+        # Fields with a column of their own; all of them are in the body, too.
+        self._fields = [c.name for c in self._table.columns if c.name in self.record.model_fields]
         (self._key,) = self._table.primary_key.columns
 
     def save(self, record: R) -> None:
         check_record(self.record, record)
-        values = self._values(record)
+        values = self._checked_values(record)
         statement = self._save_statement(values)
         self._database.write(lambda cursor: cursor.execute(statement.sql, statement.bind(values)))
 
@@ -61,7 +68,7 @@ class SqlRepository(Repository[R], Generic[R]):
         check_id(self.record.record_kind, id)
         statement = self._database.statement(
             (self.row, "find"),
-            lambda: select(*self._format.columns).where(self._key == bindparam("id")),
+            lambda: self._select().where(self._key == bindparam("id")),
         )
         found = self._load(self._fetch(statement, {"id": id}))
         return found[0] if found else None
@@ -118,7 +125,7 @@ class SqlRepository(Repository[R], Generic[R]):
 
     def _page(self, fields: Sequence[str], after: bool, limited: bool) -> Any:
         columns = self._table.c
-        page = select(*self._format.columns).order_by(columns.newest, self._key)
+        page = self._select().order_by(columns.newest, self._key)
         for field in fields:
             page = page.where(columns[field] == bindparam(field))
         if after:
@@ -126,7 +133,19 @@ class SqlRepository(Repository[R], Generic[R]):
         return page.limit(bindparam("limit")) if limited else page
 
     def _values(self, record: R) -> dict[str, Any]:
-        return self._format.values(record)
+        body = record.to_json()
+        values = {field: _searchable(getattr(record, field)) for field in self._fields}
+        return {**values, "body": body}
+
+    def _select(self) -> Select[Any]:
+        body = self._database.flavour.body(self._table.c.body)
+        return select(body, self._table.c.updated_at, self._key)
+
+    def _checked_values(self, record: R) -> dict[str, Any]:
+        values = self._values(record)
+        id = values[self._key.name]
+        self._database.flavour.check_size(self.record.record_kind, id, values.values())
+        return values
 
     def _save_statement(self, values: dict[str, Any]) -> Statement:
         return self._database.statement(
@@ -144,15 +163,24 @@ class SqlRepository(Repository[R], Generic[R]):
         return found
 
     def _load(self, rows: Sequence[Sequence[Any]]) -> list[R]:
-        id_index = self._format.columns.index(self._key)
-
         def describe(index: int) -> tuple[str, str, str]:
-            id = str(rows[index][id_index])
+            id = str(rows[index][2])
             place = f"{self._database.flavour.place}, table {self._table.name}, {self._key.name}"
             return self.record.record_kind, id, f"{place} = {id!r}"
 
-        loaded: list[R] = load(self.many, [self._format.wire_form(row) for row in rows], describe)
-        return loaded
+        loaded: list[R] = load(self.many, [row[0] for row in rows], describe)
+        return [
+            record
+            if record.updated_at == row[1]
+            # A message was added since the body was written.
+            else record.model_copy(update={"updated_at": row[1]})
+            for record, row in zip(loaded, rows, strict=True)
+        ]
+
+
+def _searchable(value: Any) -> Any:
+    # PostgreSQL's text holds no NUL. The body has it, escaped.
+    return value.replace("\x00", "\ufffd") if isinstance(value, str) else value
 
 
 class SqlContainerRepository(SqlRepository[ContainerRecord], ContainerRepository):
@@ -204,9 +232,7 @@ class SqlImageRepository(SqlRepository[ImageRecord], ImageRepository):
         change = MetadataChange(changes)
         locked = self._database.statement(
             "image to change",
-            lambda: (
-                select(*self._format.columns).where(self._key == bindparam("id")).with_for_update()
-            ),
+            lambda: self._select().where(self._key == bindparam("id")).with_for_update(),
         )
 
         def work(cursor: Cursor) -> ImageRecord:
@@ -215,7 +241,7 @@ class SqlImageRepository(SqlRepository[ImageRecord], ImageRepository):
             if not rows:
                 raise RecordNotFoundError("image", image_id)
             image = change.apply(self._load(rows)[0])
-            values = self._values(image)
+            values = self._checked_values(image)
             save = self._save_statement(values)
             cursor.execute(save.sql, save.bind(values))
             return image

@@ -33,7 +33,6 @@ def upgrade() -> None:
     _table(
         "containers",
         sa.Column("container_id", _ID, nullable=False),
-        sa.Column("config", _TEXT),
         *_listed(),
         sa.PrimaryKeyConstraint("container_id", name="pk_containers"),
         indexes=[("newest", "container_id")],
@@ -45,18 +44,12 @@ def upgrade() -> None:
         sa.Column("session_id", _ID, nullable=False),
         sa.Column("name", _TEXT),
         sa.Column("name_digest", _DIGEST),
-        sa.Column("description", _TEXT),
         sa.Column("role_id", _ID),
         sa.Column("os_id", _ID),
         sa.Column("model", _TEXT),
-        sa.Column("system_prompt", _TEXT),
-        sa.Column("mcp_servers", _TEXT),
         sa.Column("thinking", sa.String(16)),
-        sa.Column("provider_options", _TEXT),
         sa.Column("prototype_id", _ID),
         sa.Column("parent_image_id", _ID),
-        sa.Column("metadata", _TEXT),
-        sa.Column("custom_data", _TEXT),
         *_listed(),
         sa.PrimaryKeyConstraint("image_id", name="pk_images"),
         indexes=[
@@ -106,10 +99,8 @@ def _listed() -> list[sa.Column[object]]:
     return [
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("updated_at", sa.BigInteger(), nullable=False),
-        sa.Column("extra", _TEXT),
-        sa.Column(
-            "newest", sa.BigInteger(), sa.Computed("-created_at", persisted=True), nullable=False
-        ),
+        sa.Column("newest", sa.BigInteger(), sa.Computed("-created_at", persisted=True)),
+        sa.Column("body", _TEXT, nullable=False),
     ]
 
 

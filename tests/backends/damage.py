@@ -14,4 +14,4 @@ def damage(kind: str, id: str, position: int | None, raw: bytes) -> tuple[str, t
             "UPDATE messages SET body = %s WHERE session_id = %s AND position = %s",
             (text, id, position),
         )
-    return f"UPDATE {kind} SET extra = %s WHERE {kind.removesuffix('s')}_id = %s", (text, id)  # noqa: S608
+    return f"UPDATE {kind} SET body = %s WHERE {kind.removesuffix('s')}_id = %s", (text, id)  # noqa: S608

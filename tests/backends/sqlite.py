@@ -44,5 +44,5 @@ def corrupt(
             )
         else:
             key = f"{kind.removesuffix('s')}_id"
-            connection.execute(f"UPDATE {kind} SET extra = {text} WHERE {key} = ?", (raw, id))  # noqa: S608
+            connection.execute(f"UPDATE {kind} SET body = {text} WHERE {key} = ?", (raw, id))  # noqa: S608
     return True
