@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentx_persistence.documents.repositories import DocumentStorage
+from agentx_persistence.documents.storage import DocumentStorage
 from agentx_persistence.documents.store import Document, DocumentStore, Entry, Slice
 
 __all__ = ["Document", "DocumentStorage", "DocumentStore", "Entry", "Slice"]

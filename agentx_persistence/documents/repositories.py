@@ -1,8 +1,8 @@
-"""The contract over a `DocumentStore`."""
+"""The contract over a `DocumentStore`: containers and images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import TypeAdapter
@@ -14,43 +14,32 @@ from agentx_persistence.arguments import (
     check_count,
     check_filters,
     check_limit,
-    check_messages,
     check_record,
-    check_window,
     decode_cursor,
     encode_cursor,
 )
 from agentx_persistence.documents.store import (
     CONTAINERS,
     IMAGES,
-    SESSIONS,
     Document,
     DocumentStore,
-    Entry,
-    Slice,
 )
 from agentx_persistence.errors import RecordNotFoundError
-from agentx_persistence.loading import load, readable_id
-from agentx_persistence.messages import MESSAGES, Message
-from agentx_persistence.persistence import Storage
+from agentx_persistence.loading import load
 from agentx_persistence.records import (
     ContainerRecord,
     ImageRecord,
     SessionRecord,
     check_id,
-    now,
 )
 from agentx_persistence.repositories import (
     ContainerRepository,
     ImageRepository,
     Page,
     Repository,
-    SessionRepository,
 )
 
 R = TypeVar("R", ContainerRecord, ImageRecord, SessionRecord)
-
-STREAM_CHUNK = 200
 
 
 def _compound(filters: Mapping[str, str]) -> tuple[str, str] | None:
@@ -64,7 +53,7 @@ def _compound(filters: Mapping[str, str]) -> tuple[str, str] | None:
     return "+".join(fields), to_json([filters[field] for field in fields]).decode()
 
 
-class _DocumentRepository(Repository[R], Generic[R]):
+class DocumentRepository(Repository[R], Generic[R]):
     kind: ClassVar[str]
     record: ClassVar[type[Any]]
     many: ClassVar[TypeAdapter[Any]]
@@ -111,7 +100,7 @@ class _DocumentRepository(Repository[R], Generic[R]):
     def _delete_owned(self, id: str) -> None:
         """Delete what this record owns, before the record, so that it can be done again."""
 
-    def _delete_all(self, repository: _DocumentRepository[Any], field: str, value: str) -> None:
+    def _delete_all(self, repository: DocumentRepository[Any], field: str, value: str) -> None:
         after = None
         while found := self._store.find(repository.kind, (field, value), after, 100):
             for document in found:
@@ -156,7 +145,7 @@ class _DocumentRepository(Repository[R], Generic[R]):
         ]
 
 
-class DocumentContainerRepository(_DocumentRepository[ContainerRecord], ContainerRepository):
+class DocumentContainerRepository(DocumentRepository[ContainerRecord], ContainerRepository):
     kind = CONTAINERS
     record = ContainerRecord
     many = records.CONTAINERS
@@ -166,7 +155,7 @@ class DocumentContainerRepository(_DocumentRepository[ContainerRecord], Containe
         self,
         store: DocumentStore,
         images: DocumentImageRepository,
-        sessions: DocumentSessionRepository,
+        sessions: DocumentRepository[SessionRecord],
     ) -> None:
         super().__init__(store)
         self._images, self._sessions = images, sessions
@@ -182,14 +171,14 @@ class DocumentContainerRepository(_DocumentRepository[ContainerRecord], Containe
         self._delete_all(self._sessions, "container_id", id)
 
 
-class DocumentImageRepository(_DocumentRepository[ImageRecord], ImageRepository):
+class DocumentImageRepository(DocumentRepository[ImageRecord], ImageRepository):
     kind = IMAGES
     record = ImageRecord
     many = records.IMAGES
     id_field = "image_id"
     filters = ("container_id", "name")
 
-    def __init__(self, store: DocumentStore, sessions: DocumentSessionRepository) -> None:
+    def __init__(self, store: DocumentStore, sessions: DocumentRepository[SessionRecord]) -> None:
         super().__init__(store)
         self._sessions = sessions
 
@@ -226,110 +215,3 @@ class DocumentImageRepository(_DocumentRepository[ImageRecord], ImageRepository)
 
     def _delete_owned(self, id: str) -> None:
         self._delete_all(self._sessions, "image_id", id)
-
-
-class DocumentSessionRepository(_DocumentRepository[SessionRecord], SessionRepository):
-    kind = SESSIONS
-    record = SessionRecord
-    many = records.SESSIONS
-    id_field = "session_id"
-    filters = ("container_id", "image_id")
-
-    def find_all(
-        self,
-        *,
-        container_id: str | None = None,
-        image_id: str | None = None,
-        limit: int | None = None,
-    ) -> list[SessionRecord]:
-        return self._find_all({"container_id": container_id, "image_id": image_id}, limit)
-
-    def find_page(
-        self,
-        *,
-        container_id: str | None = None,
-        image_id: str | None = None,
-        size: int = 50,
-        cursor: str | None = None,
-    ) -> Page[SessionRecord]:
-        return self._find_page({"container_id": container_id, "image_id": image_id}, size, cursor)
-
-    def find_by_image(self, image_id: str) -> SessionRecord | None:
-        check_id("image", image_id)
-        newest = self._load(self._store.find(self.kind, ("image_id", image_id), None, 1))
-        return newest[0] if newest else None
-
-    def add_message(self, session_id: str, message: Message) -> int:
-        check_id("session", session_id)
-        (text,) = check_messages([message])
-        return self._store.append(session_id, [Entry(message.id, text)], now())[0]
-
-    def add_messages(self, session_id: str, messages: Sequence[Message]) -> list[int]:
-        check_id("session", session_id)
-        texts = check_messages(messages)
-        entries = [Entry(message.id, text) for message, text in zip(messages, texts, strict=True)]
-        return self._store.append(session_id, entries, now())
-
-    def get_messages(
-        self,
-        session_id: str,
-        *,
-        first: int | None = None,
-        last: int | None = None,
-        after: str | None = None,
-        before: str | None = None,
-    ) -> list[Message]:
-        check_window(session_id, first, last, after, before)
-        low = 0 if after is None else self._store.position(session_id, after)
-        high = None if before is None else self._store.position(session_id, before)
-        return self._messages(session_id, self._store.read(session_id, low, high, first, last))
-
-    def iter_messages(self, session_id: str) -> Iterator[Message]:
-        check_id("session", session_id)
-        return self._stream(session_id, self._store.read(session_id, 0, None, STREAM_CHUNK, None))
-
-    def _stream(self, session_id: str, found: Slice) -> Iterator[Message]:
-        while found.texts:
-            yield from self._messages(session_id, found)
-            last = found.start + len(found.texts) - 1
-            found = self._store.read(session_id, last, None, STREAM_CHUNK, None)
-
-    def count_messages(self, session_id: str) -> int:
-        check_id("session", session_id)
-        return self._store.count(session_id)
-
-    def clear_messages(self, session_id: str) -> int:
-        check_id("session", session_id)
-        return self._store.truncate(session_id, None)
-
-    def truncate_after(self, session_id: str, message_id: str) -> int:
-        check_id("session", session_id)
-        check_id("message", message_id)
-        return self._store.truncate(session_id, message_id)
-
-    def _messages(self, session_id: str, found: Slice) -> list[Message]:
-        return load(
-            MESSAGES,
-            found.texts,
-            lambda index: (
-                "message",
-                readable_id(found.texts[index], found.start + index),
-                self._store.where(self.kind, session_id, found.start + index),
-            ),
-        )
-
-
-class DocumentStorage(Storage):
-    """The storage over any `DocumentStore`."""
-
-    def __init__(self, store: DocumentStore) -> None:
-        self._store = store
-        self.sessions = DocumentSessionRepository(store)
-        self.images = DocumentImageRepository(store, self.sessions)
-        self.containers = DocumentContainerRepository(store, self.images, self.sessions)
-
-    def ping(self) -> None:
-        self._store.ping()
-
-    def close(self) -> None:
-        self._store.close()

@@ -1,0 +1,107 @@
+"""The contract over a `DocumentStore`: sessions and their messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from agentx_persistence import records
+from agentx_persistence.arguments import check_messages, check_window
+from agentx_persistence.documents.repositories import DocumentRepository
+from agentx_persistence.documents.store import SESSIONS, Entry, Slice
+from agentx_persistence.loading import load, readable_id
+from agentx_persistence.messages import MESSAGES, Message
+from agentx_persistence.records import SessionRecord, check_id, now
+from agentx_persistence.repositories import Page, SessionRepository
+
+_STREAM_CHUNK = 200
+
+
+class DocumentSessionRepository(DocumentRepository[SessionRecord], SessionRepository):
+    kind = SESSIONS
+    record = SessionRecord
+    many = records.SESSIONS
+    id_field = "session_id"
+    filters = ("container_id", "image_id")
+
+    def find_all(
+        self,
+        *,
+        container_id: str | None = None,
+        image_id: str | None = None,
+        limit: int | None = None,
+    ) -> list[SessionRecord]:
+        return self._find_all({"container_id": container_id, "image_id": image_id}, limit)
+
+    def find_page(
+        self,
+        *,
+        container_id: str | None = None,
+        image_id: str | None = None,
+        size: int = 50,
+        cursor: str | None = None,
+    ) -> Page[SessionRecord]:
+        return self._find_page({"container_id": container_id, "image_id": image_id}, size, cursor)
+
+    def find_by_image(self, image_id: str) -> SessionRecord | None:
+        check_id("image", image_id)
+        newest = self._load(self._store.find(self.kind, ("image_id", image_id), None, 1))
+        return newest[0] if newest else None
+
+    def add_message(self, session_id: str, message: Message) -> int:
+        check_id("session", session_id)
+        (text,) = check_messages([message])
+        return self._store.append(session_id, [Entry(message.id, text)], now())[0]
+
+    def add_messages(self, session_id: str, messages: Sequence[Message]) -> list[int]:
+        check_id("session", session_id)
+        texts = check_messages(messages)
+        entries = [Entry(message.id, text) for message, text in zip(messages, texts, strict=True)]
+        return self._store.append(session_id, entries, now())
+
+    def get_messages(
+        self,
+        session_id: str,
+        *,
+        first: int | None = None,
+        last: int | None = None,
+        after: str | None = None,
+        before: str | None = None,
+    ) -> list[Message]:
+        check_window(session_id, first, last, after, before)
+        low = 0 if after is None else self._store.position(session_id, after)
+        high = None if before is None else self._store.position(session_id, before)
+        return self._messages(session_id, self._store.read(session_id, low, high, first, last))
+
+    def iter_messages(self, session_id: str) -> Iterator[Message]:
+        check_id("session", session_id)
+        return self._stream(session_id, self._store.read(session_id, 0, None, _STREAM_CHUNK, None))
+
+    def _stream(self, session_id: str, found: Slice) -> Iterator[Message]:
+        while found.texts:
+            yield from self._messages(session_id, found)
+            last = found.start + len(found.texts) - 1
+            found = self._store.read(session_id, last, None, _STREAM_CHUNK, None)
+
+    def count_messages(self, session_id: str) -> int:
+        check_id("session", session_id)
+        return self._store.count(session_id)
+
+    def clear_messages(self, session_id: str) -> int:
+        check_id("session", session_id)
+        return self._store.truncate(session_id, None)
+
+    def truncate_after(self, session_id: str, message_id: str) -> int:
+        check_id("session", session_id)
+        check_id("message", message_id)
+        return self._store.truncate(session_id, message_id)
+
+    def _messages(self, session_id: str, found: Slice) -> list[Message]:
+        return load(
+            MESSAGES,
+            found.texts,
+            lambda index: (
+                "message",
+                readable_id(found.texts[index], found.start + index),
+                self._store.where(self.kind, session_id, found.start + index),
+            ),
+        )
