@@ -201,7 +201,7 @@ def test_two_bases_know_nothing_of_each_other(redis_server: RedisServer, raw: Re
             assert texts(persistence, id) == [f"{base} {id}"]
             assert persistence.sessions.get(id).model_extra == {"note": base}
         assert len(persistence.sessions.find_all()) == len(ids)
-    for base, persistence in opened.items():
+    for persistence in opened.values():
         for id in ids:
             assert persistence.sessions.delete(id)
         assert persistence.sessions.find_all() == []
