@@ -13,6 +13,8 @@ BACKENDS = {
     "memory": frozenset(),
     "fs": frozenset({SHARED}),
     "sqlite": frozenset({SHARED}),
+    "mysql": frozenset({SHARED}),
+    "mariadb": frozenset({SHARED}),
     "postgresql": frozenset({SHARED}),
     "redis": frozenset({SHARED}),
     "redis_cluster": frozenset({SHARED}),
@@ -27,6 +29,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         needed = {need for mark in metafunc.definition.iter_markers("needs") for need in mark.args}
         able = [name for name, capabilities in BACKENDS.items() if needed <= capabilities]
         metafunc.parametrize("backend", able, indirect=True)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests of one backend on one worker of pytest-xdist, which then starts its server."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        fixtures = getattr(item, "fixturenames", ())
+        servers = [name for name in fixtures if name.endswith("_server")]
+        if group := parameters.get("backend") or next(iter(servers), None):
+            item.add_marker(pytest.mark.xdist_group(str(group).removesuffix("_server")))
 
 
 @pytest.fixture
