@@ -10,17 +10,18 @@ from agentx_persistence.postgresql import postgresql_driver
 from tests.backends.backend import Backend
 from tests.backends.damage import damage
 from tests.servers.postgresql import PostgresqlServer, given_server, start_server
-from tests.servers.process import given
+from tests.servers.process import given, server_folder
 
 DATABASE = "agentx_test"
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlServer]:
-    url = given("postgresql")
-    server = given_server(url) if url else start_server(tmp_path_factory.mktemp("postgresql"))
-    yield server
-    server.stop()
+def postgresql_server() -> Iterator[PostgresqlServer]:
+    with server_folder("postgresql") as folder:
+        url = given("postgresql")
+        server = given_server(url) if url else start_server(folder)
+        yield server
+        server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 UNPRIVILEGED = "nobody"
@@ -33,6 +34,13 @@ def hand_over(folder: Path) -> None:
             if parent.stat().st_uid == 0 and parent.is_relative_to(tempfile.gettempdir()):
                 parent.chmod(parent.stat().st_mode | 0o011)
         shutil.chown(folder, UNPRIVILEGED)
+
+
+@contextmanager
+def server_folder(name: str) -> Iterator[Path]:
+    """Lend a folder for a server. Not pytest's: each run that starts makes those private again."""
+    with tempfile.TemporaryDirectory(prefix=f"agentx-{name}-") as folder:
+        yield Path(folder)
 
 
 class ServerProcess:

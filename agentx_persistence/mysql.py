@@ -1,0 +1,211 @@
+"""The MySQL backend: MySQL 8.4 and newer, MariaDB 10.6 and newer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from agentx_persistence.errors import (
+    InvalidRecordError,
+    MissingDependencyError,
+    RecordTooLargeError,
+)
+from agentx_persistence.persistence import PersistenceDriver
+
+try:
+    import pymysql
+except ModuleNotFoundError as error:
+    raise MissingDependencyError("mysql", "pymysql") from error
+
+try:
+    from sqlalchemy import (
+        URL,
+        Column,
+        ColumnElement,
+        Engine,
+        PoolProxiedConnection,
+        Table,
+        and_,
+        bindparam,
+        create_engine,
+        func,
+        or_,
+        update,
+    )
+    from sqlalchemy.dialects.mysql import insert
+    from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
+    from sqlalchemy.sql.dml import Insert
+except ModuleNotFoundError as error:
+    raise MissingDependencyError("mysql", "sqlalchemy") from error
+
+from agentx_persistence._sql.appending import Appending, IdAndBody
+from agentx_persistence._sql.flavour import Flavour
+from agentx_persistence._sql.mappings import SessionRow
+from agentx_persistence._sql.server import ServerDriver, server_url
+
+# What a client writes as two bytes (https://dev.mysql.com/doc/c-api/en/mysql-real-escape-string.html).
+_ESCAPED = re.compile("[\0\n\r\x1a\"'\\\\]")
+# More than the longest statement takes apart from its values.
+_STATEMENT = 4096
+
+
+def mysql_driver(
+    url: str | URL | None = None,
+    *,
+    host: str = "localhost",
+    port: int = 3306,
+    user: str | None = None,
+    password: str | None = None,
+    database: str | None = None,
+    migrate: bool = False,
+    pool_size: int = 5,
+    max_overflow: int = 10,
+    pool_timeout: float = 30.0,
+    pool_recycle: int = 1800,
+    connect_timeout: int = 3,
+    connect_args: Mapping[str, Any] | None = None,
+    engine: Engine | None = None,
+) -> PersistenceDriver:
+    """Return the driver of a MySQL or MariaDB database, of any default collation.
+
+    :param url: ``mysql://user:password@host:port/database?ssl_ca=ca.pem``, in which special
+        characters are percent-encoded, for PyMySQL, or ``mysql+mysqldb://…`` and the like for
+        another client library; or the parts as arguments, in which they are not
+    :param migrate: whether to bring the schema up to date on opening, which takes a user that may
+        create tables
+    :param pool_size: how many connections are kept; `max_overflow` more are opened when these are
+        in use, then a call waits `pool_timeout` seconds for one
+    :param pool_recycle: seconds after which a connection is replaced
+    :param connect_timeout: seconds
+    :param connect_args: further arguments of ``pymysql.connect``, such as ``ssl``,
+        ``unix_socket`` or ``read_timeout``
+    :param engine: the caller's own engine instead of all that; it is never closed
+    """
+    address = server_url(("mysql", "mariadb"), engine, url, host, port, user, password, database)
+    arguments: dict[str, Any] = {"charset": "utf8mb4"}
+    named_so = address.get_driver_name() in ("pymysql", "mysqldb")
+    if named_so and "connect_timeout" not in address.query:
+        arguments["connect_timeout"] = connect_timeout
+    options = {
+        "pool_size": pool_size,
+        "max_overflow": max_overflow,
+        "pool_timeout": pool_timeout,
+        "pool_recycle": pool_recycle,
+        "connect_args": {**arguments, **(connect_args or {})},
+    }
+    return _MysqlDriver(address, engine, migrate, options)
+
+
+class _MysqlAppending(Appending):
+    def reserve(self, cursor: Cursor, session_id: str, added: int, at: int) -> int | None:
+        # There is no UPDATE … RETURNING. LAST_INSERT_ID(x) hands x over with the statement's own
+        # answer (https://dev.mysql.com/doc/refman/8.4/en/information-functions.html).
+        count = func.last_insert_id(SessionRow.message_count + bindparam("added"))
+        statement = self.database.statement(
+            "reserve positions",
+            lambda: (
+                update(SessionRow)
+                .where(SessionRow.session_id == bindparam("session"))
+                .values(message_count=count, updated_at=bindparam("at"))
+            ),
+        )
+        values = {"session": session_id, "added": added, "at": at}
+        cursor.execute(statement.sql, statement.bind(values))
+        return cursor.lastrowid if cursor.rowcount else None
+
+    def insert(
+        self, cursor: Any, session_id: str, count: int, messages: Sequence[IdAndBody]
+    ) -> None:
+        # PyMySQL and mysqlclient join rows to statements of up to this length.
+        limit = cast(_MysqlFlavour, self.database.flavour).packet_limit
+        cursor.max_stmt_length = min(getattr(cursor, "max_stmt_length", limit), limit)
+        super().insert(cursor, session_id, count, messages)
+
+
+class _MysqlFlavour(Flavour):
+    backend = "mysql"
+    appending = _MysqlAppending
+    packet_limit = 0
+
+    def welcome(self, connection: PoolProxiedConnection) -> None:
+        self.autocommit(connection)
+        cursor: Any = connection.cursor()
+        cursor.execute("SELECT @@max_allowed_packet")
+        (self.packet_limit,) = cursor.fetchone()
+
+    # A connection's mode is changed only where the next use needs the other one. So a reading
+    # statement is one round trip, and a transaction is opened by its first statement, in none:
+    # BEGIN would take one, and so would the COMMIT after each read outside of autocommit.
+
+    def autocommit(self, connection: PoolProxiedConnection) -> None:
+        _set_autocommit(connection, True)
+
+    def begin(self, connection: PoolProxiedConnection, cursor: Cursor) -> None:
+        _set_autocommit(connection, False)
+
+    def upsert(self, table: Table, columns: Sequence[str]) -> Insert:
+        statement = insert(table)
+        return statement.on_duplicate_key_update(
+            {name: statement.inserted[name] for name in columns}
+        )
+
+    def behind(self, newest: Column[Any], key: Column[Any]) -> ColumnElement[bool]:
+        # For (a, b) > (x, y) MySQL reads the index from its start
+        # (https://dev.mysql.com/doc/refman/8.4/en/row-constructor-optimization.html).
+        tied = and_(newest == bindparam("newest"), key > bindparam("id"))
+        return or_(newest > bindparam("newest"), tied)
+
+    def check_size(self, kind: str, id: str, values: Iterable[Any]) -> None:
+        texts = [value for value in values if isinstance(value, str)]
+        # At most 4 bytes a character, each of them escaped, is seldom near the limit.
+        if _STATEMENT + 8 * sum(map(len, texts)) <= self.packet_limit:
+            return
+        size = _STATEMENT + sum(len(text.encode()) + len(_ESCAPED.findall(text)) for text in texts)
+        if size > self.packet_limit:
+            raise RecordTooLargeError(kind, id, size, self.packet_limit)
+
+    def is_transient(self, error: BaseException) -> bool:
+        # ER_SERVER_SHUTDOWN, ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK, ER_SESSION_WAS_KILLED, and
+        # ER_CHECKREAD, which is what MariaDB's snapshot isolation says
+        # (https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html).
+        return _code(error) in {1053, 1205, 1213, 3169, 1020}
+
+    def is_missing_table(self, error: BaseException) -> bool:
+        return _code(error) == 1146  # ER_NO_SUCH_TABLE
+
+
+class _MysqlDriver(ServerDriver):
+    backend = "mysql"
+    flavour = _MysqlFlavour
+
+    def create_engine(self) -> Engine:
+        own = self.url.get_driver_name() == "pymysql"
+        try:
+            return create_engine(
+                self.url,
+                module=pymysql if own else None,
+                # InnoDB's REPEATABLE READ locks gaps, in which writers of different sessions
+                # would meet, and read what was true before they waited.
+                isolation_level="READ COMMITTED",
+                # A rollback that has nothing to undo is a round trip, too. Whatever this package
+                # begins it ends itself, or else it invalidates the connection.
+                pool_reset_on_return=None,
+                **self.options,
+            )
+        except ModuleNotFoundError as error:
+            raise InvalidRecordError(
+                "argument", "url", f"{self.url.drivername} is not installed"
+            ) from error
+
+
+def _set_autocommit(connection: PoolProxiedConnection, value: bool) -> None:
+    raw: Any = connection.driver_connection
+    if callable(raw.autocommit):  # PyMySQL and mysqlclient, which know the mode that they are in
+        raw.autocommit(value)
+    elif raw.autocommit != value:
+        raw.autocommit = value
+
+
+def _code(error: BaseException) -> object:
+    return error.args[0] if error.args else None

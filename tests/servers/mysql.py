@@ -1,0 +1,140 @@
+"""MySQL itself for the tests: installed, or in the folder that scripts/install-mysql makes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pymysql
+from sqlalchemy import URL, make_url
+
+from tests.servers.process import UNPRIVILEGED, ServerProcess, free_port, hand_over
+
+FOLDER = Path(os.environ.get("AGENTX_TEST_MYSQL_FOLDER", "/var/cache/agentx-persistence/mysql"))
+
+_USER, _PASSWORD = "tester", "p@ss:w/o%r'd"
+_DURABLE = ("--innodb-flush-log-at-trx-commit=1",)
+_FAST = ("--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0")
+
+
+class MysqlServer:
+    """A server of MySQL or MariaDB, and how its administrator reaches it."""
+
+    def __init__(self, url: URL, process: ServerProcess | None = None) -> None:
+        self.url, self.process = url, process
+
+    def connect(
+        self, database: str | None = None, **options: Any
+    ) -> pymysql.Connection[pymysql.cursors.Cursor]:
+        """Return a connection of the administrator, in autocommit."""
+        arguments = {**self.options(database), "autocommit": True, **options}
+        return pymysql.connect(**arguments.pop("connect_args"), **arguments)
+
+    def execute(
+        self, statement: str, *parameters: object, database: str | None = None
+    ) -> Sequence[Any]:
+        with self.connect(database) as connection, connection.cursor() as cursor:
+            cursor.execute(statement, parameters or None)
+            return cursor.fetchall()
+
+    def recreate(self, database: str, properties: str = "") -> None:
+        """Make an empty database of this name."""
+        self.execute(f"DROP DATABASE IF EXISTS `{database}`")
+        self.execute(f"CREATE DATABASE `{database}` {properties}")
+
+    def empty(self, database: str) -> None:
+        with self.connect(database) as connection, connection.cursor() as cursor:
+            cursor.execute("SET lock_wait_timeout = 5, innodb_lock_wait_timeout = 5")
+            for table in ("sessions", "images", "containers"):
+                cursor.execute(f"DELETE FROM {table}")  # noqa: S608
+
+    def check_for_leaks(self, database: str) -> None:
+        """Fail if connections are left which a test did not close."""
+        deadline = time.monotonic() + 5
+        while left := self.execute(
+            "SELECT id, command, info FROM information_schema.processlist WHERE db = %s", database
+        ):
+            assert time.monotonic() < deadline, f"connections are left open: {left}"
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.stop()
+
+    def options(self, database: str | None) -> dict[str, Any]:
+        """Return the arguments with which `mysql_driver` reaches this database."""
+        return {
+            "host": self.url.host,
+            "port": self.url.port,
+            "user": self.url.username,
+            "password": self.url.password,
+            "database": database,
+            # PyMySQL reads the system's certificates for each connection, which takes longer than
+            # most tests.
+            "connect_args": {"ssl_disabled": True},
+        }
+
+
+def given_server(url: str) -> MysqlServer:
+    return MysqlServer(make_url(url))
+
+
+def start_server(folder: Path, *, durable: bool = False) -> MysqlServer:
+    """Start a new, empty server in this folder."""
+    program = mysqld()
+    hand_over(folder)
+    data = folder / "data"
+    run([*program, "--initialize-insecure", f"--datadir={data}"], folder)
+    program += ["--mysqlx=OFF", "--secure-file-priv=", "--skip-log-bin"]
+    return serve(program, folder, durable)
+
+
+def mysqld() -> list[str]:
+    """Return the command that runs MySQL's server; `mysqld` may also be MariaDB's."""
+    if (FOLDER / "usr/sbin/mysqld").exists():
+        # With the loader and the libraries of the same Debian, no chroot is needed, nor root.
+        (loader,) = FOLDER.glob("usr/lib*/ld-linux-*.so.*")
+        libraries = ":".join(str(path) for path in FOLDER.glob("usr/lib/*-linux-gnu*"))
+        program = [str(loader), "--library-path", libraries, str(FOLDER / "usr/sbin/mysqld")]
+        return [*program, "--no-defaults", f"--basedir={FOLDER / 'usr'}"]
+    installed = shutil.which("mysqld", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if installed is None or b"MariaDB" in subprocess.check_output([installed, "--version"]):
+        raise RuntimeError("no MySQL: neither installed nor by scripts/install-mysql")
+    return [installed, "--no-defaults"]
+
+
+def serve(command: Sequence[str], folder: Path, durable: bool) -> MysqlServer:
+    """Start the server whose data is in this folder."""
+    users = folder / "users.sql"
+    users.write_text(
+        f"CREATE USER IF NOT EXISTS {_USER}@'%' IDENTIFIED BY \"{_PASSWORD}\";\n"
+        f"GRANT ALL ON *.* TO {_USER}@'%' WITH GRANT OPTION;\n"
+    )
+    port = free_port()
+    server = MysqlServer(URL.create("mysql", _USER, _PASSWORD, "127.0.0.1", port))
+    server.process = ServerProcess(
+        [
+            *command,
+            *(f"--datadir={folder / 'data'}", f"--init-file={users}"),
+            *(f"--port={port}", f"--socket={folder / 'socket'}", "--bind-address=127.0.0.1"),
+            *("--max-allowed-packet=256M", "--max-connections=300"),
+            *("--performance-schema=OFF", "--innodb-buffer-pool-size=64M"),
+            *(_DURABLE if durable else _FAST),
+        ],
+        folder,
+        lambda: server.connect().close(),
+    )
+    server.process.start()
+    return server
+
+
+def run(command: Sequence[str], folder: Path) -> None:
+    user = UNPRIVILEGED if os.geteuid() == 0 else None
+    made = subprocess.run(command, cwd=folder, capture_output=True, user=user)
+    if made.returncode:
+        raise RuntimeError(f"{command[0]} failed: {made.stderr.decode(errors='replace')[-3000:]}")
