@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from agentx_persistence._redis.client import Argument, Client, Command, Subject
@@ -31,6 +32,8 @@ from agentx_persistence.errors import BackendError
 # How often a step is done again because others changed the same document meanwhile.
 ATTEMPTS = 100
 
+_OWNERS = ("container_id", "image_id")
+
 
 class Indexing(ABC):
     def __init__(self, client: Client, keys: Keys) -> None:
@@ -49,9 +52,9 @@ class Indexing(ABC):
         subject = (kind, stale.id)
         reply = self._client.script(DISOWN, subject, self._pair(*subject), [stale.version])
         if reply is not None:
+            self._sweep(subject, reply)
             entry = member(stale.place, stale.version)
             self._client.command(("ZREM", self._keys.index(kind, index), entry))
-            self._sweep(subject, reply)
 
     def _pair(self, kind: str, id: str) -> list[bytes]:
         return [self._keys.document(kind, id), self._keys.journal(kind, id)]
@@ -60,22 +63,33 @@ class Indexing(ABC):
         return [self._keys.messages(id), self._keys.positions(id)] if kind == SESSIONS else []
 
     def _sweep(self, subject: Subject, removable: Sequence[bytes]) -> None:
-        """Remove all entries of these versions, given as versions and entries in turn."""
+        """Remove all entries of these versions, given as versions and entries in turn.
+
+        Those by which an owner's deletion finds what it owns go last, when the journal is clear: a
+        deletion that is repeated finds what is left to do, at whatever point it was interrupted.
+        """
         if not removable:
             return
         versions = removable[::2]
-        removals = [
-            removal
-            for version, stored in zip(versions, removable[1::2], strict=True)
-            for removal in self._removals(subject, version, Entries.load(stored))
-        ]
-        self._client.pipeline(removals, [subject] * len(removals))
+        last: list[Command] = []
+        for version, stored in zip(versions, removable[1::2], strict=True):
+            removals, of_owners = self._removals(subject, version, Entries.load(stored))
+            self._client.pipeline(removals, [subject] * len(removals))
+            last += of_owners
         self._client.command(("HDEL", self._keys.journal(*subject), *versions), subject)
+        self._client.pipeline(last, [subject] * len(last))
 
-    def _removals(self, subject: Subject, version: bytes, entries: Entries) -> Iterator[Command]:
-        entry = member(place(entries.created_at, subject[1]), version)
-        for key in entries.keys(self._keys, subject[0]):
-            yield ("ZREM", key, entry)
+    def _removals(
+        self, subject: Subject, version: bytes, entries: Entries
+    ) -> tuple[list[Command], list[Command]]:
+        """Return the commands that remove the entries, and those that remove them from owners."""
+        kind, id = subject
+        entry = member(place(entries.created_at, id), version)
+        removals: tuple[list[Command], list[Command]] = ([], [])
+        for index in (None, *entries.indexes.items()):
+            of_owner = index is not None and index[0] in _OWNERS
+            removals[of_owner].append(("ZREM", self._keys.index(kind, index), entry))
+        return removals
 
 
 class AtomicIndexing(Indexing):
@@ -149,7 +163,7 @@ class JournalledIndexing(Indexing):
                 self._sweep(subject, removable)
                 return
             # A deletion or a reader came between, and they may have removed some entries already.
-            removals = list(self._removals(subject, version, entries))
+            removals = [*chain(*self._removals(subject, version, entries))]
             self._client.pipeline(removals, [subject] * len(removals))
         raise _contended(pair[0])
 
