@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
-from agentx_persistence._fs import files
 from agentx_persistence._fs.documents import Documents
+from agentx_persistence._fs.files import file_name
 from agentx_persistence._fs.locks import Locks
 from agentx_persistence._fs.logs import Log, Logs
 from agentx_persistence.documents import Document, DocumentStorage, DocumentStore, Entry, Slice
@@ -27,8 +27,11 @@ from agentx_persistence.persistence import PersistenceDriver, Storage
 T = TypeVar("T")
 
 _ATTEMPTS = 5
-# What the system says when the folder itself is gone, unmounted, or none.
-_GONE = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ETIMEDOUT}
+# What the system says when a folder is not there, is none, or is not ours to use.
+_UNREACHABLE = {
+    *(errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ETIMEDOUT),
+}
 
 
 def fs_driver(base: str | os.PathLike[str]) -> PersistenceDriver:
@@ -56,7 +59,7 @@ class FileStore(DocumentStore):
     def __init__(self, base: str) -> None:
         self._base = base
         self._closed = False
-        self._locks = Locks(os.path.join(base, "locks"))
+        self._locks = Locks(f"{base}/locks")
         self._logs = Logs()
         self._documents = Documents(base, self._locks, self._logs)
         with self._open():
@@ -123,13 +126,13 @@ class FileStore(DocumentStore):
                 if stored and document:
                     # From the log it could not be told any more when it was last added to.
                     self._documents.rewrite(SESSIONS, replace(stored, log=state.mark), document)
-                files.publish(self._documents.log_path(session_id))
+                self._documents.log(session_id).file.publish()
             return gone
 
     def where(self, kind: str, key: str, position: int | None = None) -> str:
         if position is None:
-            return self._documents.path(kind, key)
-        return f"{self._documents.log_path(key)}, line {position + 1}"
+            return self._documents.where(kind, key)
+        return f"{self._documents.log(key).path}, line {position + 1}"
 
     def ping(self) -> None:
         with self._open():
@@ -141,7 +144,7 @@ class FileStore(DocumentStore):
 
     def _ask(self, session_id: str, ask: Callable[[Log], T]) -> T:
         """Ask the log of a session that there is."""
-        log = Log(self._documents.log_path(session_id), session_id)
+        log = self._documents.log(session_id)
         for _ in range(_ATTEMPTS):
             if not self._documents.exists(SESSIONS, session_id):
                 raise RecordNotFoundError("session", session_id)
@@ -153,7 +156,7 @@ class FileStore(DocumentStore):
 
     @contextmanager
     def _session(self, session_id: str) -> Iterator[None]:
-        with self._open(), self._locks.hold("record", files.file_name(SESSIONS, session_id)):
+        with self._open(), self._locks.hold("record", file_name(SESSIONS, session_id)):
             yield
 
     @contextmanager
@@ -163,5 +166,5 @@ class FileStore(DocumentStore):
         try:
             yield
         except OSError as error:
-            kind = BackendUnavailableError if error.errno in _GONE else BackendError
+            kind = BackendUnavailableError if error.errno in _UNREACHABLE else BackendError
             raise kind("fs", str(error)) from error

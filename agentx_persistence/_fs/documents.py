@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from agentx_persistence._fs import document_file, files
 from agentx_persistence._fs.document_file import Stored
+from agentx_persistence._fs.files import File, file_name
 from agentx_persistence._fs.index import FIRST, Index, Place, Subject
 from agentx_persistence._fs.locks import Locks
 from agentx_persistence._fs.logs import Log, Logs
@@ -29,58 +30,70 @@ class Documents:
 
     def __init__(self, base: str, locks: Locks, logs: Logs) -> None:
         self._base, self._locks, self._logs = base, locks, logs
-        self._index_folder = os.path.join(base, "index")
         # Where the file of a document is from the moment of its deletion to the end of it.
-        self._deleted_folder = os.path.join(base, "deleted")
+        self._deleted_folder = f"{base}/deleted"
+        self._drafts_folder = f"{base}/drafts"
 
     def open(self) -> None:
         """Make the folders; finish what a killed process has not."""
         os.makedirs(os.path.dirname(self._base), exist_ok=True)
         files.make_folder(self._base)
-        for name in (CONTAINERS, IMAGES, SESSIONS, "index", "deleted", "locks"):
-            files.make_folder(os.path.join(self._base, name))
+        for name in (CONTAINERS, IMAGES, SESSIONS, "index", "deleted", "drafts", "locks"):
+            files.make_folder(f"{self._base}/{name}")
+        for draft in os.listdir(self._drafts_folder):
+            purpose, _, name = draft.partition("-")
+            with self._locks.hold(purpose, name):
+                files.remove(f"{self._drafts_folder}/{draft}")
         self.finish_deletions()
 
-    def path(self, kind: str, key: str) -> str:
-        return self._path(kind, files.file_name(kind, key))
-
-    def log_path(self, session_id: str) -> str:
-        return self._log_path(files.file_name(SESSIONS, session_id))
+    def log(self, session_id: str) -> Log:
+        return Log(self._log_file(file_name(SESSIONS, session_id)), session_id)
 
     def exists(self, kind: str, key: str) -> bool:
-        there = os.path.exists(self.path(kind, key))
+        there = os.path.exists(self._file(kind, file_name(kind, key)).path)
         if not there:
             self.check_folder(kind)
         return there
 
     def check_folder(self, kind: str) -> None:
         """:raises OSError: if the folder is not there: what is missing in it may well exist"""
-        os.stat(os.path.join(self._base, kind, "."))
+        os.stat(f"{self._base}/{kind}/.")
 
     def get(self, kind: str, key: str) -> tuple[Stored | None, Document | None]:
-        """Return the document, and its `Stored` unless that is damaged."""
-        path = self.path(kind, key)
-        data = files.read(path)
+        """Return the document, without text if it is damaged, and its `Stored` if that is not."""
+        file = self._file(kind, file_name(kind, key))
+        data = file.read()
         while data is not None:
             stored, document = document_file.load(key, data)
             if kind != SESSIONS or stored is None:
                 return stored, document
             try:
-                log = self._logs.state(Log(self.log_path(key), key))
-            except FileNotFoundError:
+                log = self._logs.state(self.log(key))
+            except (FileNotFoundError, CorruptRecordError):
                 log = None
             if log and log.mark == stored.log:
                 return stored, document
             # The two are of one moment if the document is the same before and after.
-            again = files.read(path)
+            again = file.read()
             if again == data:
                 if log is None:
-                    raise CorruptRecordError("session", key, f"{self.log_path(key)} is missing")
+                    return stored, replace(document, text="")
                 at = document.updated_at if log.at is None else log.at
                 return stored, replace(document, updated_at=at)
             data = again
         self.check_folder(kind)
         return None, None
+
+    def where(self, kind: str, key: str) -> str:
+        """Return where the damage is that left the document without text."""
+        if kind == SESSIONS:
+            try:
+                self._logs.state(self.log(key))
+            except FileNotFoundError:
+                return f"{self.log(key).path} is missing"
+            except CorruptRecordError as error:
+                return error.where
+        return self._file(kind, file_name(kind, key)).path
 
     def find(
         self,
@@ -108,54 +121,53 @@ class Documents:
         return found
 
     def put(self, kind: str, document: Document, indexes: Mapping[str, str]) -> None:
-        key, path = document.key, self.path(kind, document.key)
-        name = files.file_name(kind, key)
+        key = document.key
+        name = file_name(kind, key)
         with self._locks.hold("record", name):
             self._finish_deletion(kind, name)
             before, there = self.get(kind, key)
-            log = None
-            if kind == SESSIONS:
-                # A log without a document is left over from a killed process.
-                ask = self._logs.state if there else self._logs.create
-                log = ask(Log(self._log_path(name), key)).mark
-            stored = Stored(key, document.created_at, document.updated_at, dict(indexes), log)
-            files.prepare(path, [document_file.dump(stored, document.text)])
+            stored = Stored(key, document.created_at, document.updated_at, dict(indexes))
             old = set(before.places(kind).items()) if before else set()
             new = set(stored.places(kind).items())
             try:
                 for subject, place in new - old:
                     self._index(subject).add(place)
-            except BaseException:
-                files.remove(files.prepared(path))
+                if kind == SESSIONS:
+                    # A log without a document is left over from a killed process.
+                    ask = self._logs.state if there else self._logs.create
+                    stored = replace(stored, log=ask(self.log(key)).mark)
+                self._file(kind, name).write(document_file.dump(stored, document.text))
+            except OSError:
+                for subject, place in new - old:
+                    self._index(subject).remove(place)
                 raise
-            files.publish(path)
             for subject, place in old - new:
                 self._index(subject).remove(place)
 
     def update(
         self, kind: str, key: str, change: Callable[[Document], Document]
     ) -> Document | None:
-        with self._locks.hold("record", files.file_name(kind, key)):
+        with self._locks.hold("record", file_name(kind, key)):
             stored, document = self.get(kind, key)
             if document is None:
                 return None
             changed = change(document)
             if stored is None:
-                raise CorruptRecordError(kind.removesuffix("s"), key, self.path(kind, key))
+                raise CorruptRecordError(kind.removesuffix("s"), key, self.where(kind, key))
             if kind == SESSIONS:
-                log = self._logs.state(Log(self.log_path(key), key))
-                stored = replace(stored, log=log.mark)
+                stored = replace(stored, log=self._logs.state(self.log(key)).mark)
             self.rewrite(kind, stored, changed)
             return changed
 
     def rewrite(self, kind: str, stored: Stored, document: Document) -> None:
         """Replace the text and the `updated_at`. The caller holds the lock of the document."""
         stored = replace(stored, updated_at=document.updated_at)
-        files.write(self.path(kind, stored.id), document_file.dump(stored, document.text))
+        file = self._file(kind, file_name(kind, stored.id))
+        file.write(document_file.dump(stored, document.text))
 
     def delete(self, kind: str, key: str) -> bool:
-        name = files.file_name(kind, key)
-        path, deleted = self._path(kind, name), self._deleted_path(kind, name)
+        name = file_name(kind, key)
+        path, deleted = self._file(kind, name).path, self._deleted_file(kind, name).path
         with self._locks.hold("record", name):
             self._finish_deletion(kind, name)
             there = self.exists(kind, key)
@@ -164,8 +176,8 @@ class Documents:
                 files.sync_folder(self._deleted_folder)
                 files.sync_folder(os.path.dirname(path))
                 self._finish_deletion(kind, name)
-            elif kind == SESSIONS:
-                self._logs.remove(self._log_path(name))
+            else:
+                self._remove_rest(kind, name)
         self.finish_deletions()
         return there
 
@@ -176,17 +188,21 @@ class Documents:
                 self._finish_deletion(kind, name)
 
     def _finish_deletion(self, kind: str, name: str) -> None:
-        deleted = self._deleted_path(kind, name)
-        data = files.read(deleted)
+        deleted = self._deleted_file(kind, name)
+        data = deleted.read()
         if data is None:
             return
-        if kind == SESSIONS:
-            self._logs.remove(self._log_path(name))
-        files.remove(files.prepared(self._path(kind, name)))
+        self._remove_rest(kind, name)
         stored = document_file.load_head(data)
         for subject, place in stored.places(kind).items() if stored else ():
             self._index(subject).remove(place)
-        files.remove(deleted)
+        deleted.remove()
+
+    def _remove_rest(self, kind: str, name: str) -> None:
+        """Remove what is there beside a document that is gone, or never came to be."""
+        if kind == SESSIONS:
+            self._logs.remove(self._log_file(name))
+        files.remove(self._file(kind, name).draft)
 
     def _at(self, subject: Subject, place: Place) -> Document | None:
         """Return the document whose index entry this is, or ``None`` if it is nobody's."""
@@ -199,10 +215,12 @@ class Documents:
 
     def _repair(self, subject: Subject, place: Place) -> None:
         kind, key = subject[0], place[1]
-        name = files.file_name(kind, key)
+        name = file_name(kind, key)
         try:
             with self._locks.hold("record", name):
                 self._finish_deletion(kind, name)
+                if not self.exists(kind, key):
+                    self._remove_rest(kind, name)
                 if self._at(subject, place) is None:
                     self._index(subject).remove(place)
         except OSError as error:
@@ -210,13 +228,16 @@ class Documents:
             _LOGGER.warning("%s %r: the index was not repaired: %s", kind, key, error)
 
     def _index(self, subject: Subject) -> Index:
-        return Index(self._index_folder, subject, self._locks)
+        return Index(self._base, subject, self._locks)
 
-    def _path(self, kind: str, name: str) -> str:
-        return os.path.join(self._base, kind, name[:2], f"{name[2:]}.json")
+    def _file(self, kind: str, name: str) -> File:
+        path = f"{self._base}/{kind}/{name[:2]}/{name[2:]}.json"
+        return File(path, f"{self._drafts_folder}/record-{name}.json")
 
-    def _log_path(self, name: str) -> str:
-        return os.path.join(self._base, SESSIONS, name[:2], f"{name[2:]}.messages.jsonl")
+    def _log_file(self, name: str) -> File:
+        path = f"{self._base}/{SESSIONS}/{name[:2]}/{name[2:]}.messages.jsonl"
+        return File(path, f"{self._drafts_folder}/record-{name}.messages.jsonl")
 
-    def _deleted_path(self, kind: str, name: str) -> str:
-        return os.path.join(self._deleted_folder, f"{kind}-{name}.json")
+    def _deleted_file(self, kind: str, name: str) -> File:
+        path = f"{self._deleted_folder}/{kind}-{name}.json"
+        return File(path, path)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from pydantic_core import to_json
 
@@ -21,57 +23,58 @@ def file_name(*parts: str | None) -> str:
     return hashlib.sha256(to_json(parts)).hexdigest()[:40]
 
 
-def read(path: str) -> bytes | None:
-    """Return what is in the file, or ``None`` if there is none."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return file.readall()
-    except FileNotFoundError:
-        return None
+@dataclass(frozen=True, slots=True)
+class File:
+    """Where a file is, and where it is drafted before it is published in one step.
 
-
-def write(path: str, data: bytes) -> None:
-    """Replace the file in one step. The caller holds the lock of the file."""
-    prepare(path, [data])
-    publish(path)
-
-
-def prepare(path: str, chunks: Iterable[bytes]) -> None:
-    """Write what the file is to become beside it.
-
-    The name is the same each time: the lock of the file keeps others away, and what a killed
-    process left behind is overwritten by the next one.
+    Who writes it holds its lock, so that a draft needs no name that is new each time: one that a
+    killed process has left behind is overwritten, or removed when the store is opened.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
-    try:
-        descriptor = os.open(prepared(path), flags, FILE_MODE)
-    except FileNotFoundError:
-        make_folder(os.path.dirname(path))
-        descriptor = os.open(prepared(path), flags, FILE_MODE)
-    try:
-        with open(descriptor, "wb", buffering=0) as file:
+
+    path: str
+    draft: str
+
+    def read(self) -> bytes | None:
+        """Return what is in the file, or ``None`` if there is none."""
+        try:
+            with open(self.path, "rb", buffering=0) as file:
+                return file.readall()
+        except FileNotFoundError:
+            return None
+
+    def write(self, data: bytes) -> None:
+        """Replace the file."""
+        self.prepare([data])
+        self.publish()
+
+    def prepare(self, chunks: Iterable[bytes]) -> None:
+        """Write the draft."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(self.draft, flags, FILE_MODE)
+        try:
             for chunk in chunks:
-                write_all(file.fileno(), chunk)
-            os.fsync(file.fileno())
-    except BaseException:
-        os.unlink(prepared(path))
-        raise
+                write_all(descriptor, chunk)
+            os.fsync(descriptor)
+        except BaseException:
+            os.unlink(self.draft)
+            raise
+        finally:
+            os.close(descriptor)
 
+    def publish(self) -> None:
+        """Make the draft the file."""
+        folder = os.path.dirname(self.path)
+        try:
+            os.replace(self.draft, self.path)
+        except FileNotFoundError:
+            make_folder(folder)
+            os.replace(self.draft, self.path)
+        sync_folder(folder)
 
-def prepared(path: str) -> str:
-    return f"{path}.new"
-
-
-def publish(path: str) -> None:
-    """Make what was prepared the file."""
-    os.replace(prepared(path), path)
-    sync_folder(os.path.dirname(path))
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
+    def remove(self) -> bool:
+        """Remove the file and its draft; tell whether there was a file."""
+        remove(self.draft)
+        return remove(self.path)
 
 
 def remove(path: str) -> bool:
@@ -83,12 +86,20 @@ def remove(path: str) -> bool:
     return True
 
 
+def write_all(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
 def make_folder(path: str) -> None:
     """Make the folder, private to the user, inside one that exists."""
     try:
         os.mkdir(path, FOLDER_MODE)
     except FileExistsError:
-        return
+        if os.path.isdir(path):
+            return
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
     sync_folder(os.path.dirname(path))
 
 

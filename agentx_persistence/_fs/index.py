@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from agentx_persistence._fs import files
+from agentx_persistence._fs.files import File, file_name
 from agentx_persistence._fs.locks import Locks
 from agentx_persistence.errors import CorruptRecordError
 
@@ -71,10 +71,11 @@ class Index:
     A place is there before its document is, and until after: who reads compares the two.
     """
 
-    def __init__(self, folder: str, subject: Subject, locks: Locks) -> None:
+    def __init__(self, base: str, subject: Subject, locks: Locks) -> None:
         self._subject, self._locks = subject, locks
-        self._name = files.file_name(*subject)
-        self._path = os.path.join(folder, self._name[:2], self._name[2:])
+        self._name = file_name(*subject)
+        self._path = f"{base}/index/{self._name[:2]}/{self._name[2:]}"
+        self._drafts = f"{base}/drafts"
 
     def walk(self, start: Place) -> Iterator[Place]:
         """Iterate over the places from this one on. A node is read when it is needed."""
@@ -186,42 +187,44 @@ class Index:
         last child has none behind it and stays, empty, until its parent has no other.
         """
         if not trail:
-            files.remove(self._file(_ROOT))
-            files.remove(files.prepared(self._file(_ROOT)))
+            self._file(_ROOT).remove()
             if os.path.isdir(self._path):
                 shutil.rmtree(self._path)
             return
         above, parent, slot = trail[-1]
         if slot + 1 < len(parent.children):
+            until = parent.places[slot + 1]
             del parent.children[slot], parent.places[slot + 1]
             self._write(above, parent)
-            self._discard(name)
-        if len(parent.children) == 1 and self._is_empty(parent.children[0]):
+            self._discard(name, until)
+        if len(parent.children) == 1 and self._is_empty(parent.children[0], parent.until):
             self._prune(trail[:-1], above)
 
-    def _is_empty(self, name: str) -> bool:
+    def _is_empty(self, name: str, until: Place | None) -> bool:
         node = self._read(name)
+        node.cut(until)
         if len(node.children) == 1:
-            return self._is_empty(node.children[0])
+            return self._is_empty(node.children[0], node.until)
         return not node.places
 
-    def _discard(self, name: str) -> None:
-        for child in self._read(name).children:
-            self._discard(child)
-        files.remove(self._file(name))
+    def _discard(self, name: str, until: Place | None) -> None:
+        node = self._read(name)
+        node.cut(until)
+        for child in node.children:  # one at most, as the node is empty
+            self._discard(child, node.until)
+        self._file(name).remove()
 
     @staticmethod
     def _name_child(parent_name: str, parent: _Node) -> str:
         number, parent.next = parent.next, parent.next + 1
         return f"{parent_name}-{number}"
 
-    def _file(self, name: str) -> str:
-        return f"{self._path}.json" if name == _ROOT else os.path.join(self._path, f"{name}.json")
+    def _file(self, name: str) -> File:
+        path = f"{self._path}.json" if name == _ROOT else f"{self._path}/{name}.json"
+        return File(path, f"{self._drafts}/index-{self._name}{name}.json")
 
     def _write(self, name: str, node: _Node) -> None:
-        if name != _ROOT and not os.path.isdir(self._path):
-            files.make_folder(self._path)
-        files.write(self._file(name), node.model_dump_json().encode())
+        self._file(name).write(node.model_dump_json().encode())
 
     def _read(self, name: str) -> _Node:
         node = self._find(name)
@@ -230,7 +233,7 @@ class Index:
         return node
 
     def _find(self, name: str) -> _Node | None:
-        data = files.read(self._file(name))
+        data = self._file(name).read()
         if data is None:
             return None
         try:
@@ -244,5 +247,5 @@ class Index:
     def _corrupt(self, name: str) -> CorruptRecordError:
         kind, field, value = self._subject
         return CorruptRecordError(
-            f"{kind} index", f"{field}={value}" if field else kind, self._file(name)
+            f"{kind} index", f"{field}={value}" if field else kind, self._file(name).path
         )

@@ -68,7 +68,7 @@ class Locks(ForkAware):
         """
         stripe = f"{purpose}-{name[:2]}"
         with self._threads.setdefault(stripe, Lock()):
-            path = os.path.join(self._folder, stripe)
+            path = f"{self._folder}/{stripe}"
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
             self._held.add(descriptor)
             try:

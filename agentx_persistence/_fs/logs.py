@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
 from typing import Literal, NamedTuple, TypeVar
 
-from agentx_persistence._fs import files
+from agentx_persistence._fs.files import File, sync_folder
 from agentx_persistence._fs.history import History
 from agentx_persistence._fs.log_file import (
     Line,
@@ -34,10 +34,14 @@ _CHUNK = 2**22
 
 
 class Log(NamedTuple):
-    """The log of a session: where it is, and whose."""
+    """The log of a session: which file it is, and whose."""
 
-    path: str
+    file: File
     session_id: str
+
+    @property
+    def path(self) -> str:
+        return self.file.path
 
 
 class Logs(ForkAware):
@@ -56,7 +60,7 @@ class Logs(ForkAware):
 
     def create(self, log: Log) -> LogState:
         """Begin an empty log."""
-        files.write(log.path, new_header(log.session_id))
+        log.file.write(new_header(log.session_id))
         return self.state(log)
 
     def state(self, log: Log) -> LogState:
@@ -111,16 +115,16 @@ class Logs(ForkAware):
             gone = history.count() - keep
             if gone == 0:
                 return 0, file.state()
-            files.prepare(log.path, _kept(file, history, keep, log.session_id))
-            return gone, self.state(Log(files.prepared(log.path), log.session_id))
+            log.file.prepare(_kept(file, history, keep, log.session_id))
+            draft = File(log.file.draft, log.file.draft)
+            return gone, self.state(Log(draft, log.session_id))
 
         return self._ask(log, work)
 
-    def remove(self, path: str) -> None:
-        self._forget_log(path)
-        if files.remove(path):
-            files.sync_folder(os.path.dirname(path))
-        files.remove(files.prepared(path))
+    def remove(self, file: File) -> None:
+        self._forget_log(file.path)
+        if file.remove():
+            sync_folder(os.path.dirname(file.path))
 
     def _ask(
         self,
