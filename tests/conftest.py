@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from agentx_persistence import Persistence
-from tests.backends.backend import SHARED, Backend
+from tests.backends.backend import DATABASE_SERVER, SHARED, Backend
 
 # Every backend that the contract suite runs on, and what it can do that not all can.
 # tests/backends/<name>.py has its fixtures.
@@ -13,9 +13,10 @@ BACKENDS = {
     "memory": frozenset(),
     "fs": frozenset({SHARED}),
     "sqlite": frozenset({SHARED}),
-    "mysql": frozenset({SHARED}),
-    "mariadb": frozenset({SHARED}),
-    "postgresql": frozenset({SHARED}),
+    "mysql": frozenset({SHARED, DATABASE_SERVER}),
+    "mariadb": frozenset({SHARED, DATABASE_SERVER}),
+    "postgresql": frozenset({SHARED, DATABASE_SERVER}),
+    "pgbouncer": frozenset({SHARED}),
     "redis": frozenset({SHARED}),
     "redis_cluster": frozenset({SHARED}),
     "valkey": frozenset({SHARED}),

@@ -7,6 +7,7 @@ from typing import Any
 from agentx_persistence import Persistence, PersistenceDriver, create_persistence
 
 # What a backend may lack. A test that needs one of these says so: @pytest.mark.needs(SHARED).
+DATABASE_SERVER = "database server"  # an SQL server that tests end connections of
 SHARED = "shared"  # what one opening writes, another one sees, in other processes, too
 
 

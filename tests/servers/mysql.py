@@ -7,12 +7,15 @@ import shutil
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pymysql
 from sqlalchemy import URL, make_url
 
+from agentx_persistence import PersistenceDriver
+from agentx_persistence.mysql import mysql_driver
 from tests.servers.process import UNPRIVILEGED, ServerProcess, free_port, hand_over
 
 FOLDER = Path(os.environ.get("AGENTX_TEST_MYSQL_FOLDER", "/var/cache/agentx-persistence/mysql"))
@@ -52,6 +55,25 @@ class MysqlServer:
             cursor.execute("SET lock_wait_timeout = 5, innodb_lock_wait_timeout = 5")
             for table in ("sessions", "images", "containers"):
                 cursor.execute(f"DELETE FROM {table}")  # noqa: S608
+
+    def end_connections(self, database: str) -> int:
+        """End all connections to the database; return how many there were."""
+        found = self.execute(
+            "SELECT id FROM information_schema.processlist WHERE db = %s", database
+        )
+        for (id,) in found:
+            with suppress(pymysql.OperationalError):  # it ended meanwhile
+                self.execute(f"KILL {id}")
+        return len(found)
+
+    def create_application(self, user: str, password: str, database: str) -> None:
+        """Make a user that may change rows, but no tables."""
+        self.execute(f"DROP USER IF EXISTS {user}")
+        self.execute(f"CREATE USER {user} IDENTIFIED BY '{password}'")
+        self.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON `{database}`.* TO {user}")
+
+    def driver(self, database: str, **options: Any) -> PersistenceDriver:
+        return mysql_driver(**{**self.options(database), **options})
 
     def check_for_leaks(self, database: str) -> None:
         """Fail if connections are left which a test did not close."""

@@ -13,6 +13,8 @@ from typing import Any
 import psycopg
 from sqlalchemy import URL, make_url
 
+from agentx_persistence import PersistenceDriver
+from agentx_persistence.postgresql import postgresql_driver
 from tests.servers.process import UNPRIVILEGED, ServerProcess, free_port, hand_over
 
 _DURABLE = ("fsync", "synchronous_commit", "full_page_writes")
@@ -51,6 +53,27 @@ class PostgresqlServer:
             connection.execute("SET lock_timeout = '5s'")  # a test left a transaction open
             for table in ("sessions", "images", "containers"):
                 connection.execute(f"DELETE FROM {table}")  # noqa: S608
+
+    def end_connections(self, database: str) -> int:
+        """End all connections to the database; return how many there were."""
+        ended = self.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", database
+        )
+        return len(ended)
+
+    def create_application(self, user: str, password: str, database: str) -> None:
+        """Make a role that may change rows, but no tables."""
+        if self.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", user):
+            self.execute(f"DROP OWNED BY {user}", database=database)
+            self.execute(f"DROP ROLE {user}")
+        self.execute(f"CREATE ROLE {user} LOGIN PASSWORD '{password}'")
+        self.execute(
+            f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {user}",
+            database=database,
+        )
+
+    def driver(self, database: str, **options: Any) -> PersistenceDriver:
+        return postgresql_driver(**{**self.options(database), **options})
 
     def check_for_leaks(self, database: str) -> None:
         """Fail if connections are left which a test did not close."""
