@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from threading import Lock
 
-from agentx_persistence._fs.log_file import Line, LogFile, LogState
+from agentx_persistence._fs.log_file import Line, LogFile, LogState, position_of
 
 _BLOCK, _LARGEST_BLOCK = 2**16, 2**22
 _LINES_AT_ONCE = 1000
@@ -97,21 +97,35 @@ class History:
         return self._before + len(self._starts)
 
     def _extend(self, file: LogFile, before: int) -> None:
-        """Find the starts of lines, block by block from the end, until so many are not known."""
+        """Find the starts of lines, block by block from the end, until so many are not known.
+
+        Damage in front of those is not looked for.
+        """
         block = _BLOCK
         while self._before > before:
-            stop = self._starts[0] if self._starts else self._end
-            low = max(0, stop - block)
-            found = array("Q")
-            data = file.read(low, stop - low)
-            feed = data.find(b"\n")
-            while 0 <= feed < len(data) - 1:
-                found.append(low + feed + 1)
-                feed = data.find(b"\n", feed + 1)
-            if len(found) > self._before or (low == 0 and len(found) < self._before):
-                raise file.corrupt(stop)
-            block = min(block * 4, _LARGEST_BLOCK) if found else block * 4
-            if found:
-                file.lines(found[0], stop, self._before - len(found) + 1)
-                self._starts = found + self._starts
-                self._before -= len(found)
+            end = self._starts[0] if self._starts else self._end
+            low = max(0, end - block)
+            starts = self._starts_in(file, low, end, before)
+            self._starts = starts + self._starts
+            self._before -= len(starts)
+            if self._before == 0 and self._starts[0] != file.start:
+                raise file.corrupt(file.start)
+            block = min(block * 4, _LARGEST_BLOCK) if starts else block * 4
+
+    def _starts_in(self, file: LogFile, low: int, end: int, before: int) -> array[int]:
+        data = file.read(low, end - low)
+        starts = array("Q")
+        stop = len(data) - 1
+        position = self._before
+        while position and (feed := data.rfind(b"\n", 0, stop)) >= 0:
+            if position_of(data, feed + 1, stop) != position:
+                if position <= before:
+                    break
+                raise file.corrupt(low + feed + 1)
+            starts.append(low + feed + 1)
+            stop = feed
+            position -= 1
+        if low == 0 and position > before and feed < 0:
+            raise file.corrupt(0)
+        starts.reverse()
+        return starts

@@ -73,6 +73,12 @@ def format_lines(lines: Sequence[Line], first: int, at: int) -> list[bytes]:
     ]
 
 
+def position_of(data: bytes, start: int, end: int) -> int | None:
+    """Return the position of the line between these offsets, ``None`` if it is none."""
+    numbers = _LINE_END.search(data, max(start, end - _LONGEST_NUMBERS), end)
+    return None if numbers is None else int(numbers[1])
+
+
 def end_append(line: bytes) -> bytes:
     """Return the line as the last one of its append."""
     numbers = _LINE_END.search(line)
@@ -137,8 +143,7 @@ class LogFile:
         if lines.pop():
             raise self.corrupt(start)
         for index, line in enumerate(lines):
-            numbers = _LINE_END.search(line, max(0, len(line) - _LONGEST_NUMBERS))
-            if numbers is None or int(numbers[1]) != position + index:
+            if position_of(line, 0, len(line)) != position + index:
                 raise self.corrupt(start + sum(len(before) + 1 for before in lines[:index]))
         return lines
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import traceback
 from collections.abc import Callable
 
 
 def in_child(work: Callable[[], None]) -> int:
+    """Start `work` in a child, which ends with status 0 if it succeeds; return the child's id."""
     pid = os.fork()
     if pid == 0:
-        with contextlib.suppress(BaseException):
+        status = 1
+        try:
             work()
-            os._exit(0)
-        os._exit(1)
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
     return pid
 
 
 def exit_status(pid: int) -> int:
+    """Wait for the child; return its status, or the negated signal that it died of."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

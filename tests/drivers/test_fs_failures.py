@@ -1,0 +1,216 @@
+"""What the file system refuses."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agentx_persistence import (
+    BackendError,
+    BackendUnavailableError,
+    Persistence,
+    create_persistence,
+)
+from agentx_persistence.fs import fs_driver
+from tests.contract.records import image, message, saved_session, session, texts
+from tests.drivers.killing import exit_status, in_child
+from tests.servers.process import UNPRIVILEGED
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def persistence(base: Path) -> Iterator[Persistence]:
+    with create_persistence(fs_driver(base)) as persistence:
+        yield persistence
+
+
+def _tree(base: Path) -> dict[str, bytes]:
+    return {
+        str(path): path.read_bytes()
+        for path in base.rglob("*")
+        if path.is_file() and path.parent.name != "locks"
+    }
+
+
+@pytest.mark.parametrize("place", ["store", "store/images", "store/locks", "store/index"])
+def test_a_file_where_a_folder_should_be_is_an_error_at_once(tmp_path: Path, place: str) -> None:
+    in_the_way = tmp_path / place
+    in_the_way.parent.mkdir(exist_ok=True)
+    in_the_way.write_text("mine")
+    with pytest.raises(BackendUnavailableError, match=str(in_the_way)):
+        create_persistence(fs_driver(tmp_path / "store"))
+    assert in_the_way.read_text() == "mine"
+
+
+def test_a_folder_that_is_gone_is_an_error_and_no_empty_answer(
+    base: Path, persistence: Persistence
+) -> None:
+    persistence.images.save(image())
+    saved_session(persistence)
+    base.rename(base.with_name("unmounted"))
+    base.mkdir()
+    sessions, images = persistence.sessions, persistence.images
+    for call in (
+        persistence.ping,
+        lambda: images.find("image"),
+        lambda: images.exists("image"),
+        lambda: images.find_all(),
+        lambda: images.save(image()),
+        lambda: images.delete("image"),
+        lambda: sessions.get_messages("session"),
+        lambda: sessions.add_message("session", message()),
+        lambda: sessions.find_by_image("image"),
+    ):
+        with pytest.raises(BackendUnavailableError, match=str(base)):
+            call()
+    assert list(base.iterdir()) == []
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that another user can get to, which those of pytest are not."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o777)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def _as_nobody(work: Callable[[], None]) -> None:
+    """Run `work` as a user whom permissions bind, in a child process."""
+
+    def child() -> None:
+        if os.geteuid() == 0:
+            import pwd
+
+            os.setuid(pwd.getpwnam(UNPRIVILEGED).pw_uid)
+        work()
+
+    assert exit_status(in_child(child)) == 0
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_read_only_folder_can_be_read_and_says_so_when_written(public: Path) -> None:
+    base = public / "store"
+
+    def read_only() -> None:
+        persistence = create_persistence(fs_driver(base))
+        persistence.images.save(image())
+        persistence.sessions.add_message(saved_session(persistence), message("there"))
+        before = _tree(base)
+        for folder in (base, *base.rglob("*")):
+            folder.chmod(0o500 if folder.is_dir() else 0o400)
+        for call in (
+            lambda: persistence.images.save(image("image", name="new")),
+            lambda: persistence.images.save(image("other")),
+            lambda: persistence.images.delete("image"),
+            lambda: persistence.sessions.add_message("session", message()),
+            lambda: persistence.sessions.clear_messages("session"),
+        ):
+            with pytest.raises(BackendError, match="Permission denied"):
+                call()
+        assert _tree(base) == before
+        assert [i.name for i in persistence.images.find_all()] == ["plan"]
+        assert texts(persistence) == ["there"]
+        base.chmod(0o700)
+
+    _as_nobody(read_only)
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_folder_that_cannot_be_made_is_an_error_at_once(public: Path) -> None:
+    public.chmod(0o555)
+
+    def refused() -> None:
+        with pytest.raises(BackendUnavailableError, match="Permission denied"):
+            create_persistence(fs_driver(public / "store"))
+
+    _as_nobody(refused)
+    assert list(public.iterdir()) == []
+
+
+def _full(limit: int) -> None:
+    """Let no file grow beyond this size: the system then refuses as it does on a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_on_a_full_disk_nothing_is_half_written_and_later_it_goes_on(
+    base: Path, persistence: Persistence
+) -> None:
+    persistence.images.save(image(name="old"))
+    persistence.sessions.add_message(saved_session(persistence), message("1"))
+    long = "x" * 20_000
+
+    def child() -> None:
+        for _ in range(2):
+            before = _tree(base)
+            _full(10_000)
+            for call in (
+                lambda: persistence.images.save(image(name="new", description=long)),
+                lambda: persistence.images.save(image("other", description=long)),
+                lambda: persistence.images.update_metadata("image", {"long": long}),
+                lambda: persistence.sessions.save(session(note=long)),
+                lambda: persistence.sessions.add_message("session", message(long)),
+                lambda: persistence.sessions.add_messages("session", [message(), message(long)]),
+            ):
+                with pytest.raises(BackendError, match="File too large") as raised:
+                    call()
+                assert isinstance(raised.value.__cause__, OSError)
+            _full(resource.RLIM_INFINITY)
+            assert _tree(base) == before
+            assert persistence.images.find_all(name="new") == []
+            assert [i.name for i in persistence.images.find_all()] == ["old"]
+            count = persistence.sessions.count_messages("session")
+            assert persistence.sessions.add_message("session", message(long)) == count + 1
+        assert texts(persistence) == ["1", long, long]
+
+    assert exit_status(in_child(child)) == 0
+
+
+def test_what_could_not_be_made_durable_is_taken_back(
+    base: Path, persistence: Persistence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    persistence.sessions.add_message(saved_session(persistence), message("1"))
+    lost = message("lost", id="m2")
+
+    with create_persistence(fs_driver(base)) as another:
+        assert texts(another) == ["1"]
+        seen: list[str] = []
+
+        def fail(descriptor: int) -> None:
+            seen.extend(texts(another))
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fsync", fail)
+            with pytest.raises(BackendError, match="No space left"):
+                persistence.sessions.add_message("session", lost)
+        assert seen == ["1", "lost"]
+        # Of the same length, so that nothing but the generation tells the two apart.
+        found = message("gone", id="m3", timestamp=lost.timestamp)
+        assert persistence.sessions.add_message("session", found) == 2
+        assert texts(another) == ["1", "gone"]
+        assert another.sessions.add_message("session", lost) == 3
+    assert texts(persistence) == ["1", "gone", "lost"]
+
+
+def test_a_message_that_is_there_already_is_made_durable(
+    persistence: Persistence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = message()
+    persistence.sessions.add_message(saved_session(persistence), sent)
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    assert persistence.sessions.add_message("session", sent) == 1
+    assert synced
