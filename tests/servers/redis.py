@@ -134,6 +134,30 @@ def start_cluster(folder: Path, binary: Path, masters: int = 3) -> RedisCluster:
     return cluster
 
 
+def start_sentinel(folder: Path, binary: Path, master: RedisServer, name: str) -> RedisServer:
+    """Start a sentinel that alone decides when a replica replaces this master."""
+    hand_over(folder)
+    port, watched = free_port(), master.url.rpartition(":")[2]
+    settings = folder / "sentinel.conf"
+    settings.write_text(
+        f"port {port}\nbind 127.0.0.1\ndir {folder}\n"
+        f"sentinel monitor {name} 127.0.0.1 {watched} 1\n"
+        f"sentinel down-after-milliseconds {name} 500\n"
+        f"sentinel failover-timeout {name} 5000\n"
+    )
+    hand_over(settings)  # a sentinel writes down what it learns
+    command = [str(binary), str(settings), "--sentinel"]
+    sentinel = RedisServer(f"redis://127.0.0.1:{port}")
+
+    def has_found_replica() -> None:
+        with sentinel.client() as client:
+            assert client.sentinel_slaves(name)
+
+    sentinel.process = ServerProcess(command, folder, has_found_replica)
+    sentinel.process.start()
+    return sentinel
+
+
 def _join(cluster: RedisCluster, masters: int) -> None:
     clients = [node.client(decode_responses=True) for node in cluster.nodes]
     ids = [client.execute_command("CLUSTER MYID") for client in clients]
