@@ -20,6 +20,7 @@ BACKENDS = {
     "redis": frozenset({SHARED}),
     "redis_cluster": frozenset({SHARED}),
     "valkey": frozenset({SHARED}),
+    "mongodb": frozenset({SHARED}),
 }
 
 pytest_plugins = [f"tests.backends.{name}" for name in BACKENDS]

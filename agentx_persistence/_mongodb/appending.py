@@ -41,18 +41,23 @@ class Append:
         self._database, self._session_id, self._at = database, session_id, at
 
     def run(self, entries: Sequence[Entry]) -> list[int]:
+        head = latest_head(self._database, self._session_id)
         wanted: dict[str, str] = {}
         for entry in entries:
             if wanted.setdefault(entry.id, entry.text) != entry.text:
                 raise RecordConflictError("message", entry.id)
-        head = latest_head(self._database, self._session_id)
         placed: dict[str, int] = {}
+        beaten = False
         attempts = self._database.attempts(f"session {self._session_id!r}")
         while missing := [id for id in wanted if id not in placed]:
             next(attempts)
             if self._add(head, {id: wanted[id] for id in missing}):
                 placed.update(zip(missing, count(head.count + 1), strict=False))
-            else:
+                continue
+            before, head = head, latest_head(self._database, self._session_id)
+            # Mostly another writer was faster, and that is all. Twice in a row, it may be the ids.
+            beaten = not beaten and head.count > before.count and not head.is_past(before)
+            if not beaten:
                 head, placed = self._settle(head, wanted, attempts)
         return [placed[entry.id] for entry in entries]
 

@@ -245,12 +245,15 @@ class Database(ForkAware):
 
         Somebody always gets ahead, so that it is the bound that is met only by very many.
         """
-        deadline = time.monotonic() + _CONTENTION_SECONDS
-        pause = 0.0
-        while time.monotonic() < deadline:
+        began = time.monotonic()
+        deadline = began + _CONTENTION_SECONDS
+        pauses = 0
+        while began < deadline:
             yield
-            time.sleep(pause * random.random())
-            pause = min(pause + 0.001, 0.05)
+            # In units of what an attempt takes here, as on a shared line.
+            pauses = min(pauses + 1, 4)
+            time.sleep(random.uniform(0, pauses * (time.monotonic() - began)))
+            began = time.monotonic()
         raise BackendUnavailableError("mongodb", f"{self.name}: too many write to {what} at once")
 
     def _check_open(self) -> None:

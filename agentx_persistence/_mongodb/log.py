@@ -30,7 +30,7 @@ class Log:
         return head_of(self._database, self._session_id, row).count
 
     def position(self, entry_id: str) -> int:
-        head, rows = self._find({"message_id": entry_id}, 1, None)
+        head, rows = self._find({"message_id": entry_id})
         return self._position(head, rows[0] if rows else None, entry_id)
 
     def read(self, after: int, before: int | None, first: int | None, last: int | None) -> Slice:
@@ -41,7 +41,9 @@ class Log:
         missing = after + 1
         for _ in range(_READS):
             head, rows = self._find(
-                {"position": {"$gt": after, "$lte": high}}, 1 if last is None else -1, limit
+                {"position": {"$gt": after, "$lte": high}},
+                {"$sort": {"position": 1 if last is None else -1}},
+                *([] if limit is None else [{"$limit": limit}]),
             )
             high = min(high, head.count)
             start = after if last is None else max(after, high - last)
@@ -117,17 +119,14 @@ class Log:
         )
         return "place" in before
 
-    def _find(
-        self, places: Mapping[str, Any], direction: int, limit: int | None
-    ) -> tuple[Head, list[Row]]:
+    def _find(self, places: Mapping[str, Any], *stages: Row) -> tuple[Head, list[Row]]:
         """Return the head, and documents of messages that may lie behind it, in one command.
 
         The head is read first, so that what it counts is there unless it was cut off since.
         """
         pipeline: list[Row] = [
             {"$match": {"session_id": self._session_id, **places}},
-            {"$sort": {"position": direction}},
-            *([] if limit is None else [{"$limit": limit}]),
+            *stages,
             {"$project": {"_id": 0, "log": 1, "position": 1, "text": 1}},
         ]
         messages = self._database.rows(MESSAGES).name

@@ -1,0 +1,359 @@
+"""What a MongoDB server is asked, and what lies in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from bson import DBRef, Int64
+from bson.codec_options import CodecOptions
+from pymongo import MongoClient
+from pymongo.database import Database
+from pymongo.monitoring import CommandListener
+
+from agentx_persistence import (
+    CorruptRecordError,
+    ImageMetadata,
+    Persistence,
+    RecordTooLargeError,
+    SchemaError,
+    create_persistence,
+)
+from agentx_persistence.mongodb import mongodb_driver
+from tests.backends.backend import Backend
+from tests.contract.records import container, image, message, saved_session, session, texts
+from tests.servers.mongodb import MongodbServer
+
+MEGABYTE = 2**20
+
+
+class Commands(CommandListener):
+    """The commands that were sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, dict[str, Any]]] = []
+
+    def started(self, event: Any) -> None:
+        self.sent.append((event.command_name, dict(event.command)))
+
+    def succeeded(self, event: Any) -> None: ...
+
+    def failed(self, event: Any) -> None: ...
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.sent]
+
+
+@pytest.fixture
+def commands() -> Commands:
+    return Commands()
+
+
+@pytest.fixture
+def store(mongodb_backend: Backend, commands: Commands) -> Iterator[Persistence]:
+    driver = mongodb_driver(
+        *mongodb_backend.arguments, **mongodb_backend.options, event_listeners=[commands]
+    )
+    with create_persistence(driver) as persistence:
+        yield persistence
+
+
+@pytest.fixture
+def raw(mongodb_server: MongodbServer, mongodb_backend: Backend) -> Iterator[Database[Any]]:
+    """The same database, for what the package would not do."""
+    with mongodb_server.connect() as client:
+        yield client[mongodb_backend.options["database_name"]]
+
+
+def test_the_commands_of_each_operation(store: Persistence, commands: Commands) -> None:
+    store.containers.save(container())
+    for number in range(60):
+        store.images.save(image(f"i{number}"))
+    saved_session(store)
+    messages = [message(str(number)) for number in range(1000)]
+    store.sessions.add_messages("session", messages)
+    for operation, expected in (
+        (lambda: store.images.get("i1"), ["find"]),
+        (lambda: store.images.save(image("i1", name="new")), ["update"]),
+        (lambda: store.images.update_metadata("i1", {"a": 1}), ["find", "update"]),
+        (lambda: store.images.find_page(container_id="box", size=20), ["find"]),
+        (lambda: store.images.find_all(container_id="box", name="plan"), ["find"]),
+        (lambda: store.sessions.find_by_image("image"), ["find"]),
+        (
+            lambda: store.sessions.add_message("session", message()),
+            ["find", "insert", "update"],
+        ),
+        (
+            lambda: store.sessions.add_messages("session", [message() for _ in range(100)]),
+            ["find", "insert", "update"],
+        ),
+        (lambda: store.sessions.get_messages("session"), ["aggregate"]),
+        (lambda: store.sessions.get_messages("session", last=50), ["aggregate"]),
+        (lambda: store.sessions.get_messages("session", first=1000), ["aggregate"]),
+        (
+            lambda: store.sessions.get_messages("session", last=50, before=messages[900].id),
+            ["aggregate", "aggregate"],
+        ),
+        (lambda: store.sessions.count_messages("session"), ["find"]),
+    ):
+        commands.sent.clear()
+        operation()
+        assert commands.names == expected
+
+
+def test_a_message_costs_the_same_commands_however_long_the_history_is(
+    store: Persistence, commands: Commands
+) -> None:
+    saved_session(store)
+    for present in (0, 10, 1000):
+        missing = present - store.sessions.count_messages("session")
+        store.sessions.add_messages("session", [message() for _ in range(missing)])
+        commands.sent.clear()
+        store.sessions.add_message("session", message())
+        assert commands.names == ["find", "insert", "update"]
+
+
+def _queries(commands: Commands) -> Iterator[tuple[str, dict[str, Any], dict[str, int]]]:
+    """Give the collection, filter and sort of everything that was asked."""
+    for name, command in commands.sent:
+        if name == "find":
+            yield command["find"], dict(command["filter"]), dict(command.get("sort", {}))
+        elif name == "aggregate":
+            match, _, union = command["pipeline"]
+            yield command["aggregate"], match["$match"], {}
+            inner = union["$unionWith"]
+            sort = dict(inner["pipeline"][1].get("$sort", {}))
+            yield inner["coll"], inner["pipeline"][0]["$match"], sort
+        elif name == "update":
+            yield from ((command["update"], dict(u["q"]), {}) for u in command["updates"])
+        elif name == "delete":
+            yield from ((command["delete"], dict(d["q"]), {}) for d in command["deletes"])
+        elif name == "findAndModify":
+            yield command["findAndModify"], dict(command["query"]), {}
+
+
+def _stages(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    inner = [plan["inputStage"]] if "inputStage" in plan else plan.get("inputStages", [])
+    return [plan, *(stage for each in inner for stage in _stages(each))]
+
+
+def test_each_query_is_a_range_of_one_index_in_the_order_that_is_asked_for(
+    store: Persistence, commands: Commands, raw: Database[Any]
+) -> None:
+    store.containers.save(container())
+    for number in range(30):
+        store.images.save(image(f"i{number}", container_id=f"box {number % 3}"))
+    saved_session(store)
+    first, *_, last = (message() for _ in range(20))
+    store.sessions.add_messages("session", [first, message(), last])
+    commands.sent.clear()
+
+    page = store.images.find_page(size=5)
+    for filters in (
+        {},
+        {"container_id": "box 1"},
+        {"name": "plan"},
+        {"container_id": "box 1", "name": "plan"},
+    ):
+        store.images.find_all(**filters)
+        store.images.find_page(**filters, size=5, cursor=page.next_cursor)
+    store.containers.find_all()
+    for filters in ({}, {"container_id": "box"}, {"image_id": "i"}):
+        store.sessions.find_all(**filters)
+    store.sessions.find_all(container_id="box", image_id="image")
+    store.sessions.get_messages("session", last=2, before=last.id)
+    store.sessions.get_messages("session", after=first.id)
+    store.sessions.add_message("session", first)  # meets that it is there
+    store.sessions.truncate_after("session", first.id)
+    store.images.update_metadata("i1", {"a": 1})
+    store.containers.delete("box")
+
+    queries = list(_queries(commands))
+    assert {collection for collection, _, _ in queries} == {
+        "containers",
+        "images",
+        "sessions",
+        "messages",
+    }
+    for collection, where, sort in queries:
+        if "_id" in where:
+            assert isinstance(where["_id"], str)  # one document
+            continue
+        equal = {field for field, value in where.items() if not isinstance(value, dict)}
+        fitting = [
+            list(index["key"])
+            for index in raw[collection].list_indexes()
+            if next(iter(index["key"])) in equal | (where.keys() if not equal else set())
+        ]
+        assert fitting, f"no index of {collection} begins with a field of {where}"
+        if sort:
+            # An equality on what comes before the sorted field in the index, so that a range of
+            # it has the order (https://www.mongodb.com/docs/manual/core/indexes/index-types/
+            # index-compound/sort-order/).
+            assert any(set(key[:-1]) == equal and key[-1:] == list(sort) for key in fitting), where
+            explained = raw[collection].find(where).sort(list(sort.items())).explain()
+            stages = _stages(explained["queryPlanner"]["winningPlan"])
+            names = {stage["stage"] for stage in stages}
+            assert "IXSCAN" in names
+            assert "COLLSCAN" not in names
+            if explained["serverInfo"]["host"] != "secantus":  # it sorts what it need not
+                assert "SORT" not in names
+
+
+def test_what_is_stored_is_exact_text_beside_native_fields(
+    store: Persistence, raw: Database[Any]
+) -> None:
+    tricky = {
+        "$ref": "a",
+        "$id": 1,
+        "b": {"$db": 1},
+        "": 10**40,
+        "a.b": [1.0, -0.0],
+        "\x00": "\x00",
+    }
+    record = image("i", custom_data=tricky, created_at=5, metadata=ImageMetadata(x=DBRef.__name__))
+    store.images.save(record)
+    saved_session(store)
+    store.sessions.add_message("session", message("text\x00"))
+    (stored,) = raw.images.with_options(CodecOptions(document_class=dict)).find()
+    assert stored["text"] == record.to_json()
+    assert (stored["_id"], stored["container_id"], stored["name"]) == ("i", "box", "plan")
+    assert isinstance(stored["created_at"], Int64)
+    (row,) = raw.messages.find()
+    assert isinstance(row["text"], str)
+    assert (row["session_id"], row["position"]) == ("session", 1)
+    assert store.images.get("i") == record
+
+
+def test_a_name_that_is_taken_away_is_in_no_index(store: Persistence, raw: Database[Any]) -> None:
+    store.images.save(image("i", name="named"))
+    store.images.save(image("i", name=None))
+    assert "name" not in raw.images.find_one({"_id": "i"})
+    assert store.images.find_all(name="named") == []
+    assert [i.image_id for i in store.images.find_all(container_id="box")] == ["i"]
+
+
+def test_what_mongodb_cannot_hold_is_refused_before_it_is_sent(
+    store: Persistence, commands: Commands
+) -> None:
+    saved_session(store)
+    small = message("small")
+    store.sessions.add_message("session", small)
+    commands.sent.clear()
+    with pytest.raises(RecordTooLargeError) as raised:
+        store.sessions.add_messages("session", [message(), message("é" * 9 * MEGABYTE, id="big")])
+    assert (raised.value.kind, raised.value.id) == ("message", "big")
+    assert raised.value.limit == 16 * MEGABYTE < raised.value.size
+    with pytest.raises(RecordTooLargeError) as raised:
+        store.images.save(image("i", system_prompt="x" * 17 * MEGABYTE))
+    assert (raised.value.kind, raised.value.id) == ("image", "i")
+    assert commands.names == ["find"]
+    assert store.sessions.get_messages("session") == [small]
+    large = message("x" * 15 * MEGABYTE)
+    assert store.sessions.add_message("session", large) == 2
+    assert store.sessions.get_messages("session", last=1) == [large]
+
+
+def test_a_message_taken_out_by_hand_is_missed(store: Persistence, raw: Database[Any]) -> None:
+    saved_session(store)
+    store.sessions.add_messages("session", [message(str(number)) for number in range(5)])
+    raw.messages.delete_one({"session_id": "session", "position": 3})
+    for window in ({}, {"last": 3}, {"first": 3}):
+        with pytest.raises(CorruptRecordError) as raised:
+            store.sessions.get_messages("session", **window)
+        assert raised.value.id == "#3"
+        assert "position 3" in raised.value.where
+    assert texts(store, last=2) == ["3", "4"]
+
+
+@pytest.mark.parametrize("field", ["created_at", "count", "log"])
+def test_a_field_taken_out_by_hand_is_missed(
+    store: Persistence, raw: Database[Any], field: str
+) -> None:
+    saved_session(store)
+    raw.sessions.update_one({"_id": "session"}, {"$unset": {field: ""}})
+    sessions = store.sessions
+    read = sessions.get if field == "created_at" else sessions.count_messages
+    with pytest.raises(CorruptRecordError, match=field) as raised:
+        read("session")
+    assert (raised.value.kind, raised.value.id) == ("session", "session")
+
+
+def test_many_that_open_an_empty_database_at_once_all_succeed(
+    mongodb_backend: Backend, raw: Database[Any]
+) -> None:
+    def use(number: int) -> None:
+        with mongodb_backend.open() as persistence:
+            persistence.images.save(image(f"i{number}"))
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(use, range(8)))
+    assert raw.images.count_documents({}) == 8
+    unique = [i["key"] for i in raw.messages.list_indexes() if i.get("unique")]
+    assert [list(key) for key in unique] == [
+        ["session_id", "message_id"],
+        ["session_id", "position"],
+    ]
+
+
+def test_opening_an_indexed_database_costs_one_command_for_each_collection(
+    store: Persistence, mongodb_backend: Backend
+) -> None:
+    commands = Commands()
+    driver = mongodb_driver(
+        *mongodb_backend.arguments, **mongodb_backend.options, event_listeners=[commands]
+    )
+    create_persistence(driver).close()
+    assert [n for n in commands.names if n != "endSessions"] == ["hello"] + 4 * ["createIndexes"]
+
+
+def test_other_indexes_of_the_same_name_are_an_error_that_says_so(
+    mongodb_backend: Backend, raw: Database[Any]
+) -> None:
+    raw.messages.create_index([("session_id", 1), ("position", 1)])  # not unique
+    with pytest.raises(SchemaError, match="drop those indexes"):
+        mongodb_backend.open()
+
+
+def test_prefixes_keep_stores_in_one_database_apart(
+    mongodb_backend: Backend, mongodb_server: MongodbServer, raw: Database[Any]
+) -> None:
+    name = mongodb_backend.options["database_name"]
+    one, two = (
+        create_persistence(
+            mongodb_driver(mongodb_server.url, database_name=name, collection_prefix=prefix)
+        )
+        for prefix in ("one_", "")
+    )
+    with one, two:
+        saved_session(one)
+        one.sessions.add_message("session", message())
+        assert two.sessions.find_all() == []
+        two.sessions.save(session())
+        assert two.sessions.get_messages("session") == []
+        two.sessions.delete("session")
+        assert one.sessions.count_messages("session") == 1
+    assert raw.one_messages.count_documents({}) == 1
+
+
+def test_what_a_callers_client_prefers_changes_no_promise(
+    mongodb_backend: Backend, mongodb_server: MongodbServer
+) -> None:
+    commands = Commands()
+    with MongoClient(
+        mongodb_server.url, w=0, readPreference="secondaryPreferred", event_listeners=[commands]
+    ) as client:
+        driver = mongodb_driver(client=client, **mongodb_backend.options)
+        with create_persistence(driver) as persistence:
+            saved_session(persistence)
+            persistence.sessions.add_message("session", message("kept"))
+            assert texts(persistence) == ["kept"]
+        writes = [command for name, command in commands.sent if name in ("insert", "update")]
+        assert writes
+        for command in writes:
+            assert command["writeConcern"]["w"] == "majority"
+            assert command["writeConcern"]["j"] is True
+        client.admin.command("ping")  # not closed
