@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from tests.servers.mysql import MysqlServer, run, serve
-from tests.servers.process import hand_over
+from tests.servers.process import hand_over, not_installed
 
 
 def start_server(folder: Path, *, durable: bool = False) -> MysqlServer:
@@ -16,7 +16,7 @@ def start_server(folder: Path, *, durable: bool = False) -> MysqlServer:
     install = shutil.which("mariadb-install-db", path=programs)
     mariadbd = shutil.which("mariadbd", path=programs)
     if install is None or mariadbd is None:
-        raise RuntimeError("no MariaDB: it is in Debian's package mariadb-server-core")
+        not_installed("no MariaDB: it is in Debian's package mariadb-server-core")
     hand_over(folder)
     arguments = ["--no-defaults", f"--datadir={folder / 'data'}", "--skip-test-db"]
     run([install, *arguments, "--auth-root-authentication-method=normal"], folder)

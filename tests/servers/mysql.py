@@ -16,7 +16,7 @@ from sqlalchemy import URL, make_url
 
 from agentx_persistence import PersistenceDriver
 from agentx_persistence.mysql import mysql_driver
-from tests.servers.process import UNPRIVILEGED, ServerProcess, free_port, hand_over
+from tests.servers.process import UNPRIVILEGED, ServerProcess, free_port, hand_over, not_installed
 
 FOLDER = Path(os.environ.get("AGENTX_TEST_MYSQL_FOLDER", "/var/cache/agentx-persistence/mysql"))
 
@@ -27,6 +27,8 @@ _FAST = ("--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0")
 
 class MysqlServer:
     """A server of MySQL or MariaDB, and how its administrator reaches it."""
+
+    new_driver = staticmethod(mysql_driver)
 
     def __init__(self, url: URL, process: ServerProcess | None = None) -> None:
         self.url, self.process = url, process
@@ -73,7 +75,7 @@ class MysqlServer:
         self.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON `{database}`.* TO {user}")
 
     def driver(self, database: str, **options: Any) -> PersistenceDriver:
-        return mysql_driver(**{**self.options(database), **options})
+        return self.new_driver(**{**self.options(database), **options})
 
     def check_for_leaks(self, database: str) -> None:
         """Fail if connections are left which a test did not close."""
@@ -126,7 +128,7 @@ def mysqld() -> list[str]:
         return [*program, "--no-defaults", f"--basedir={FOLDER / 'usr'}"]
     installed = shutil.which("mysqld", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if installed is None or b"MariaDB" in subprocess.check_output([installed, "--version"]):
-        raise RuntimeError("no MySQL: neither installed nor by scripts/install-mysql")
+        not_installed("no MySQL: neither installed nor by scripts/install-mysql")
     return [installed, "--no-defaults"]
 
 

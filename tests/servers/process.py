@@ -10,6 +10,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
+
+import pytest
 
 UNPRIVILEGED = "nobody"
 
@@ -24,6 +27,13 @@ def free_port() -> int:
 def given(name: str) -> str | None:
     """Return the server that the caller of the tests named for this backend, if any."""
     return os.environ.get(f"AGENTX_TEST_{name.upper()}_URL")
+
+
+def not_installed(what: str) -> NoReturn:
+    """Skip what needs this server. Where everything has to run, as in .ci/run, fail instead."""
+    if "AGENTX_TEST_ALL" in os.environ:
+        pytest.fail(what)
+    pytest.skip(f"NOT TESTED: {what}")
 
 
 def hand_over(folder: Path) -> None:

