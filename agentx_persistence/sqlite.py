@@ -111,13 +111,11 @@ class _SqliteFlavour(Flavour):
     # child of a fork would believe that it has the locks which only its parent has
     # (https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_).
     in_process = True
+    unit_isolation = None  # `schema.begin_immediately` opens its transactions
 
     def __init__(self, place: str, in_memory: bool) -> None:
         super().__init__(place)
         self.in_memory = in_memory
-
-    def unit_engine(self, engine: Engine) -> Engine:
-        return engine
 
     def begin(self, connection: PoolProxiedConnection, cursor: Cursor) -> None:
         # A deferred transaction that turns into a writing one is refused at once when another has

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, exc, orm
 
 from agentx_persistence._sql.flavour import Flavour
+
+C = TypeVar("C", Connection, PoolProxiedConnection)
 
 _GENERATION = "agentx_persistence.generation"
 
@@ -26,10 +29,6 @@ class Connections:
         self._flavour = flavour
         self._owned = owned
         self._closed = False
-        # A caller's engine may be in any mode: SQLAlchemy sets that of a connection when it hands
-        # it out, and puts it back afterwards.
-        self._callers = None if owned else engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._units = flavour.unit_engine(engine)
         self._dbapi = engine.dialect.loaded_dbapi
         # When one connection turns out to be lost, all of its generation are given up: a server
         # that was restarted has ended every one that idles in the pool.
@@ -37,64 +36,48 @@ class Connections:
 
     @contextmanager
     def raw(self) -> Iterator[PoolProxiedConnection]:
-        """Lend a connection, whose loss is `LostConnectionError`."""
-        with self._connecting():
-            lent, is_new = self._check_out()
-        connection = lent.connection if isinstance(lent, Connection) else lent
+        """Lend a connection in autocommit, whose loss is `LostConnectionError`."""
+        if self._owned:
+            with self._lend(self._engine.raw_connection) as connection:
+                yield connection
+        else:
+            # A caller's engine may be in any mode. SQLAlchemy puts that back afterwards.
+            with self._lend(self._engine.connect) as lent:
+                yield lent.execution_options(isolation_level="AUTOCOMMIT").connection
+
+    @contextmanager
+    def unit(self) -> Iterator[orm.Session]:
+        """Lend a unit of work, which is one transaction."""
+        with self._lend(self._engine.connect) as connection:
+            if level := self._flavour.unit_isolation:
+                connection.execution_options(isolation_level=level)
+            with orm.Session(connection) as unit, unit.begin():
+                yield unit
+
+    @contextmanager
+    def _lend(self, connect: Callable[[], C]) -> Iterator[C]:
+        lent, is_new = self._check_out(connect)
         try:
             if is_new:
-                self._flavour.welcome(connection)
-            yield connection
-        except self._dbapi.Error as error:
-            if not self.is_lost(connection, error):
+                self._flavour.welcome(_proxied(lent))
+            yield lent
+        except (self._dbapi.Error, exc.DBAPIError) as error:
+            if not self.is_lost(_proxied(lent), error):
                 raise
             self._generation = object()
             lent.invalidate(error)
             raise LostConnectionError from error
         finally:
-            self._give_back(lent)
+            lent.close()
+            if self._closed:
+                self._close_idle()
 
-    @contextmanager
-    def unit(self) -> Iterator[orm.Session]:
-        """Lend a unit of work, which is one transaction."""
-        with self._connecting():
-            connection = self._units.connect()
-        try:
-            with orm.Session(connection) as unit, unit.begin():
-                yield unit
-        finally:
-            self._give_back(connection)
-
-    def close(self) -> None:
-        """Close what is idle now, and what is lent when it comes back."""
-        self._closed = True
-        self._close_idle()
-
-    def _give_back(self, lent: Connection | PoolProxiedConnection) -> None:
-        lent.close()
-        if self._closed:
-            self._close_idle()
-
-    def _close_idle(self) -> None:
-        if self._owned:
-            # Not the engine's `dispose`: that makes a new pool and leaves what is lent to the old.
-            self._engine.pool.dispose()
-
-    def is_lost(self, connection: PoolProxiedConnection, error: Exception) -> bool:
-        return isinstance(error, self._dbapi.Error) and self._engine.dialect.is_disconnect(
-            error, connection.driver_connection, None
-        )
-
-    @contextmanager
-    def _connecting(self) -> Iterator[None]:
-        try:
-            yield
-        except (self._dbapi.Error, exc.DBAPIError) as error:
-            raise NoConnectionError from error
-
-    def _check_out(self) -> tuple[Connection | PoolProxiedConnection, bool]:
+    def _check_out(self, connect: Callable[[], C]) -> tuple[C, bool]:
         while True:
-            lent = self._callers.connect() if self._callers else self._engine.raw_connection()
+            try:
+                lent = connect()
+            except (self._dbapi.Error, exc.DBAPIError) as error:
+                raise NoConnectionError from error
             generation = lent.info.setdefault(_GENERATION, None)
             if generation is self._generation:
                 return lent, False
@@ -103,3 +86,24 @@ class Connections:
                 return lent, True
             lent.invalidate()
             lent.close()
+
+    def is_lost(self, connection: PoolProxiedConnection, error: BaseException) -> bool:
+        if isinstance(error, exc.DBAPIError):
+            return error.connection_invalidated
+        return isinstance(error, self._dbapi.Error) and self._engine.dialect.is_disconnect(
+            error, connection.driver_connection, None
+        )
+
+    def close(self) -> None:
+        """Close what is idle now, and what is lent when it comes back."""
+        self._closed = True
+        self._close_idle()
+
+    def _close_idle(self) -> None:
+        if self._owned:
+            # Not the engine's `dispose`: that makes a new pool and leaves what is lent to the old.
+            self._engine.pool.dispose()
+
+
+def _proxied(lent: Connection | PoolProxiedConnection) -> PoolProxiedConnection:
+    return lent.connection if isinstance(lent, Connection) else lent

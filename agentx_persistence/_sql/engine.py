@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
 from threading import Lock
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import Engine, exc, orm
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
@@ -30,6 +30,7 @@ from agentx_persistence.errors import (
 from agentx_persistence.forking import ForkAware, ForkGate, renew_after_fork
 
 T = TypeVar("T")
+W = TypeVar("W")
 
 # Seconds before each further attempt; every write is idempotent, so that it can be repeated.
 _PAUSES = (0.0, 0.05, 0.2, 0.5, 1.0)
@@ -109,10 +110,11 @@ class Database(ForkAware):
         return self._attempt(self._unit, work)
 
     def migrate(self, upgrade: Callable[[Engine], None]) -> None:
-        """Run `upgrade` with an engine whose transactions are READ COMMITTED."""
-        self._attempt(lambda work: work(self.flavour.unit_engine(self.engine)), upgrade)
+        """Run `upgrade` with an engine that makes transactions."""
+        engine = self.engine.execution_options(isolation_level=self.flavour.unit_isolation)
+        self._attempt(upgrade, engine)
 
-    def _attempt(self, run: Callable[[Callable[[Any], T]], T], work: Callable[[Any], T]) -> T:
+    def _attempt(self, run: Callable[[W], T], work: W) -> T:
         attempt = 0
         started = time.monotonic()
         while True:

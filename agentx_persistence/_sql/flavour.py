@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sqlalchemy import (
     Column,
     ColumnElement,
-    Engine,
     PoolProxiedConnection,
     Table,
     bindparam,
@@ -28,6 +27,8 @@ class Flavour(ABC):
     # Whether the database runs in this process instead of a server: its writers then queue up
     # here, and no connection is open while the process forks.
     in_process: ClassVar[bool] = False
+    # What SQLAlchemy sets for a unit of work, which is a transaction on an engine of any mode.
+    unit_isolation: ClassVar[str | None] = "READ COMMITTED"
     in_memory: bool = False  # whether the data is gone with the connection
 
     def __init__(self, place: str) -> None:
@@ -36,10 +37,6 @@ class Flavour(ABC):
 
     def welcome(self, connection: PoolProxiedConnection) -> None:  # noqa: B027
         """Prepare a connection that is used for the first time."""
-
-    def unit_engine(self, engine: Engine) -> Engine:
-        """Return the engine with which a unit of work is one transaction, READ COMMITTED."""
-        return engine.execution_options(isolation_level="READ COMMITTED")
 
     def autocommit(self, connection: PoolProxiedConnection) -> None:  # noqa: B027
         """Make each statement a transaction of its own, if it is not so already."""
