@@ -50,10 +50,12 @@ class Documents:
         return Log(self._log_file(file_name(SESSIONS, session_id)), session_id)
 
     def exists(self, kind: str, key: str) -> bool:
-        there = os.path.exists(self._file(kind, file_name(kind, key)).path)
-        if not there:
+        try:
+            os.stat(self._file(kind, file_name(kind, key)).path)
+        except FileNotFoundError:
             self.check_folder(kind)
-        return there
+            return False
+        return True
 
     def check_folder(self, kind: str) -> None:
         """:raises OSError: if the folder is not there: what is missing in it may well exist"""
@@ -61,8 +63,8 @@ class Documents:
 
     def get(self, kind: str, key: str) -> tuple[Stored | None, Document | None]:
         """Return the document, without text if it is damaged, and its `Stored` if that is not."""
-        file = self._file(kind, file_name(kind, key))
-        data = file.read()
+        path = self._file(kind, file_name(kind, key)).path
+        data = files.read(path)
         while data is not None:
             stored, document = document_file.load(key, data)
             if kind != SESSIONS or stored is None:
@@ -74,7 +76,7 @@ class Documents:
             if log and log.mark == stored.log:
                 return stored, document
             # The two are of one moment if the document is the same before and after.
-            again = file.read()
+            again = files.read(path)
             if again == data:
                 if log is None:
                     return stored, replace(document, text="")
@@ -139,7 +141,7 @@ class Documents:
                 self._file(kind, name).write(document_file.dump(stored, document.text))
             except OSError:
                 for subject, place in new - old:
-                    self._index(subject).remove(place)
+                    self._remove_stale(subject, place)
                 raise
             for subject, place in old - new:
                 self._index(subject).remove(place)
@@ -167,7 +169,7 @@ class Documents:
 
     def delete(self, kind: str, key: str) -> bool:
         name = file_name(kind, key)
-        path, deleted = self._file(kind, name).path, self._deleted_file(kind, name).path
+        path, deleted = self._file(kind, name).path, self._deleted_path(kind, name)
         with self._locks.hold("record", name):
             self._finish_deletion(kind, name)
             there = self.exists(kind, key)
@@ -188,15 +190,15 @@ class Documents:
                 self._finish_deletion(kind, name)
 
     def _finish_deletion(self, kind: str, name: str) -> None:
-        deleted = self._deleted_file(kind, name)
-        data = deleted.read()
+        deleted = self._deleted_path(kind, name)
+        data = files.read(deleted)
         if data is None:
             return
         self._remove_rest(kind, name)
         stored = document_file.load_head(data)
         for subject, place in stored.places(kind).items() if stored else ():
             self._index(subject).remove(place)
-        deleted.remove()
+        files.remove(deleted)
 
     def _remove_rest(self, kind: str, name: str) -> None:
         """Remove what is there beside a document that is gone, or never came to be."""
@@ -221,11 +223,14 @@ class Documents:
                 self._finish_deletion(kind, name)
                 if not self.exists(kind, key):
                     self._remove_rest(kind, name)
-                if self._at(subject, place) is None:
-                    self._index(subject).remove(place)
+                self._remove_stale(subject, place)
         except OSError as error:
             # What was asked for does not depend on it, and the store may be read-only.
             _LOGGER.warning("%s %r: the index was not repaired: %s", kind, key, error)
+
+    def _remove_stale(self, subject: Subject, place: Place) -> None:
+        if self._at(subject, place) is None:
+            self._index(subject).remove(place)
 
     def _index(self, subject: Subject) -> Index:
         return Index(self._base, subject, self._locks)
@@ -238,6 +243,5 @@ class Documents:
         path = f"{self._base}/{SESSIONS}/{name[:2]}/{name[2:]}.messages.jsonl"
         return File(path, f"{self._drafts_folder}/record-{name}.messages.jsonl")
 
-    def _deleted_file(self, kind: str, name: str) -> File:
-        path = f"{self._deleted_folder}/{kind}-{name}.json"
-        return File(path, path)
+    def _deleted_path(self, kind: str, name: str) -> str:
+        return f"{self._deleted_folder}/{kind}-{name}.json"

@@ -34,14 +34,6 @@ class File:
     path: str
     draft: str
 
-    def read(self) -> bytes | None:
-        """Return what is in the file, or ``None`` if there is none."""
-        try:
-            with open(self.path, "rb", buffering=0) as file:
-                return file.readall()
-        except FileNotFoundError:
-            return None
-
     def write(self, data: bytes) -> None:
         """Replace the file."""
         self.prepare([data])
@@ -75,6 +67,15 @@ class File:
         """Remove the file and its draft; tell whether there was a file."""
         remove(self.draft)
         return remove(self.path)
+
+
+def read(path: str) -> bytes | None:
+    """Return what is in the file, or ``None`` if there is none."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.readall()
+    except FileNotFoundError:
+        return None
 
 
 def remove(path: str) -> bool:

@@ -38,17 +38,22 @@ class History:
             if state.generation != self._generation or state.end < self._end:
                 return False
             if state.end > self._end:
-                lines = file.lines(self._end, state.end, self._count() + 1)
+                lines = file.lines(self._end, state.end)
+                if position_of(lines[0], 0, len(lines[0])) != self._count() + 1:
+                    return False
                 self._add([len(line) + 1 for line in lines])
             return self._count() == state.length
 
-    def add(self, ids: Sequence[str], lines: Sequence[bytes]) -> None:
-        """Take in what this process has appended, if all that came before is known."""
+    def add(self, end: int, first: int, ids: Sequence[str], lines: Sequence[bytes]) -> None:
+        """Take in what this process has appended, unless another thread has read it already.
+
+        :param end: where the log ended before
+        :param first: the position of the first line
+        """
         with self._lock:
-            first = self._count() + 1
-            known = len(self._ids) == first - 1
-            self._add(map(len, lines))
-            if known:
+            if self._end == end:
+                self._add(map(len, lines))
+            if len(self._ids) == first - 1:
                 self._ids.update((id, first + index) for index, id in enumerate(ids))
 
     def _add(self, lengths: Iterable[int]) -> None:
@@ -72,7 +77,7 @@ class History:
             self._extend(file, start)
             first = self._starts[start - self._before]
             end = self._end if stop == self._count() else self._starts[stop - self._before]
-        lines = file.lines(first, end, start + 1)
+        lines = file.lines(first, end)
         if len(lines) != stop - start:
             raise file.corrupt(first)
         return [file.parse(line, start + 1 + index) for index, line in enumerate(lines)]
@@ -89,7 +94,7 @@ class History:
             lines = self.lines(file, known, min(known + _LINES_AT_ONCE, count))
             with self._lock:
                 for position, line in enumerate(lines, known + 1):
-                    if self._ids.setdefault(line.id, position) != position:
+                    if self._ids.setdefault(file.id_of(line, position), position) != position:
                         raise file.corrupt(self._starts[position - 1])
         return self._ids.get(id)
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from agentx_persistence._fs.files import File, file_name
+from agentx_persistence._fs.files import File, file_name, read
 from agentx_persistence._fs.locks import Locks
 from agentx_persistence.errors import CorruptRecordError
 
@@ -233,7 +233,7 @@ class Index:
         return node
 
     def _find(self, name: str) -> _Node | None:
-        data = self._file(name).read()
+        data = read(self._file(name).path)
         if data is None:
             return None
         try:

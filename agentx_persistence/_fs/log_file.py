@@ -23,13 +23,14 @@ from pydantic_core import from_json, to_json
 
 from agentx_persistence._fs import files
 from agentx_persistence.errors import CorruptRecordError
+from agentx_persistence.loading import readable_id
 
 _LOGGER = logging.getLogger("agentx_persistence")
 
 _TEXT = rb'"(?:[^"\\]|\\.)*"'
 _NUMBERS = rb',"position":(\d{1,18}),"left":(\d{1,18}),"at":(-?\d{1,18})\}'
-_LINE = re.compile(rb'\{"id":(' + _TEXT + rb'),"message":(.*)' + _NUMBERS)
 _LINE_ID = re.compile(rb'\{"id":(' + _TEXT + rb"),")
+_ID, _MESSAGE = b'{"id":', b',"message":'
 _LINE_END = re.compile(_NUMBERS + rb"\Z")
 _LONGEST_NUMBERS = 96
 _LONGEST_START = 2048  # of a line, up to the message: an id has at most 255 characters
@@ -52,7 +53,9 @@ class LogState(NamedTuple):
 
 
 class Line(NamedTuple):
-    id: str
+    """:param id: in its JSON form"""
+
+    id: bytes
     text: bytes
 
 
@@ -68,7 +71,7 @@ def format_lines(lines: Sequence[Line], first: int, at: int) -> list[bytes]:
     """Return the lines of one append, with line feeds, from this position on."""
     return [
         b'{"id":%b,"message":%b,"position":%d,"left":%d,"at":%d}\n'
-        % (to_json(line.id), line.text, first + index, len(lines) - index - 1, at)
+        % (line.id, line.text, first + index, len(lines) - index - 1, at)
         for index, line in enumerate(lines)
     ]
 
@@ -91,7 +94,7 @@ class LogFile:
 
     def __init__(self, file: FileIO, path: str, session_id: str) -> None:
         self._file, self._path, self._session_id = file, path, session_id
-        self.start = len(new_header(session_id))
+        self.start = len(_header(session_id, "0" * 16))
 
     def state(self) -> LogState:
         """:raises CorruptRecordError: if the first line or the last whole one is not as written"""
@@ -133,25 +136,30 @@ class LogFile:
             data += more
         return data
 
-    def lines(self, start: int, end: int, position: int) -> list[bytes]:
-        """Return the lines between two offsets, without line feeds, and check their positions.
-
-        :param position: that of the first line
-        """
+    def lines(self, start: int, end: int) -> list[bytes]:
+        """Return the lines between two offsets, without line feeds."""
         # Not splitlines, for which a carriage return ends a line, too.
         lines = self.read(start, end - start).split(b"\n")
         if lines.pop():
             raise self.corrupt(start)
-        for index, line in enumerate(lines):
-            if position_of(line, 0, len(line)) != position + index:
-                raise self.corrupt(start + sum(len(before) + 1 for before in lines[:index]))
         return lines
 
     def parse(self, line: bytes, position: int) -> Line:
-        found = _LINE.fullmatch(line)
-        if found is None:
-            raise CorruptRecordError("message", f"#{position}", self.where(position))
-        return Line(from_json(found[1]), found[2])
+        """:raises CorruptRecordError: if this is not the line with this position"""
+        numbers = _LINE_END.search(line, max(0, len(line) - _LONGEST_NUMBERS))
+        # No text in JSON has a quotation mark in it that is not escaped: this is behind the id.
+        message = line.find(_MESSAGE)
+        if numbers is None or int(numbers[1]) != position or not line.startswith(_ID):
+            raise self._damaged(line, position)
+        if not 0 < message < numbers.start():
+            raise self._damaged(line, position)
+        return Line(line[len(_ID) : message], line[message + len(_MESSAGE) : numbers.start()])
+
+    def id_of(self, line: Line, position: int) -> str:
+        try:
+            return str(from_json(line.id))
+        except ValueError as error:
+            raise CorruptRecordError("message", f"#{position}", self.where(position)) from error
 
     def where(self, position: int) -> str:
         return f"{self._path}, line {position + 1}"
@@ -185,8 +193,10 @@ class LogFile:
     def corrupt(self, offset: int) -> CorruptRecordError:
         """Return the error for the line at this offset, or around it."""
         before = self.read(0, offset)
-        position = before.count(b"\n")
         line = before[before.rfind(b"\n") + 1 :] + self.read(offset, _LONGEST_START)
+        return self._damaged(line, before.count(b"\n"))
+
+    def _damaged(self, line: bytes, position: int) -> CorruptRecordError:
         found = _LINE_ID.match(line)
-        id = from_json(found[1]) if found else f"#{position}"
-        return CorruptRecordError("message", id, self.where(position))
+        start = found[0][:-1] + b"}" if found else b""
+        return CorruptRecordError("message", readable_id(start, position), self.where(position))

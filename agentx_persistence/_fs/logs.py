@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
 from typing import Literal, NamedTuple, TypeVar
 
+from pydantic_core import to_json
+
 from agentx_persistence._fs.files import File, sync_folder
 from agentx_persistence._fs.history import History
 from agentx_persistence._fs.log_file import (
@@ -92,11 +94,11 @@ class Logs(ForkAware):
         def work(file: LogFile, history: History) -> list[int]:
             positions, new = _sort_out(file, history, entries)
             if new:
-                first = history.count() + 1
-                lines = format_lines(new, first, at)
-                file.append(b"".join(lines), history.end)
-                history.add([line.id for line in new], lines)
-                positions.update((line.id, first + index) for index, line in enumerate(new))
+                first, end = history.count() + 1, history.end
+                lines = format_lines(list(new.values()), first, at)
+                file.append(b"".join(lines), end)
+                history.add(end, first, list(new), lines)
+                positions.update((id, first + index) for index, id in enumerate(new))
             elif entries:
                 # Who appended them may have died before they were durable.
                 file.sync()
@@ -175,12 +177,12 @@ def _position(log: LogFile, history: History, entry_id: str) -> int:
 
 def _sort_out(
     log: LogFile, history: History, entries: Sequence[Entry]
-) -> tuple[dict[str, int], list[Line]]:
-    """Return the positions of those entries that are there, and the lines of the others."""
+) -> tuple[dict[str, int], dict[str, Line]]:
+    """Return the positions of those entries that are there, and the others' lines, both by id."""
     positions: dict[str, int] = {}
     new: dict[str, Line] = {}
     for entry in entries:
-        line = Line(entry.id, entry.text.encode())
+        line = Line(to_json(entry.id), entry.text.encode())
         position = history.position(log, entry.id)
         if position is None:
             there = new.setdefault(entry.id, line)
@@ -189,7 +191,7 @@ def _sort_out(
             (there,) = history.lines(log, position - 1, position)
         if there != line:
             raise RecordConflictError("message", entry.id)
-    return positions, list(new.values())
+    return positions, new
 
 
 def _kept(log: LogFile, history: History, count: int, session_id: str) -> Iterator[bytes]:
