@@ -1,0 +1,324 @@
+"""What is left when a process dies between two commands, and what is made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from pymongo.collection import Collection
+from pymongo.database import Database
+
+from agentx_persistence import Persistence, RecordNotFoundError, UserMessage
+from tests.backends.backend import Backend
+from tests.backends.mongodb import backend_on
+from tests.contract.records import container, image, message, saved_session, session, texts
+from tests.servers.mongodb import MongodbServer, start_server
+
+COMMANDS = (
+    "find_one",
+    "find",
+    "insert_many",
+    "update_one",
+    "delete_one",
+    "delete_many",
+    "find_one_and_update",
+)
+
+
+class Died(BaseException):
+    """Ends a call as a killed process would: nothing that follows is run."""
+
+
+@pytest.fixture(scope="module")
+def stand_alone_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MongodbServer]:
+    """A server without transactions."""
+    server = start_server(tmp_path_factory.mktemp("mongodb"), stand_alone=True)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["replica set", "stand-alone"])
+def server(request: pytest.FixtureRequest) -> MongodbServer:
+    name = "mongodb_server" if request.param == "replica set" else "stand_alone_server"
+    found: MongodbServer = request.getfixturevalue(name)
+    return found
+
+
+@pytest.fixture
+def mongo(server: MongodbServer) -> Iterator[Backend]:
+    backend = backend_on(server)
+    yield backend
+    server.drop(backend.options["database_name"])
+
+
+@pytest.fixture
+def store(mongo: Backend) -> Iterator[Persistence]:
+    with mongo.open() as persistence:
+        yield persistence
+
+
+@pytest.fixture
+def raw(server: MongodbServer, mongo: Backend) -> Iterator[Database[Any]]:
+    with server.connect() as client:
+        yield client[mongo.options["database_name"]]
+
+
+def dying(
+    monkeypatch: pytest.MonkeyPatch, work: Callable[[], object], step: int
+) -> tuple[bool, object]:
+    """Run `work` up to its command number `step`; return whether it ended before, and its result.
+
+    Commands count from 1; the one with this number is not sent any more.
+    """
+    sent = 0
+
+    def counted(command: Callable[..., Any]) -> Callable[..., Any]:
+        def send(*arguments: Any, **options: Any) -> Any:
+            nonlocal sent
+            sent += 1
+            if sent == step:
+                raise Died
+            return command(*arguments, **options)
+
+        return send
+
+    with monkeypatch.context() as patch:
+        for name in COMMANDS:
+            patch.setattr(Collection, name, counted(getattr(Collection, name)))
+        try:
+            return True, work()
+        except Died:
+            return False, None
+
+
+def steps(
+    monkeypatch: pytest.MonkeyPatch, work: Callable[[], object], most: int = 20
+) -> Iterator[int]:
+    """Let `work` die at each of its commands in turn, until it gets through."""
+    for step in range(1, most + 1):
+        ended, _ = dying(monkeypatch, work, step)
+        yield step
+        if ended:
+            assert step > 1
+            return
+    pytest.fail("it never ended")
+
+
+def check(store: Persistence, raw: Database[Any]) -> list[str]:
+    """Positions have no gap, and nothing lies about; return the texts."""
+    history = texts(store)
+    assert store.sessions.count_messages("session") == len(history)
+    positions = sorted(row["position"] for row in raw.messages.find({"session_id": "session"}))
+    assert positions == list(range(1, len(history) + 1))
+    return history
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_an_append_that_dies_is_there_wholly_or_not_at_all(
+    store: Persistence, raw: Database[Any], monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    saved_session(store)
+    expected: list[str] = []
+    sent: list[UserMessage] = []
+
+    def append() -> None:
+        sent[:] = [message(f"{number}") for number in range(size)]
+        store.sessions.add_messages("session", sent)
+
+    for _ in steps(monkeypatch, append):
+        there = texts(store)[len(expected) :]
+        assert there in ([], [m.content for m in sent])
+        # The next one works, and finishes what was begun.
+        store.sessions.add_message("session", message("next"))
+        history = check(store, raw)
+        added = history[len(expected) :]
+        whole = [m.content for m in sent]
+        assert added in (["next"], [*whole, "next"])
+        expected = history
+        # The same again keeps its place, or gets one.
+        positions = store.sessions.add_messages("session", sent)
+        expected += [] if len(added) > 1 else whole
+        assert check(store, raw) == expected
+        assert [expected[position - 1] for position in positions] == whole
+
+
+@pytest.mark.parametrize("next_size", [1, 3, 8])
+@pytest.mark.parametrize("inserted", range(6))
+def test_a_batch_that_is_torn_while_it_is_inserted_is_never_seen_in_part(
+    store: Persistence,
+    raw: Database[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    inserted: int,
+    next_size: int,
+) -> None:
+    saved_session(store)
+    store.sessions.add_message("session", message("first"))
+    batch = [message(f"batch {number}") for number in range(5)]
+    whole = [str(m.content) for m in batch]
+    insert_many = Collection.insert_many
+
+    def torn(rows: Any, documents: list[Any], *arguments: Any, **options: Any) -> Any:
+        if inserted:
+            insert_many(rows, documents[:inserted], *arguments, **options)
+        raise Died
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Collection, "insert_many", torn)
+        with pytest.raises(Died):
+            store.sessions.add_messages("session", batch)
+    assert texts(store) == ["first"]
+    following = [message(f"next {number}") for number in range(next_size)]
+    store.sessions.add_messages("session", following)
+    begun = whole if inserted == 5 else []
+    expected = ["first", *begun, *(str(m.content) for m in following)]
+    assert texts(store) == expected
+    store.sessions.add_messages("session", batch)
+    assert texts(store) == expected + ([] if begun else whole)
+    store.sessions.add_messages("session", [message() for _ in range(5)])
+    check(store, raw)
+
+
+def test_a_truncation_that_dies_is_done_or_not_and_nothing_comes_back(
+    store: Persistence, raw: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved_session(store)
+    kept = message("kept")
+    store.sessions.add_message("session", kept)
+    for step in steps(monkeypatch, lambda: store.sessions.truncate_after("session", kept.id)):
+        assert texts(store) in (["kept"], ["kept", "a", "b"]) or step == 1
+        store.sessions.truncate_after("session", kept.id)
+        assert texts(store) == ["kept"]
+        assert store.sessions.add_messages("session", [message("a"), message("b")]) == [2, 3]
+        assert check(store, raw) == ["kept", "a", "b"]
+
+
+def test_a_deletion_that_dies_is_done_or_not_and_can_be_repeated(
+    store: Persistence, raw: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare() -> None:
+        saved_session(store)
+        store.sessions.add_messages("session", [message(), message()])
+
+    prepare()
+    for _ in steps(monkeypatch, lambda: store.sessions.delete("session")):
+        if store.sessions.exists("session"):
+            assert store.sessions.count_messages("session") == 2
+            assert store.sessions.delete("session") is True
+        else:
+            with pytest.raises(RecordNotFoundError):
+                store.sessions.add_message("session", message())
+            assert store.sessions.find_all() == []
+            assert store.sessions.delete("session") is False
+        assert raw.sessions.count_documents({}) == raw.messages.count_documents({}) == 0
+        prepare()
+
+
+def test_a_cascade_that_dies_can_be_repeated_and_then_nothing_is_left(
+    store: Persistence, raw: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare() -> None:
+        store.containers.save(container())
+        for number in range(2):
+            store.images.save(image(f"i{number}"))
+            store.sessions.save(session(f"s{number}", image_id=f"i{number}"))
+            store.sessions.add_message(f"s{number}", message())
+
+    prepare()
+    for _ in steps(monkeypatch, lambda: store.containers.delete("box"), most=60):
+        store.containers.delete("box")
+        for collection in ("containers", "images", "sessions", "messages"):
+            assert raw[collection].count_documents({}) == 0
+        prepare()
+
+
+@pytest.mark.parametrize("server", ["replica set"], indirect=True)
+def test_a_cascade_that_dies_within_a_transaction_leaves_everything(
+    store: Persistence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.containers.save(container())
+    store.images.save(image("i"))
+    saved_session(store)
+    store.sessions.add_message("session", message("kept"))
+    deaths = 0
+    for _ in steps(monkeypatch, lambda: store.containers.delete("box"), most=60):
+        if not store.containers.exists("box"):
+            break
+        deaths += 1
+        assert store.images.exists("i")
+        assert texts(store) == ["kept"]
+    assert deaths > 5
+
+
+def test_a_session_that_is_made_again_over_an_interrupted_deletion_is_empty(
+    store: Persistence, raw: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in range(1, 5):
+        saved_session(store)
+        store.sessions.add_messages("session", [message("old"), message("old")])
+        dying(monkeypatch, lambda: store.sessions.delete("session"), step)
+        gone = not store.sessions.exists("session")
+        saved_session(store)
+        store.sessions.add_messages("session", [message("new"), message("new"), message("new")])
+        assert texts(store) == ([] if gone else ["old", "old"]) + ["new"] * 3
+        store.sessions.delete("session")
+        assert raw.messages.count_documents({}) == 0
+
+
+@pytest.mark.parametrize(
+    "meanwhile",
+    ["truncate", "clear", "delete", "delete before", "make again", "adopt", "overtake"],
+)
+def test_an_append_that_something_else_gets_ahead_of_is_right_all_the_same(
+    store: Persistence,
+    mongo: Backend,
+    raw: Database[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    meanwhile: str,
+) -> None:
+    saved_session(store)
+    kept = message("kept")
+    store.sessions.add_messages("session", [kept, message("cut off")])
+    other = mongo.open()
+
+    def interfere() -> None:
+        if meanwhile == "truncate":
+            other.sessions.truncate_after("session", kept.id)
+        elif meanwhile == "clear":
+            other.sessions.clear_messages("session")
+        elif meanwhile in ("adopt", "overtake"):
+            other.sessions.add_messages("session", [message("other"), message("other")])
+        else:
+            other.sessions.delete("session")
+        if meanwhile == "make again":
+            saved_session(other)
+
+    command = "insert_many" if meanwhile in ("delete before", "overtake") else "update_one"
+    send = getattr(Collection, command)
+    interfered = False
+
+    def late(*arguments: Any, **options: Any) -> Any:
+        nonlocal interfered
+        if not interfered:
+            interfered = True
+            interfere()
+        return send(*arguments, **options)
+
+    with other, monkeypatch.context() as patch:
+        patch.setattr(Collection, command, late)
+        batch = [message("mine 1"), message("mine 2")]
+        if meanwhile.startswith("delete"):
+            with pytest.raises(RecordNotFoundError):
+                store.sessions.add_messages("session", batch)
+            assert raw.messages.count_documents({}) == 0
+            return
+        positions = store.sessions.add_messages("session", batch)
+    expected = {
+        "truncate": ["kept", "mine 1", "mine 2"],
+        "clear": ["mine 1", "mine 2"],
+        "make again": ["mine 1", "mine 2"],
+        "adopt": ["kept", "cut off", "mine 1", "mine 2", "other", "other"],
+        "overtake": ["kept", "cut off", "other", "other", "mine 1", "mine 2"],
+    }[meanwhile]
+    assert check(store, raw) == expected
+    assert [expected[position - 1] for position in positions] == ["mine 1", "mine 2"]
