@@ -62,41 +62,62 @@ class RedisStore(DocumentStore):
         after: tuple[int, str] | None,
         limit: int | None,
     ) -> list[Document]:
-        found: list[Document] = []
+        for _ in range(ATTEMPTS):
+            found: list[Document] = []
+            moved: set[str] = set()
+            self._walk(kind, index, after, limit, found, moved)
+            listed = {document.key for document in found}
+            if moved <= listed and len(listed) == len(found):
+                return found
+        raise BackendError("redis", "others kept moving what was to be listed")
+
+    def _walk(
+        self,
+        kind: str,
+        index: Index | None,
+        after: tuple[int, str] | None,
+        limit: int | None,
+        found: list[Document],
+        moved: set[str],
+    ) -> None:
+        """Append what `find` returns, but for records that move meanwhile; add their keys."""
+        key = self._keys.index(kind, index)
         start = b"-" if after is None else behind(place(*after))
         while True:
             size = _CHUNK if limit is None else min(_CHUNK, limit - len(found))
-            key = self._keys.index(kind, index)
-            members = [
-                Member.load(stored)
-                for stored in self._client.command(
-                    ("ZRANGE", key, start, "+", "BYLEX", "LIMIT", 0, size)
-                )
-            ]
-            found += self._follow(kind, index, members)
+            stored = self._client.command(("ZRANGE", key, start, "+", "BYLEX", "LIMIT", 0, size))
+            members = [Member.load(each) for each in stored]
+            self._follow(kind, index, members, found, moved)
             if len(members) < size or len(found) == limit:
-                return found
+                return
             start = behind(members[-1].place)
 
-    def _follow(self, kind: str, index: Index | None, members: Sequence[Member]) -> list[Document]:
-        """Return the documents of these index members; remove the members that are none's."""
+    def _follow(
+        self,
+        kind: str,
+        index: Index | None,
+        members: Sequence[Member],
+        found: list[Document],
+        moved: set[str],
+    ) -> None:
+        """Append the documents of these index members; remove the members that are none's."""
         commands = [self._fetch(kind, member.id) for member in members]
         replies = self._client.pipeline(commands, [(kind, member.id) for member in members])
-        found: list[Document] = []
         for member, fields in zip(members, replies, strict=True):
             document = self._document(kind, member.id, fields)
             if document is None or fields[3] != member.version:
                 self._indexing.disown(kind, index, member)
             if document is None or (found and found[-1].key == document.key):
                 continue
-            # A save that goes on meanwhile gave the document another version; that alone must not
-            # make it vanish from here.
-            if fields[3] == member.version or (
-                place(document.created_at, document.key) == member.place
-                and Entries.load(fields[4]).has(index)
-            ):
+            # A save that goes on meanwhile gives the document another version, and perhaps another
+            # place; that alone must not make it vanish from here.
+            if fields[3] == member.version:
                 found.append(document)
-        return found
+            elif Entries.load(fields[4]).has(index):
+                if place(document.created_at, document.key) == member.place:
+                    found.append(document)
+                else:
+                    moved.add(document.key)
 
     def update(
         self, kind: str, key: str, change: Callable[[Document], Document]

@@ -143,17 +143,24 @@ def test_a_save_that_a_reader_overtakes_is_not_lost(
     assert raw_keys(redis_cluster_backend) == []
 
 
-def test_a_record_stays_listed_while_others_rename_it(either: Backend) -> None:
+@pytest.mark.parametrize("moving", [0, 1], ids=["renamed", "renamed and moved"])
+def test_a_record_stays_listed_while_another_process_changes_it(
+    either: Backend, moving: int
+) -> None:
     with either.open() as writer, either.open() as reader:
         writer.images.save(image("i", name="0", created_at=1))
         ended = threading.Event()
 
-        def rename() -> None:
-            for number in range(150):
-                writer.images.save(image("i", name=f"{number % 5}", created_at=1))
-            ended.set()
+        def change() -> None:
+            try:
+                for number in range(200):
+                    writer.images.save(
+                        image("i", name=f"{number % 5}", created_at=1 + moving * (number % 7))
+                    )
+            finally:
+                ended.set()
 
-        thread = threading.Thread(target=rename)
+        thread = threading.Thread(target=change)
         thread.start()
         seen: set[str | None] = set()
         while not ended.is_set():
@@ -161,5 +168,6 @@ def test_a_record_stays_listed_while_others_rename_it(either: Backend) -> None:
             seen.add(found.name)
         thread.join()
         assert len(seen) > 1
+        assert reader.images.find_all() == [reader.images.get("i")]
         reader.images.delete("i")
     assert raw_keys(either) == []
