@@ -49,6 +49,7 @@ from agentx_persistence.persistence import PersistenceDriver, Storage
 _OPTIONS: dict[str, Any] = {
     "serverSelectionTimeoutMS": 3_000,
     "connectTimeoutMS": 3_000,
+    "socketTimeoutMS": 30_000,
     "appname": "agentx-persistence",
 }
 

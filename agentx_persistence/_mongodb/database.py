@@ -6,13 +6,12 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from threading import Lock
 from typing import Any, TypeVar
 
 import bson
 from bson.codec_options import CodecOptions
-from pymongo import ASCENDING, IndexModel, MongoClient, ReadPreference, WriteConcern, timeout
+from pymongo import ASCENDING, IndexModel, MongoClient, ReadPreference, WriteConcern
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.errors import (
@@ -66,11 +65,11 @@ _UNIQUE: dict[str, list[tuple[str, ...]]] = {
     MESSAGES: [("session_id", "position"), ("session_id", "message_id")],
 }
 
-_OPENING_SECONDS = 4.0
 # An election takes about 12 seconds by default; a call that meets one gets over it.
 _PATIENCE = 15.0
 _CONTENTION_SECONDS = 60.0
 
+_PASSING_LABELS = ("RetryableWriteError", "TransientTransactionError")
 _WRITE_CONFLICT = 112
 _INDEX_OPTIONS_CONFLICT, _INDEX_KEY_SPECS_CONFLICT, _DUPLICATE_KEY = 85, 86, 11000
 
@@ -117,8 +116,7 @@ class Database(ForkAware):
     def open(self) -> None:
         """Connect, and make the indexes that are missing; many processes may do so at once."""
         try:
-            with timeout(_OPENING_SECONDS):
-                hello = self._client.admin.command("hello")
+            hello = self._client.admin.command("hello")
         except PyMongoError as error:
             raise BackendUnavailableError("mongodb", f"{self.name}: {error}") from error
         self._max_size = hello["maxBsonObjectSize"]
@@ -145,8 +143,7 @@ class Database(ForkAware):
     def ping(self) -> None:
         self._check_open()
         try:
-            with timeout(_OPENING_SECONDS):
-                self._client.admin.command("ping")
+            self._client.admin.command("ping")
         except PyMongoError as error:
             raise self._translated(error) from error
 
@@ -225,19 +222,25 @@ class Database(ForkAware):
         """Run `work`, which can be repeated, in one transaction if the server has them."""
         if not self._has_transactions or self.unit is not None:
             return work()
-        self._check_open()
 
-        def bound(session: ClientSession) -> T:
-            self._local.unit = session
-            try:
-                return work()
-            finally:
-                self._local.unit = None
+        def attempt() -> T:
+            with (
+                self._client.start_session() as unit,
+                unit.start_transaction(_LATEST, _DURABLE, ReadPreference.PRIMARY),
+            ):
+                self._local.unit = unit
+                try:
+                    return work()
+                finally:
+                    self._local.unit = None
 
-        # What is too large for a transaction is done step by step. A step that fails by itself
-        # fails there again, and is reported there.
-        with suppress(PyMongoError), timeout(_PATIENCE), self._client.start_session() as session:
-            return session.with_transaction(bound, _LATEST, _DURABLE, ReadPreference.PRIMARY)
+        try:
+            return self.run(attempt)
+        except BackendError as error:
+            if not isinstance(error.__cause__, OperationFailure):
+                raise
+        # What is too large for a transaction, or takes too long, is done step by step. A step that
+        # fails by itself fails again, and is reported.
         return work()
 
     def attempts(self, what: str) -> Iterator[None]:
@@ -292,6 +295,6 @@ def _is_passing(error: PyMongoError) -> bool:
     return (
         # Two that create one document at the same moment: the second one replaces it.
         isinstance(error, (AutoReconnect, ConnectionFailure, WTimeoutError, DuplicateKeyError))
-        or error.has_error_label("RetryableWriteError")
+        or any(error.has_error_label(label) for label in _PASSING_LABELS)
         or (isinstance(error, OperationFailure) and error.code == _WRITE_CONFLICT)
     )

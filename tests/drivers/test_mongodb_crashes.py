@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.database import Database
+from pymongo.errors import OperationFailure
 
 from agentx_persistence import Persistence, RecordNotFoundError, UserMessage
 from tests.backends.backend import Backend
@@ -322,3 +324,21 @@ def test_an_append_that_something_else_gets_ahead_of_is_right_all_the_same(
     }[meanwhile]
     assert check(store, raw) == expected
     assert [expected[position - 1] for position in positions] == ["mine 1", "mine 2"]
+
+
+@pytest.mark.parametrize("server", ["replica set"], indirect=True)
+def test_what_is_too_large_for_a_transaction_is_deleted_step_by_step(
+    store: Persistence, raw: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.images.save(image("i"))
+    store.sessions.save(session(image_id="i"))
+    store.sessions.add_message("session", message())
+    transaction_too_large_for_cache = OperationFailure("too large", 388)
+
+    def refuse(*_: object) -> None:
+        raise transaction_too_large_for_cache
+
+    monkeypatch.setattr(ClientSession, "commit_transaction", refuse)
+    assert store.images.delete("i") is True
+    for collection in ("images", "sessions", "messages"):
+        assert raw[collection].count_documents({}) == 0

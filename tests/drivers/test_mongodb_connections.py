@@ -1,0 +1,223 @@
+"""Reaching a MongoDB server, losing it, and what is said when that fails."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pymongo import MongoClient
+
+from agentx_persistence import (
+    BackendUnavailableError,
+    InvalidRecordError,
+    create_persistence,
+)
+from agentx_persistence.mongodb import mongodb_driver
+from tests.backends.backend import Backend
+from tests.backends.mongodb import backend_on
+from tests.contract.records import image, message, saved_session, texts
+from tests.drivers.killing import exit_status, in_child
+from tests.servers.mongodb import MongodbServer, start_server
+from tests.servers.process import free_port
+
+PASSWORD = "s3cr3t:p@ss/w%rd"
+QUOTED = "s3cr3t%3Ap%40ss%2Fw%25rd"
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[MongodbServer]:
+    """A server that the test may stop and kill."""
+    server = start_server(tmp_path)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port where somebody listens who never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+def _shown(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error)) + repr(error) + str(error)
+
+
+@pytest.mark.parametrize("listening", [False, True])
+def test_an_unreachable_server_is_an_error_within_five_seconds(
+    listening: bool, silent_port: int
+) -> None:
+    port = silent_port if listening else free_port()
+    began = time.monotonic()
+    with pytest.raises(BackendUnavailableError, match=str(port)) as raised:
+        create_persistence(mongodb_driver(f"mongodb://user:{QUOTED}@127.0.0.1:{port}"))
+    assert time.monotonic() - began < 5
+    assert raised.value.__cause__ is not None
+    for secret in (PASSWORD, QUOTED):
+        assert secret not in _shown(raised.value)
+
+
+@pytest.mark.parametrize(
+    "connection_string",
+    [
+        f"mongodb://user:{PASSWORD}@host",
+        f"mongodb://user:{QUOTED}@host:{QUOTED}",
+        f"mongodb://user:{QUOTED}@host/?unknownOption[=1",
+        f"http://user:{QUOTED}@host",
+        f"mongodb://user:{QUOTED}@host/?maxPoolSize={QUOTED}",
+        f"mongodb://user:{QUOTED}@[::1",
+        "",
+        f"mongodb://{PASSWORD}",
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_wrong_connection_string_is_refused_without_being_quoted(connection_string: str) -> None:
+    driver = mongodb_driver(connection_string, serverSelectionTimeoutMS=10)
+    with pytest.raises((InvalidRecordError, BackendUnavailableError)) as raised:
+        create_persistence(driver)
+    for text in (_shown(raised.value), repr(driver)):
+        for part in ("s3cr3t", "ss/w", QUOTED):
+            assert part not in text
+
+
+@pytest.mark.parametrize(
+    ("database_name", "prefix"), [("", ""), ("a.b", ""), ("a b", ""), ("$", ""), ("a", "$x")]
+)
+def test_a_name_that_mongodb_cannot_have_is_refused(
+    mongodb_server: MongodbServer, database_name: str, prefix: str
+) -> None:
+    driver = mongodb_driver(
+        mongodb_server.url, database_name=database_name, collection_prefix=prefix
+    )
+    with pytest.raises(InvalidRecordError) as raised:
+        create_persistence(driver)
+    assert raised.value.field in ("database_name", "collection_prefix")
+
+
+def test_options_go_before_the_connection_string_and_that_before_the_defaults() -> None:
+    url = f"mongodb://127.0.0.1:{free_port()}/?serverSelectionTimeoutMS=50"
+    began = time.monotonic()
+    with pytest.raises(BackendUnavailableError):
+        create_persistence(mongodb_driver(url))
+    assert time.monotonic() - began < 2
+    with pytest.raises(BackendUnavailableError, match=r"0\.12"):
+        create_persistence(mongodb_driver(url, serverSelectionTimeoutMS=120))
+
+
+def test_closing_leaves_the_callers_client_open_and_ends_the_own(
+    mongodb_backend: Backend, mongodb_server: MongodbServer
+) -> None:
+    opened: list[object] = []
+    with MongoClient(mongodb_server.url) as client:
+        driver = mongodb_driver(client=client, **mongodb_backend.options)
+        create_persistence(driver).close()
+        assert client.admin.command("ping")["ok"] == 1
+        opened.append(driver)
+    before = threading.active_count()
+    for _ in range(3):
+        mongodb_backend.open().close()
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before:
+        assert time.monotonic() < deadline, threading.enumerate()
+        time.sleep(0.05)
+
+
+def test_a_server_killed_and_started_again_loses_no_acknowledged_message(
+    own_server: MongodbServer,
+) -> None:
+    assert own_server.process is not None
+    backend = backend_on(own_server)
+    acknowledged: list[str] = []
+    failed: list[BaseException] = []
+    ended = threading.Event()
+    with backend.open() as persistence:
+        saved_session(persistence)
+
+        def append() -> None:
+            while not ended.is_set():
+                sent = message(str(len(acknowledged)))
+                try:
+                    persistence.sessions.add_message("session", sent)
+                except BackendUnavailableError as error:
+                    failed.append(error)
+                    # Repeating it is safe, whether or not it had arrived.
+                    while not ended.is_set():
+                        try:
+                            persistence.sessions.add_message("session", sent)
+                            break
+                        except BackendUnavailableError as again:
+                            failed.append(again)
+                    else:
+                        return
+                acknowledged.append(str(sent.content))
+
+        writer = threading.Thread(target=append)
+        writer.start()
+        try:
+            for _ in range(2):
+                time.sleep(0.7)
+                own_server.process.kill()
+                time.sleep(0.3)
+                own_server.process.start()
+            reached = len(acknowledged)
+            deadline = time.monotonic() + 30
+            while len(acknowledged) < reached + 5:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        finally:
+            ended.set()
+            writer.join()
+        history = texts(persistence)
+    assert history[: len(acknowledged)] == acknowledged
+    assert len(history) - len(acknowledged) in (0, 1)
+    assert failed == []  # both times it was back before patience ran out
+
+
+def test_a_server_that_is_gone_is_an_error_in_the_end(
+    own_server: MongodbServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentx_persistence._mongodb.database._PATIENCE", 1.0)
+    assert own_server.process is not None
+    backend = backend_on(own_server)
+    driver = mongodb_driver(own_server.url, **backend.options, serverSelectionTimeoutMS=500)
+    with create_persistence(driver) as persistence:
+        saved_session(persistence)
+        own_server.process.stop()
+        for call in (
+            persistence.ping,
+            lambda: persistence.sessions.add_message("session", message()),
+            lambda: persistence.sessions.get_messages("session"),
+            lambda: persistence.images.find_all(),
+            lambda: persistence.sessions.delete("session"),
+        ):
+            with pytest.raises(BackendUnavailableError, match=backend.options["database_name"]):
+                call()
+        own_server.process.start()
+        assert persistence.sessions.add_message("session", message()) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_forked_children_use_connections_of_their_own(mongodb_backend: Backend) -> None:
+    with mongodb_backend.open() as persistence:
+        saved_session(persistence)
+        persistence.sessions.add_message("session", message("parent"))
+
+        def work() -> None:
+            for _ in range(5):
+                persistence.sessions.add_message("session", message("child"))
+            persistence.images.save(image(f"i{os.getpid()}"))
+            persistence.close()
+
+        children = [in_child(work) for _ in range(3)]
+        for _ in range(5):
+            persistence.sessions.add_message("session", message("parent"))
+        assert [exit_status(child) for child in children] == [0, 0, 0]
+        assert sorted(texts(persistence)) == ["child"] * 15 + ["parent"] * 6
+        assert len(persistence.images.find_all()) == 3
