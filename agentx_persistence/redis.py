@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from threading import Lock
 from typing import Any, TypeVar
 
 from agentx_persistence._redis.client import Argument, Command, Subject
@@ -28,7 +27,7 @@ from agentx_persistence.errors import (
     PersistenceClosedError,
     PersistenceError,
 )
-from agentx_persistence.forking import ForkAware, renew_after_fork
+from agentx_persistence.forking import ForkAware, ForkGate, renew_after_fork
 from agentx_persistence.persistence import PersistenceDriver, Storage
 
 try:
@@ -114,11 +113,10 @@ def _without_secrets(url: str) -> str:
         parts = None
     if parts is None:  # without that error, which can quote the password as a port
         raise InvalidRecordError("argument", "url", "must be redis://…, rediss://… or unix://…")
-    scheme = url.partition(":")[0]
     if "path" in parts:
-        return f"{scheme}://{parts['path']}"
+        return f"unix://{parts['path']}"
     host, port, db = parts.get("host", "localhost"), parts.get("port", 6379), parts.get("db", 0)
-    return f"{scheme}://{host}:{port}/{db}"
+    return f"{url.partition(':')[0]}://{host}:{port}/{db}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -155,24 +153,30 @@ class _Connection(ForkAware):
         self._closed = False
         # Any, since few of redis-py's methods have types.
         self._client: Any = None
-        self._connecting = Lock()
+        self._gate = ForkGate()
         renew_after_fork(self)
 
+    def before_fork(self) -> None:
+        # redis-py sees in a child that connections are the parent's, but some thread that is not
+        # there could have held a lock of its client.
+        self._gate.shut()
+
+    def after_fork_in_parent(self) -> None:
+        self._gate.reopen()
+
     def after_fork(self) -> None:
-        # redis-py would see that the connections are the parent's, but some thread that is not
-        # here could have held a lock of its client.
-        self._connecting = Lock()
-        self._client = None
+        self._gate = ForkGate()
 
     def examine(self) -> tuple[bool, set[str]]:
         """Connect, without repeating it; return whether it is a cluster, and what can lose data."""
 
-        def work(client: Any) -> tuple[bool, set[str]]:
+        def work(_: None) -> tuple[bool, set[str]]:
+            self._client = self._driver.connect()
             found: set[str] = set()
-            for server in _servers(client, primaries=True):
+            for server in _servers(self._client, primaries=True):
                 with suppress(ResponseError):  # many hosted servers forbid to ask
                     found.update(dangers(server))
-            return isinstance(client, RedisCluster), found
+            return isinstance(self._client, RedisCluster), found
 
         return self._attempt(work, seconds=0)
 
@@ -235,9 +239,10 @@ class _Connection(ForkAware):
 
     def _release(self) -> None:
         if self._driver.owned and self._client is not None:
-            for server in _servers(self._client):
-                # What other threads still use comes back here when they are done.
-                server.connection_pool.disconnect(inuse_connections=False)
+            with self._gate:
+                for server in _servers(self._client):
+                    # What other threads still use comes back here when they are done.
+                    server.connection_pool.disconnect(inuse_connections=False)
 
     def _attempt(
         self,
@@ -253,7 +258,8 @@ class _Connection(ForkAware):
             if self._closed:
                 raise PersistenceClosedError
             try:
-                result = work(self._client or self._open())
+                with self._gate:
+                    result = work(self._client)
             except (RedisError, RedisClusterException, UnicodeDecodeError) as error:
                 deadline = deadline or time.monotonic() + patience
                 passing = _is_lost(error) and not isinstance(error, AuthenticationError)
@@ -265,12 +271,6 @@ class _Connection(ForkAware):
                 return result
             time.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)] * random.uniform(0.5, 1.5))
             attempt += 1
-
-    def _open(self) -> Any:
-        with self._connecting:
-            if self._client is None:
-                self._client = self._driver.connect()
-            return self._client
 
     def _failure(
         self, error: Exception, subject: Subject | None, key: Argument

@@ -36,7 +36,7 @@ def store(redis_backend: Backend) -> Iterator[Persistence]:
 @pytest.fixture
 def raw(redis_server: RedisServer) -> Iterator[Redis]:
     """A client of the same server, for what the package would not do."""
-    with redis_server.client() as client:
+    with redis_server.client(socket_timeout=60) as client:
         yield client
 
 
