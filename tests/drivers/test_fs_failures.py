@@ -190,6 +190,7 @@ def test_what_could_not_be_made_durable_is_taken_back(
 
         def fail(descriptor: int) -> None:
             seen.extend(texts(another))
+            assert another.sessions.get_messages("session", after=lost.id) == []
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         with monkeypatch.context() as patched:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
@@ -16,6 +17,7 @@ import pytest
 from agentx_persistence import Persistence, create_persistence
 from agentx_persistence._fs import index
 from agentx_persistence.fs import fs_driver
+from agentx_persistence.records import now
 from tests.contract.records import container, image, message, saved_session, session
 from tests.drivers.killing import exit_status, in_child
 
@@ -195,10 +197,15 @@ def test_a_batch_is_there_in_whole_or_not_at_all(base: Path) -> None:
 
 def test_a_history_is_cut_in_one_step_and_keeps_the_time_of_its_last_message(base: Path) -> None:
     messages = [message(id=f"m{number}") for number in range(3)]
+    last = 0
     seen = set()
 
     def prepare(persistence: Persistence) -> None:
+        nonlocal last
         persistence.sessions.save(session(created_at=1, updated_at=1))
+        persistence.sessions.add_message("session", messages[0])
+        time.sleep(0.01)
+        last = now()
         persistence.sessions.add_messages("session", messages)
 
     for persistence in _at_every_call(
@@ -207,7 +214,7 @@ def test_a_history_is_cut_in_one_step_and_keeps_the_time_of_its_last_message(bas
         history = persistence.sessions.get_messages("session")
         seen.add(len(history))
         assert history in (messages, messages[:1])
-        assert persistence.sessions.get("session").updated_at > 1
+        assert persistence.sessions.get("session").updated_at >= last
         assert persistence.sessions.truncate_after("session", "m0") == len(history) - 1
         assert persistence.sessions.add_messages("session", messages) == [1, 2, 3]
     assert seen == {1, 3}
