@@ -34,14 +34,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("backend", able, indirect=True)
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Keep the tests of one backend on one worker of pytest-xdist, which then starts its server."""
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
+    if hasattr(item.config, "workerinput"):
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        fixtures = getattr(item, "fixturenames", ())
-        servers = [name for name in fixtures if name.endswith("_server")]
+        servers = [name for name in getattr(item, "fixturenames", ()) if name.endswith("_server")]
         if group := parameters.get("backend") or next(iter(servers), None):
             item.add_marker(pytest.mark.xdist_group(str(group).removesuffix("_server")))
 
