@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, orm, text
 
-from agentx_persistence import create_persistence
+from agentx_persistence import Persistence, create_persistence
 from agentx_persistence._sql import schema
+from agentx_persistence._sql.repositories import name_digest
+from agentx_persistence._sql.statements import Statement
 from tests.backends.backend import DATABASE_SERVER, Backend
-from tests.contract.records import container, message, saved_session, texts
+from tests.contract.records import container, image, message, saved_session, texts
 from tests.servers.proxy import Proxy
 
 pytestmark = pytest.mark.needs(DATABASE_SERVER)
@@ -85,3 +89,61 @@ def test_the_callers_engine_is_neither_closed_nor_changed(server: Any, engine: A
         assert persistence.containers.exists("box")
     assert engine.pool.checkedout() == 0
     assert mode() == before
+
+
+@pytest.mark.parametrize("paging", [False, True], ids=["first page", "next page"])
+@pytest.mark.parametrize(
+    "filters",
+    [(), ("container_id",), ("name_digest",), ("container_id", "name_digest")],
+    ids=" and ".join,
+)
+def test_a_listing_reads_its_place_in_an_index(
+    backend: Backend,
+    server: Any,
+    database: str,
+    persistence: Persistence,
+    filters: tuple[str, ...],
+    paging: bool,
+) -> None:
+    images: Any = persistence.images
+    with server.connect(database) as connection, connection.cursor() as cursor:
+        cursor.executemany(
+            "INSERT INTO images (image_id, container_id, session_id, name_digest,"
+            " created_at, updated_at, body) VALUES (%s, %s, 's', %s, %s, 1, '{}')",
+            [
+                (f"i{number}", f"c{number % 20}", name_digest(f"n{number // 20 % 20}"), number)
+                for number in range(4000)
+            ],
+        )
+    server.analyze(database, "images")
+    statement = Statement(images._page(filters, paging, True), images._database.engine.dialect)
+    # A place in the middle: reading from the start of the index would be another plan.
+    values = {"newest": -2500, "id": "i2", "limit": 5}
+    values.update({"container_id": "c0", "name_digest": name_digest("n0")})
+    plan = server.explain(database, statement.sql, statement.bind(values))
+    assert "_".join(("ix_images", *filters, "newest_image_id")) in plan
+    for costly in ("Seq Scan", "Sort", "filesort", "temporary", "Filter"):
+        assert costly not in plan
+    if paging:
+        assert server.READS_A_RANGE.search(plan)
+
+
+def test_a_deadlock_ends_for_the_application_as_if_there_was_none(
+    backend: Backend, server: Any, database: str, persistence: Persistence
+) -> None:
+    persistence.images.save(image())
+    saved_session(persistence)
+    with (
+        ThreadPoolExecutor(1) as thread,
+        closing(server.connect(database, autocommit=False)) as other,
+    ):
+        cursor = other.cursor()
+        server.be_no_victim(cursor)
+        # Deleting an image takes its sessions first, then the image: the other way round here.
+        cursor.execute("SELECT 1 FROM images WHERE image_id = 'image' FOR UPDATE")
+        deleted = thread.submit(persistence.images.delete, "image")
+        server.wait_until_one_waits(database)
+        cursor.execute("UPDATE sessions SET updated_at = 1 WHERE session_id = 'session'")
+        other.commit()
+        assert deleted.result(20)
+    assert not persistence.sessions.exists("session")

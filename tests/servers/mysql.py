@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -27,6 +28,9 @@ _FAST = ("--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0")
 
 class MysqlServer:
     """A server of MySQL or MariaDB, and how its administrator reaches it."""
+
+    # Not the whole of what the filters leave of the index.
+    READS_A_RANGE = re.compile(r"'type': 'range'")
 
     new_driver = staticmethod(mysql_driver)
 
@@ -67,6 +71,37 @@ class MysqlServer:
             with suppress(pymysql.OperationalError):  # it ended meanwhile
                 self.execute(f"KILL {id}")
         return len(found)
+
+    def analyze(self, database: str, table: str) -> None:
+        self.execute(f"ANALYZE TABLE {table}", database=database)
+
+    def explain(self, database: str, statement: str, values: Any) -> str:
+        """Return the plan of a statement."""
+        with self.connect(database) as connection, connection.cursor() as cursor:
+            if "MariaDB" in connection.server_version:
+                cursor.execute(f"EXPLAIN {statement}", values)
+            else:
+                cursor.execute(f"EXPLAIN FORMAT=TRADITIONAL {statement}", values)
+            names = [column[0] for column in cursor.description]
+            (row,) = cursor.fetchall()
+            return str(dict(zip(names, row, strict=True)))
+
+    def be_no_victim(self, cursor: Any) -> None:
+        """Change more rows than the other one: the smaller transaction is undone."""
+        for number in range(50):
+            cursor.execute(
+                "INSERT INTO containers (container_id, created_at, updated_at, body)"
+                " VALUES (%s, 1, 1, '{}')",
+                (str(number),),
+            )
+
+    def wait_until_one_waits(self, database: str) -> None:
+        deadline = time.monotonic() + 10
+        while not self.execute(
+            "SELECT 1 FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+        ):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)  # asked more often than each 0.1 s, it answers from a cache
 
     def create_application(self, user: str, password: str, database: str) -> None:
         """Make a user that may change rows, but no tables."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -23,6 +24,9 @@ _DURABLE = ("fsync", "synchronous_commit", "full_page_writes")
 class PostgresqlServer:
     """A server, and how its superuser reaches it."""
 
+    # The row comparison is a condition on the index.
+    READS_A_RANGE = re.compile(r"Index Cond: .*ROW\(newest, ")
+
     new_driver = staticmethod(postgresql_driver)
 
     def __init__(self, url: URL, process: ServerProcess | None = None) -> None:
@@ -31,13 +35,12 @@ class PostgresqlServer:
     def connect(self, database: str = "postgres", **options: Any) -> psycopg.Connection[Any]:
         """Return a connection of the superuser, in autocommit."""
         return psycopg.connect(
+            **{"autocommit": True, **options},
             host=self.url.host,
             port=self.url.port,
             user=self.url.username,
             password=self.url.password,
             dbname=database,
-            autocommit=True,
-            **options,
         )
 
     def execute(self, statement: str, *parameters: object, database: str = "postgres") -> list[Any]:
@@ -62,6 +65,28 @@ class PostgresqlServer:
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", database
         )
         return len(ended)
+
+    def analyze(self, database: str, table: str) -> None:
+        self.execute(f"ANALYZE {table}", database=database)
+
+    def explain(self, database: str, statement: str, values: Any) -> str:
+        """Return the plan of a statement."""
+        with self.connect(database) as connection:
+            rows = connection.execute(f"EXPLAIN {statement}", values).fetchall()
+            return "\n".join(line for (line,) in rows)
+
+    def be_no_victim(self, cursor: Any) -> None:
+        """Let a deadlock be found by the other one, which then is undone."""
+        cursor.execute("SET deadlock_timeout = '1min'")
+
+    def wait_until_one_waits(self, database: str) -> None:
+        deadline = time.monotonic() + 10
+        while not self.execute(
+            "SELECT 1 FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'",
+            database,
+        ):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
     def create_application(self, user: str, password: str, database: str) -> None:
         """Make a role that may change rows, but no tables."""
