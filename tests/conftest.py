@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -34,13 +35,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("backend", able, indirect=True)
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Keep the tests of one backend on one worker of pytest-xdist, which then starts its server."""
-    if hasattr(item.config, "workerinput"):
-        parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        servers = [name for name in getattr(item, "fixturenames", ()) if name.endswith("_server")]
-        if group := parameters.get("backend") or next(iter(servers), None):
-            item.add_marker(pytest.mark.xdist_group(str(group).removesuffix("_server")))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class BackendScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, parameters = nodeid.partition("[")
+            named = (name for name in BACKENDS if parameters.startswith((f"{name}]", f"{name}-")))
+            return next(named, file.partition("::")[0])
+
+    return BackendScheduling(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
