@@ -147,3 +147,10 @@ def test_a_deadlock_ends_for_the_application_as_if_there_was_none(
         other.commit()
         assert deleted.result(20)
     assert not persistence.sessions.exists("session")
+
+
+def test_a_message_of_tens_of_megabytes_comes_back(persistence: Persistence) -> None:
+    saved_session(persistence)
+    text = 'x"\\\n\U0001f642' * (4 * 2**20)
+    persistence.sessions.add_message("session", message(text))
+    assert texts(persistence) == [text]

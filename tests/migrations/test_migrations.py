@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 import multiprocessing
 from argparse import Namespace
-from collections.abc import Iterator
-from multiprocessing.context import ForkServerContext
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -114,14 +113,17 @@ def _interrupt(engine: Engine, done: int) -> None:
             left -= 1
 
 
-def _fork_server() -> ForkServerContext:
-    """Give processes that have imported everything, so that they come at the same moment."""
+def starting_at_once(
+    work: Callable[[PersistenceDriver, int], int], driver: PersistenceDriver
+) -> list[int]:
+    """Run `work` in ten processes that have imported everything, and so come together."""
     context = multiprocessing.get_context("forkserver")
     modules = ("mysql", "postgresql", "_sql.schema")
     context.set_forkserver_preload(
         ["alembic.command", *(f"agentx_persistence.{name}" for name in modules)]
     )
-    return context
+    with context.Pool(10) as processes:
+        return processes.starmap(work, ((driver, number) for number in range(10)), chunksize=1)
 
 
 def open_and_append(driver: PersistenceDriver, number: int) -> int:
@@ -132,10 +134,7 @@ def open_and_append(driver: PersistenceDriver, number: int) -> int:
 
 def test_ten_processes_that_start_at_once_on_an_empty_database_all_start(server: Any) -> None:
     driver = server.driver(DATABASE, migrate=True)
-    with _fork_server().Pool(10) as processes:
-        positions = processes.starmap(
-            open_and_append, ((driver, number) for number in range(10)), chunksize=1
-        )
+    positions = starting_at_once(open_and_append, driver)
     assert sorted(positions) == list(range(1, 11))
     with create_persistence(server.driver(DATABASE)) as persistence:
         assert sorted(texts(persistence)) == sorted(map(str, range(10)))

@@ -1,0 +1,88 @@
+"""What is peculiar to PostgreSQL, and to a pooler in front of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine
+
+from agentx_persistence import InvalidRecordError, create_persistence
+from agentx_persistence.mysql import mysql_driver
+from agentx_persistence.postgresql import postgresql_driver
+from tests.backends.pgbouncer import pooled
+from tests.contract.records import image, message, saved_session, texts
+from tests.migrations.test_migrations import open_and_append, starting_at_once
+from tests.servers.postgresql import PostgresqlServer
+
+
+def test_nul_in_text_comes_back_though_a_column_cannot_hold_it(postgresql_backend: Any) -> None:
+    with postgresql_backend.open() as persistence:
+        strange = image(name="a\x00b", description="\x00", model="m\x00")
+        persistence.images.save(strange)
+        assert persistence.images.get("image") == strange
+        assert persistence.images.find_all(name="a\x00b") == [strange]
+        assert persistence.images.find_all(name="ab") == []
+        saved_session(persistence)
+        persistence.sessions.add_message("session", message("\x00 \\u0000"))
+        assert texts(persistence) == ["\x00 \\u0000"]
+
+
+def test_a_client_encoding_that_is_set_elsewhere_does_not_matter(
+    postgresql_server: PostgresqlServer,
+    postgresql_backend: Any,
+    postgresql_database: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    with create_persistence(postgresql_server.driver(postgresql_database)) as persistence:
+        saved_session(persistence)
+        persistence.sessions.add_message("session", message("\U0001f642 é"))
+        assert texts(persistence) == ["\U0001f642 é"]
+
+
+@pytest.fixture
+def empty_database(
+    pgbouncer_server: PostgresqlServer, postgresql_server: PostgresqlServer
+) -> Iterator[str]:
+    """A database without tables, which the pooler does not know yet."""
+    postgresql_server.recreate("agentx_pooled_start")
+    yield "agentx_pooled_start"
+    postgresql_server.execute("DROP DATABASE agentx_pooled_start WITH (FORCE)")
+
+
+def test_ten_processes_start_at_once_behind_a_pooler(
+    pgbouncer_server: PostgresqlServer, postgresql_server: PostgresqlServer, empty_database: str
+) -> None:
+    driver = postgresql_driver(**pooled(pgbouncer_server, empty_database), migrate=True)
+    assert sorted(starting_at_once(open_and_append, driver)) == list(range(1, 11))
+    locks = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"
+    assert postgresql_server.execute(locks) == []
+
+
+def test_connections_of_the_pooler_that_are_ended_are_not_noticed(
+    pgbouncer_backend: Any, pgbouncer_database: str, postgresql_server: PostgresqlServer
+) -> None:
+    with pgbouncer_backend.open() as persistence:
+        saved_session(persistence)
+        for number in range(1, 20):
+            assert postgresql_server.end_connections(pgbouncer_database) > 0
+            assert persistence.sessions.add_message("session", message()) == number
+
+
+def test_what_does_not_fit_together_is_refused() -> None:
+    engine = create_engine("sqlite://")
+    wrong: list[dict[str, Any]] = [
+        {"url": "mysql://localhost/agentx"},
+        {"url": "postgresql+psycopg2://localhost/agentx"},
+        {"url": "postgresql://localhost/agentx", "password": "x"},
+        {"engine": engine},
+        {"engine": engine, "user": "x"},
+    ]
+    for arguments in wrong:
+        with pytest.raises(InvalidRecordError):
+            postgresql_driver(**arguments)
+    for arguments in ({"url": "postgresql://localhost/agentx"}, {"engine": engine}):
+        with pytest.raises(InvalidRecordError):
+            mysql_driver(**arguments)
