@@ -23,6 +23,7 @@ BACKENDS = {
     "redis_cluster": frozenset({SHARED}),
     "valkey": frozenset({SHARED}),
     "mongodb": frozenset({SHARED}),
+    "custom": frozenset({SHARED}),
 }
 
 pytest_plugins = [f"tests.backends.{name}" for name in BACKENDS]

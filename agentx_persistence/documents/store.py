@@ -128,12 +128,13 @@ class DocumentStore(ABC):
         :raises RecordNotFoundError: if there is no such session
         """
 
-    @abstractmethod
     def count(self, session_id: str) -> int:
         """Return the number of entries.
 
         :raises RecordNotFoundError: if there is no such session
         """
+        newest = self.read(session_id, 0, None, None, 1)
+        return newest.start + len(newest.texts) - 1
 
     @abstractmethod
     def truncate(self, session_id: str, entry_id: str | None) -> int:
@@ -142,13 +143,14 @@ class DocumentStore(ABC):
         :raises RecordNotFoundError: if there is no such session, or no such entry
         """
 
-    @abstractmethod
     def where(self, kind: str, key: str, position: int | None = None) -> str:
         """Say how an operator finds the raw document, or the entry at this position of its log."""
+        entry = "" if position is None else f", entry {position}"
+        return f"{type(self).__name__}, {kind} {key!r}{entry}"
 
-    @abstractmethod
     def ping(self) -> None:
         """Ask the backend for a sign of life; see `Storage.ping`."""
+        self.get(CONTAINERS, "ping")
 
     @abstractmethod
     def close(self) -> None:
