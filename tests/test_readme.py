@@ -26,3 +26,8 @@ def test_the_tour_is_true(
 @pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)", _README))
 def test_what_it_links_to_is_there(link: str) -> None:
     assert (Path(__file__).parents[1] / link).exists()
+
+
+def test_the_backend_it_shows_is_the_one_that_the_contract_suite_runs_on() -> None:
+    example = (Path(__file__).parents[1] / "examples" / "custom.py").read_text("utf-8")
+    assert f"```python\n{example}```" in _README
