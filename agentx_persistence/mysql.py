@@ -35,6 +35,7 @@ try:
     )
     from sqlalchemy.dialects.mysql import insert
     from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
+    from sqlalchemy.sql import ClauseElement
     from sqlalchemy.sql.dml import Insert
 except ModuleNotFoundError as error:
     raise MissingDependencyError("mysql", "sqlalchemy") from error
@@ -99,17 +100,7 @@ def mysql_driver(
 
 class _MysqlAppending(Appending):
     def reserve(self, cursor: Cursor, session_id: str, added: int, at: int) -> int | None:
-        # There is no UPDATE … RETURNING. LAST_INSERT_ID(x) hands x over with the statement's own
-        # answer (https://dev.mysql.com/doc/refman/8.4/en/information-functions.html).
-        count = func.last_insert_id(SessionRow.message_count + bindparam("added"))
-        statement = self.database.statement(
-            "reserve positions",
-            lambda: (
-                update(SessionRow)
-                .where(SessionRow.session_id == bindparam("session"))
-                .values(message_count=count, updated_at=bindparam("at"))
-            ),
-        )
+        statement = self.database.statement("reserve positions", _reserve)
         values = {"session": session_id, "added": added, "at": at}
         cursor.execute(statement.sql, statement.bind(values))
         return cursor.lastrowid if cursor.rowcount else None
@@ -197,6 +188,17 @@ class _MysqlDriver(ServerDriver):
             raise InvalidRecordError(
                 "argument", "url", f"{self.url.drivername} is not installed"
             ) from error
+
+
+def _reserve() -> ClauseElement:
+    # There is no UPDATE … RETURNING. LAST_INSERT_ID(x) hands x over with the statement's own
+    # answer (https://dev.mysql.com/doc/refman/8.4/en/information-functions.html).
+    count = func.last_insert_id(SessionRow.message_count + bindparam("added"))
+    return (
+        update(SessionRow)
+        .where(SessionRow.session_id == bindparam("session"))
+        .values(message_count=count, updated_at=bindparam("at"))
+    )
 
 
 def _set_autocommit(connection: PoolProxiedConnection, value: bool) -> None:

@@ -158,6 +158,8 @@ class _PostgresqlDriver(ServerDriver):
             # Each statement is a transaction of its own, and takes one round trip instead of
             # three, unless a transaction is begun.
             isolation_level="AUTOCOMMIT",
+            # Whatever this package begins it ends itself, or else it invalidates the connection.
+            pool_reset_on_return=None,
             use_native_hstore=False,  # spares a question on the first connection
             **self.options,
         )
