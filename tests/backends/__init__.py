@@ -6,6 +6,6 @@ A module has a session-wide fixture `<name>_server`, where the backend needs one
     def corrupt(backend, persistence, kind, id, position, raw: bytes) -> bool
 
 which overwrites what is stored, behind the package's back. `kind` is "containers", "images" or
-"sessions"; with a position it is the message at that position of the session `id`. It returns False if the backend cannot hold
-such bytes. `tests/conftest.py` lists the names.
+"sessions"; with a position it is the message at that position of the session `id`. It returns False
+if the backend cannot hold such bytes. `tests/conftest.py` lists the names.
 """
