@@ -210,10 +210,14 @@ def test_forked_children_use_connections_of_their_own(mongodb_backend: Backend) 
         persistence.sessions.add_message("session", message("parent"))
 
         def work() -> None:
-            for _ in range(5):
-                persistence.sessions.add_message("session", message("child"))
-            persistence.images.save(image(f"i{os.getpid()}"))
-            persistence.close()
+            try:
+                for _ in range(5):
+                    persistence.sessions.add_message("session", message("child"))
+                persistence.images.save(image(f"i{os.getpid()}"))
+                persistence.close()
+            except BaseException:
+                traceback.print_exc()
+                raise
 
         children = [in_child(work) for _ in range(3)]
         for _ in range(5):
