@@ -62,14 +62,30 @@ def test_the_package_loads_pydantic_and_the_standard_library_only() -> None:
         ("agentx_persistence", set()),
         ("agentx_persistence.memory", set()),
         ("agentx_persistence.documents", set()),
+        ("agentx_persistence.fs", set()),
         ("agentx_persistence.sqlite", {"sqlalchemy"}),
+        ("agentx_persistence.mysql", {"pymysql", "sqlalchemy"}),
+        ("agentx_persistence.postgresql", {"psycopg", "sqlalchemy"}),
+        ("agentx_persistence.redis", {"redis"}),
+        ("agentx_persistence.mongodb", {"bson", "pymongo"}),
     ],
 )
 def test_a_driver_loads_only_its_own_client_library(module: str, clients: set[str]) -> None:
     assert _loads(module) & _CLIENTS == clients
 
 
-@pytest.mark.parametrize(("driver", "missing"), [("sqlite", "sqlalchemy")])
+@pytest.mark.parametrize(
+    ("driver", "missing"),
+    [
+        ("sqlite", "sqlalchemy"),
+        ("mysql", "pymysql"),
+        ("mysql", "sqlalchemy"),
+        ("postgresql", "psycopg"),
+        ("postgresql", "sqlalchemy"),
+        ("redis", "redis"),
+        ("mongodb", "pymongo"),
+    ],
+)
 def test_a_missing_library_names_the_extra(driver: str, missing: str) -> None:
     program = _HIDE.format(hidden={missing}) + (
         "from agentx_persistence import MissingDependencyError\n"

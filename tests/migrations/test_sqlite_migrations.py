@@ -70,6 +70,18 @@ def test_the_url_comes_from_x_then_the_environment(tmp_path: Path) -> None:
     assert second.exists()
 
 
+def test_without_these_the_url_is_that_of_alembic_ini(tmp_path: Path) -> None:
+    (tmp_path / "alembic.ini").write_text(
+        (_CHECKOUT / "alembic.ini")
+        .read_text()
+        .replace("%(here)s", str(_CHECKOUT))
+        .replace("sqlite:///agentx.db", f"sqlite:///{tmp_path / 'third.db'}")
+    )
+    ended = _alembic("", "-c", str(tmp_path / "alembic.ini"), "upgrade", "head")
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "third.db").exists()
+
+
 def test_a_new_file_is_made_with_its_folder_and_upgraded(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "er" / "agentx.db"
     with create_persistence(sqlite_driver(path)) as persistence:
