@@ -104,7 +104,7 @@ class Database(ForkAware):
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        if self._owned:
+        if self._owned and not self._closed:
             # The parent goes on using its connections. They are kept here, unused: collected, they
             # would be reported as never closed; closed, they would end the parent's sessions.
             self._inherited.append(self._client)
