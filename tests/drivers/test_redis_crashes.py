@@ -157,7 +157,7 @@ def test_a_client_of_sentinel_follows_the_master(tmp_path_factory: pytest.TempPa
         master = start_server(homes[0], binary, repl_diskless_sync_delay=0)
         servers.callback(master.stop)
         replica = start_server(
-            homes[1], binary, replicaof=f"127.0.0.1 {master.url.rpartition(':')[2]}"
+            homes[1], binary, replicaof=("127.0.0.1", master.url.rpartition(":")[2])
         )
         servers.callback(replica.stop)
         sentinel = start_sentinel(homes[2], binary, master, "main")

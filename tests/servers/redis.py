@@ -77,7 +77,10 @@ def valkey_binary() -> Path:
 
 
 def start_server(folder: Path, binary: Path, **settings: object) -> RedisServer:
-    """Start a new, empty server in this folder. A setting `a_b` becomes the directive `a-b`."""
+    """Start a new, empty server in this folder. A setting `a_b` becomes the directive `a-b`.
+
+    :param settings: a value of two words is a tuple
+    """
     hand_over(folder)
     port = settings.setdefault("port", free_port())
     command = [str(binary)]
@@ -95,7 +98,8 @@ def start_server(folder: Path, binary: Path, **settings: object) -> RedisServer:
         **settings,
     }
     for name, value in directives.items():
-        command += [f"--{name.replace('_', '-')}", str(value)]
+        values = value if isinstance(value, tuple) else (value,)
+        command += [f"--{name.replace('_', '-')}", *map(str, values)]
     server = RedisServer(f"redis://127.0.0.1:{port}")
 
     def is_ready() -> None:
