@@ -6,9 +6,11 @@ from uuid import uuid4
 
 import pytest
 from bson import Binary
+from pymongo.database import Database
 
 from agentx_persistence import Persistence
 from tests.backends.backend import Backend
+from tests.contract.records import texts
 from tests.servers.mongodb import MongodbServer, start_server
 from tests.servers.process import given
 
@@ -34,6 +36,22 @@ def mongodb_backend(mongodb_server: MongodbServer) -> Iterator[Backend]:
     backend = backend_on(mongodb_server)
     yield backend
     mongodb_server.drop(backend.options["database_name"])
+
+
+@pytest.fixture
+def raw_mongodb(mongodb_server: MongodbServer, mongodb_backend: Backend) -> Iterator[Database[Any]]:
+    """The same database, for what the package would not do."""
+    with mongodb_server.connect() as client:
+        yield client[mongodb_backend.options["database_name"]]
+
+
+def checked_history(persistence: Persistence, raw: Database[Any]) -> list[str]:
+    """Return the texts of the session; fail if its positions have a gap or anything lies about."""
+    history = texts(persistence)
+    assert persistence.sessions.count_messages("session") == len(history)
+    positions = sorted(row["position"] for row in raw.messages.find({"session_id": "session"}))
+    assert positions == list(range(1, len(history) + 1))
+    return history
 
 
 def corrupt(

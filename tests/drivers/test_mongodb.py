@@ -3,48 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from bson import DBRef, Int64
 from bson.codec_options import CodecOptions
-from pymongo import MongoClient
 from pymongo.database import Database
-from pymongo.monitoring import CommandListener
 
 from agentx_persistence import (
     CorruptRecordError,
     ImageMetadata,
     Persistence,
     RecordTooLargeError,
-    SchemaError,
     create_persistence,
 )
 from agentx_persistence.mongodb import mongodb_driver
 from tests.backends.backend import Backend
-from tests.contract.records import container, image, message, saved_session, session, texts
-from tests.servers.mongodb import MongodbServer
+from tests.contract.records import container, image, message, saved_session, texts
+from tests.servers.mongodb import Commands
 
 MEGABYTE = 2**20
-
-
-class Commands(CommandListener):
-    """The commands that were sent."""
-
-    def __init__(self) -> None:
-        self.sent: list[tuple[str, dict[str, Any]]] = []
-
-    def started(self, event: Any) -> None:
-        self.sent.append((event.command_name, dict(event.command)))
-
-    def succeeded(self, event: Any) -> None: ...
-
-    def failed(self, event: Any) -> None: ...
-
-    @property
-    def names(self) -> list[str]:
-        return [name for name, _ in self.sent]
 
 
 @pytest.fixture
@@ -59,13 +37,6 @@ def store(mongodb_backend: Backend, commands: Commands) -> Iterator[Persistence]
     )
     with create_persistence(driver) as persistence:
         yield persistence
-
-
-@pytest.fixture
-def raw(mongodb_server: MongodbServer, mongodb_backend: Backend) -> Iterator[Database[Any]]:
-    """The same database, for what the package would not do."""
-    with mongodb_server.connect() as client:
-        yield client[mongodb_backend.options["database_name"]]
 
 
 def test_the_commands_of_each_operation(store: Persistence, commands: Commands) -> None:
@@ -141,7 +112,7 @@ def _stages(plan: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def test_each_query_is_a_range_of_one_index_in_the_order_that_is_asked_for(
-    store: Persistence, commands: Commands, raw: Database[Any]
+    store: Persistence, commands: Commands, raw_mongodb: Database[Any]
 ) -> None:
     store.containers.save(container())
     for number in range(30):
@@ -185,7 +156,7 @@ def test_each_query_is_a_range_of_one_index_in_the_order_that_is_asked_for(
         equal = {field for field, value in where.items() if not isinstance(value, dict)}
         fitting = [
             list(index["key"])
-            for index in raw[collection].list_indexes()
+            for index in raw_mongodb[collection].list_indexes()
             if next(iter(index["key"])) in equal | (where.keys() if not equal else set())
         ]
         assert fitting, f"no index of {collection} begins with a field of {where}"
@@ -194,7 +165,7 @@ def test_each_query_is_a_range_of_one_index_in_the_order_that_is_asked_for(
             # it has the order (https://www.mongodb.com/docs/manual/core/indexes/index-types/
             # index-compound/sort-order/).
             assert any(set(key[:-1]) == equal and key[-1:] == list(sort) for key in fitting), where
-            explained = raw[collection].find(where).sort(list(sort.items())).explain()
+            explained = raw_mongodb[collection].find(where).sort(list(sort.items())).explain()
             stages = _stages(explained["queryPlanner"]["winningPlan"])
             names = {stage["stage"] for stage in stages}
             assert "IXSCAN" in names
@@ -204,7 +175,7 @@ def test_each_query_is_a_range_of_one_index_in_the_order_that_is_asked_for(
 
 
 def test_what_is_stored_is_exact_text_beside_native_fields(
-    store: Persistence, raw: Database[Any]
+    store: Persistence, raw_mongodb: Database[Any]
 ) -> None:
     tricky = {
         "$ref": "a",
@@ -218,20 +189,22 @@ def test_what_is_stored_is_exact_text_beside_native_fields(
     store.images.save(record)
     saved_session(store)
     store.sessions.add_message("session", message("text\x00"))
-    (stored,) = raw.images.with_options(CodecOptions(document_class=dict)).find()
+    (stored,) = raw_mongodb.images.with_options(CodecOptions(document_class=dict)).find()
     assert stored["text"] == record.to_json()
     assert (stored["_id"], stored["container_id"], stored["name"]) == ("i", "box", "plan")
     assert isinstance(stored["created_at"], Int64)
-    (row,) = raw.messages.find()
+    (row,) = raw_mongodb.messages.find()
     assert isinstance(row["text"], str)
     assert (row["session_id"], row["position"]) == ("session", 1)
     assert store.images.get("i") == record
 
 
-def test_a_name_that_is_taken_away_is_in_no_index(store: Persistence, raw: Database[Any]) -> None:
+def test_a_name_that_is_taken_away_is_in_no_index(
+    store: Persistence, raw_mongodb: Database[Any]
+) -> None:
     store.images.save(image("i", name="named"))
     store.images.save(image("i", name=None))
-    assert "name" not in raw.images.find_one({"_id": "i"})
+    assert "name" not in raw_mongodb.images.find_one({"_id": "i"})
     assert store.images.find_all(name="named") == []
     assert [i.image_id for i in store.images.find_all(container_id="box")] == ["i"]
 
@@ -257,10 +230,12 @@ def test_what_mongodb_cannot_hold_is_refused_before_it_is_sent(
     assert store.sessions.get_messages("session", last=1) == [large]
 
 
-def test_a_message_taken_out_by_hand_is_missed(store: Persistence, raw: Database[Any]) -> None:
+def test_a_message_taken_out_by_hand_is_missed(
+    store: Persistence, raw_mongodb: Database[Any]
+) -> None:
     saved_session(store)
     store.sessions.add_messages("session", [message(str(number)) for number in range(5)])
-    raw.messages.delete_one({"session_id": "session", "position": 3})
+    raw_mongodb.messages.delete_one({"session_id": "session", "position": 3})
     for window in ({}, {"last": 3}, {"first": 3}):
         with pytest.raises(CorruptRecordError) as raised:
             store.sessions.get_messages("session", **window)
@@ -271,89 +246,12 @@ def test_a_message_taken_out_by_hand_is_missed(store: Persistence, raw: Database
 
 @pytest.mark.parametrize("field", ["created_at", "count", "log"])
 def test_a_field_taken_out_by_hand_is_missed(
-    store: Persistence, raw: Database[Any], field: str
+    store: Persistence, raw_mongodb: Database[Any], field: str
 ) -> None:
     saved_session(store)
-    raw.sessions.update_one({"_id": "session"}, {"$unset": {field: ""}})
+    raw_mongodb.sessions.update_one({"_id": "session"}, {"$unset": {field: ""}})
     sessions = store.sessions
     read = sessions.get if field == "created_at" else sessions.count_messages
     with pytest.raises(CorruptRecordError, match=field) as raised:
         read("session")
     assert (raised.value.kind, raised.value.id) == ("session", "session")
-
-
-def test_many_that_open_an_empty_database_at_once_all_succeed(
-    mongodb_backend: Backend, raw: Database[Any]
-) -> None:
-    def use(number: int) -> None:
-        with mongodb_backend.open() as persistence:
-            persistence.images.save(image(f"i{number}"))
-
-    with ThreadPoolExecutor(8) as threads:
-        list(threads.map(use, range(8)))
-    assert raw.images.count_documents({}) == 8
-    unique = [i["key"] for i in raw.messages.list_indexes() if i.get("unique")]
-    assert [list(key) for key in unique] == [
-        ["session_id", "message_id"],
-        ["session_id", "position"],
-    ]
-
-
-def test_opening_an_indexed_database_costs_one_command_for_each_collection(
-    store: Persistence, mongodb_backend: Backend
-) -> None:
-    commands = Commands()
-    driver = mongodb_driver(
-        *mongodb_backend.arguments, **mongodb_backend.options, event_listeners=[commands]
-    )
-    create_persistence(driver).close()
-    assert [n for n in commands.names if n != "endSessions"] == ["hello"] + 4 * ["createIndexes"]
-
-
-def test_other_indexes_of_the_same_name_are_an_error_that_says_so(
-    mongodb_backend: Backend, raw: Database[Any]
-) -> None:
-    raw.messages.create_index([("session_id", 1), ("position", 1)])  # not unique
-    with pytest.raises(SchemaError, match="drop those indexes"):
-        mongodb_backend.open()
-
-
-def test_prefixes_keep_stores_in_one_database_apart(
-    mongodb_backend: Backend, mongodb_server: MongodbServer, raw: Database[Any]
-) -> None:
-    name = mongodb_backend.options["database_name"]
-    one, two = (
-        create_persistence(
-            mongodb_driver(mongodb_server.url, database_name=name, collection_prefix=prefix)
-        )
-        for prefix in ("one_", "")
-    )
-    with one, two:
-        saved_session(one)
-        one.sessions.add_message("session", message())
-        assert two.sessions.find_all() == []
-        two.sessions.save(session())
-        assert two.sessions.get_messages("session") == []
-        two.sessions.delete("session")
-        assert one.sessions.count_messages("session") == 1
-    assert raw.one_messages.count_documents({}) == 1
-
-
-def test_what_a_callers_client_prefers_changes_no_promise(
-    mongodb_backend: Backend, mongodb_server: MongodbServer
-) -> None:
-    commands = Commands()
-    with MongoClient(
-        mongodb_server.url, w=0, readPreference="secondaryPreferred", event_listeners=[commands]
-    ) as client:
-        driver = mongodb_driver(client=client, **mongodb_backend.options)
-        with create_persistence(driver) as persistence:
-            saved_session(persistence)
-            persistence.sessions.add_message("session", message("kept"))
-            assert texts(persistence) == ["kept"]
-        writes = [command for name, command in commands.sent if name in ("insert", "update")]
-        assert writes
-        for command in writes:
-            assert command["writeConcern"]["w"] == "majority"
-            assert command["writeConcern"]["j"] is True
-        client.admin.command("ping")  # not closed

@@ -13,7 +13,7 @@ from pymongo.errors import OperationFailure
 
 from agentx_persistence import Persistence, RecordNotFoundError, UserMessage
 from tests.backends.backend import Backend
-from tests.backends.mongodb import backend_on
+from tests.backends.mongodb import backend_on, checked_history
 from tests.contract.records import container, image, message, saved_session, session, texts
 from tests.servers.mongodb import MongodbServer, start_server
 
@@ -107,15 +107,6 @@ def steps(
     pytest.fail("it never ended")
 
 
-def check(store: Persistence, raw: Database[Any]) -> list[str]:
-    """Positions have no gap, and nothing lies about; return the texts."""
-    history = texts(store)
-    assert store.sessions.count_messages("session") == len(history)
-    positions = sorted(row["position"] for row in raw.messages.find({"session_id": "session"}))
-    assert positions == list(range(1, len(history) + 1))
-    return history
-
-
 @pytest.mark.parametrize("size", [1, 5])
 def test_an_append_that_dies_is_there_wholly_or_not_at_all(
     store: Persistence, raw: Database[Any], monkeypatch: pytest.MonkeyPatch, size: int
@@ -133,7 +124,7 @@ def test_an_append_that_dies_is_there_wholly_or_not_at_all(
         assert there in ([], [m.content for m in sent])
         # The next one works, and finishes what was begun.
         store.sessions.add_message("session", message("next"))
-        history = check(store, raw)
+        history = checked_history(store, raw)
         added = history[len(expected) :]
         whole = [m.content for m in sent]
         assert added in (["next"], [*whole, "next"])
@@ -141,7 +132,7 @@ def test_an_append_that_dies_is_there_wholly_or_not_at_all(
         # The same again keeps its place, or gets one.
         positions = store.sessions.add_messages("session", sent)
         expected += [] if len(added) > 1 else whole
-        assert check(store, raw) == expected
+        assert checked_history(store, raw) == expected
         assert [expected[position - 1] for position in positions] == whole
 
 
@@ -178,7 +169,7 @@ def test_a_batch_that_is_torn_while_it_is_inserted_is_never_seen_in_part(
     store.sessions.add_messages("session", batch)
     assert texts(store) == expected + ([] if begun else whole)
     store.sessions.add_messages("session", [message() for _ in range(5)])
-    check(store, raw)
+    checked_history(store, raw)
 
 
 def test_a_truncation_that_dies_is_done_or_not_and_nothing_comes_back(
@@ -192,7 +183,7 @@ def test_a_truncation_that_dies_is_done_or_not_and_nothing_comes_back(
         store.sessions.truncate_after("session", kept.id)
         assert texts(store) == ["kept"]
         assert store.sessions.add_messages("session", [message("a"), message("b")]) == [2, 3]
-        assert check(store, raw) == ["kept", "a", "b"]
+        assert checked_history(store, raw) == ["kept", "a", "b"]
 
 
 def test_a_deletion_that_dies_is_done_or_not_and_can_be_repeated(
@@ -265,65 +256,6 @@ def test_a_session_that_is_made_again_over_an_interrupted_deletion_is_empty(
         assert texts(store) == ([] if gone else ["old", "old"]) + ["new"] * 3
         store.sessions.delete("session")
         assert raw.messages.count_documents({}) == 0
-
-
-@pytest.mark.parametrize(
-    "meanwhile",
-    ["truncate", "clear", "delete", "delete before", "make again", "adopt", "overtake"],
-)
-def test_an_append_that_something_else_gets_ahead_of_is_right_all_the_same(
-    store: Persistence,
-    mongo: Backend,
-    raw: Database[Any],
-    monkeypatch: pytest.MonkeyPatch,
-    meanwhile: str,
-) -> None:
-    saved_session(store)
-    kept = message("kept")
-    store.sessions.add_messages("session", [kept, message("cut off")])
-    other = mongo.open()
-
-    def interfere() -> None:
-        if meanwhile == "truncate":
-            other.sessions.truncate_after("session", kept.id)
-        elif meanwhile == "clear":
-            other.sessions.clear_messages("session")
-        elif meanwhile in ("adopt", "overtake"):
-            other.sessions.add_messages("session", [message("other"), message("other")])
-        else:
-            other.sessions.delete("session")
-        if meanwhile == "make again":
-            saved_session(other)
-
-    command = "insert_many" if meanwhile in ("delete before", "overtake") else "update_one"
-    send = getattr(Collection, command)
-    interfered = False
-
-    def late(*arguments: Any, **options: Any) -> Any:
-        nonlocal interfered
-        if not interfered:
-            interfered = True
-            interfere()
-        return send(*arguments, **options)
-
-    with other, monkeypatch.context() as patch:
-        patch.setattr(Collection, command, late)
-        batch = [message("mine 1"), message("mine 2")]
-        if meanwhile.startswith("delete"):
-            with pytest.raises(RecordNotFoundError):
-                store.sessions.add_messages("session", batch)
-            assert raw.messages.count_documents({}) == 0
-            return
-        positions = store.sessions.add_messages("session", batch)
-    expected = {
-        "truncate": ["kept", "mine 1", "mine 2"],
-        "clear": ["mine 1", "mine 2"],
-        "make again": ["mine 1", "mine 2"],
-        "adopt": ["kept", "cut off", "mine 1", "mine 2", "other", "other"],
-        "overtake": ["kept", "cut off", "other", "other", "mine 1", "mine 2"],
-    }[meanwhile]
-    assert check(store, raw) == expected
-    assert [expected[position - 1] for position in positions] == ["mine 1", "mine 2"]
 
 
 @pytest.mark.parametrize("server", ["replica set"], indirect=True)

@@ -13,11 +13,30 @@ from typing import Any
 
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
+from pymongo.monitoring import CommandListener
 
 from tests.servers.process import UNPRIVILEGED, ServerProcess, free_port, hand_over
 
 _REPLICA_SET = "agentx"
 _ALREADY_INITIALISED = 23
+
+
+class Commands(CommandListener):
+    """The commands that a client sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, dict[str, Any]]] = []
+
+    def started(self, event: Any) -> None:
+        self.sent.append((event.command_name, dict(event.command)))
+
+    def succeeded(self, event: Any) -> None: ...
+
+    def failed(self, event: Any) -> None: ...
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.sent]
 
 
 class MongodbServer:
