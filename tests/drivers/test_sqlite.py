@@ -50,6 +50,24 @@ def test_it_is_durable_by_default(path: Path) -> None:
         assert _pragma(persistence, "synchronous") == 2
 
 
+def test_opening_a_current_file_costs_one_query(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_persistence(sqlite_driver(path)).close()
+    statements: list[str] = []
+    connect = sqlite3.connect
+
+    def traced(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(*arguments, **options)
+        connection.set_trace_callback(statements.append)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", traced)
+    create_persistence(sqlite_driver(path)).close()
+    asked = [statement for statement in statements if not statement.startswith("PRAGMA")]
+    assert asked == ["SELECT version_num FROM alembic_version"]
+
+
 def test_wrong_options_are_refused() -> None:
     with pytest.raises(InvalidRecordError, match="synchronous"):
         sqlite_driver("x.db", synchronous="OFF; DROP TABLE images")  # type: ignore[arg-type]
