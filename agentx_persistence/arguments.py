@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -85,14 +84,15 @@ def encode_cursor(place: Place) -> str:
 def decode_cursor(cursor: str | None) -> Place | None:
     if cursor is None:
         return None
+    foreign = InvalidRecordError("argument", "cursor", "is not one that a page gave")
     try:
         created_at, id = from_json(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         check_id("record", id)
-        if type(created_at) is int and abs(created_at) < 2**53:
-            return created_at, id
-    except (TypeError, ValueError, binascii.Error):
-        pass
-    raise InvalidRecordError("argument", "cursor", "is not one that a page gave")
+    except (TypeError, ValueError) as error:
+        raise foreign from error
+    if type(created_at) is not int or not -(2**53) < created_at < 2**53:
+        raise foreign
+    return created_at, id
 
 
 class MetadataChange:
