@@ -67,6 +67,10 @@ class Connections:
             self._generation = object()
             lent.invalidate(error)
             raise LostConnectionError from error
+        except BaseException as error:
+            if not self.is_usable(_proxied(lent), error):
+                lent.invalidate()
+            raise
         finally:
             lent.close()
             if self._closed:
@@ -86,6 +90,13 @@ class Connections:
                 return lent, True
             lent.invalidate()
             lent.close()
+
+    def is_usable(self, connection: PoolProxiedConnection, error: BaseException) -> bool:
+        """Tell whether the connection can be used after this error."""
+        if self._flavour.in_process:
+            return True
+        # What is no Exception, such as Ctrl-C, broke off in the middle of a conversation.
+        return isinstance(error, Exception) and not self.is_lost(connection, error)
 
     def is_lost(self, connection: PoolProxiedConnection, error: BaseException) -> bool:
         if isinstance(error, exc.DBAPIError):

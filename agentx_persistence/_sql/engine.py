@@ -145,13 +145,9 @@ class Database(ForkAware):
             try:
                 result = work(cursor)
                 connection.commit()
-            except Exception as error:
-                if not self._connections.is_lost(connection, error):
+            except BaseException as error:
+                if self._connections.is_usable(connection, error):
                     connection.rollback()
-                raise
-            except BaseException:
-                # Broken off in the middle of a conversation, such as by Ctrl-C.
-                connection.invalidate()
                 raise
             return result
 

@@ -37,6 +37,22 @@ def test_a_memory_database_works_on_one_shared_connection() -> None:
         assert not another.sessions.exists("session")
 
 
+def test_an_interruption_undoes_what_was_begun_and_keeps_the_database() -> None:
+    with create_persistence(sqlite_driver(":memory:")) as persistence:
+        saved_session(persistence)
+        persistence.sessions.add_message("session", message("kept"))
+        database: Any = persistence.sessions
+
+        def interrupted(cursor: Any) -> None:
+            cursor.execute("DELETE FROM messages")
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            database._database.write(interrupted)
+        assert texts(persistence) == ["kept"]
+        assert persistence.sessions.add_message("session", message("next")) == 2
+
+
 @pytest.mark.parametrize(("level", "number"), [("FULL", 2), ("NORMAL", 1), ("EXTRA", 3)])
 def test_what_was_asked_of_sqlite_is_so(path: Path, level: Any, number: int) -> None:
     with create_persistence(sqlite_driver(path, synchronous=level)) as persistence:
