@@ -165,13 +165,16 @@ def test_each_query_is_a_range_of_one_index_in_the_order_that_is_asked_for(
             # it has the order (https://www.mongodb.com/docs/manual/core/indexes/index-types/
             # index-compound/sort-order/).
             assert any(set(key[:-1]) == equal and key[-1:] == list(sort) for key in fitting), where
-            explained = raw_mongodb[collection].find(where).sort(list(sort.items())).explain()
-            stages = _stages(explained["queryPlanner"]["winningPlan"])
-            names = {stage["stage"] for stage in stages}
+        found = raw_mongodb[collection].find(where)
+        explained = (found.sort(list(sort.items())) if sort else found).explain()
+        stages = _stages(explained["queryPlanner"]["winningPlan"])
+        names = {stage["stage"] for stage in stages}
+        is_mongodb = explained["serverInfo"]["host"] != "secantus"
+        if is_mongodb or sort:  # SecantusDB's planner finds an index for less than MongoDB's does
             assert "IXSCAN" in names
             assert "COLLSCAN" not in names
-            if explained["serverInfo"]["host"] != "secantus":  # it sorts what it need not
-                assert "SORT" not in names
+        if is_mongodb:  # the other one sorts what it need not
+            assert "SORT" not in names
 
 
 def test_what_is_stored_is_exact_text_beside_native_fields(
