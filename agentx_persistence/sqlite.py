@@ -93,7 +93,8 @@ class _SqliteDriver(PersistenceDriver):
         try:
             revision = schema.current(database)
             if revision != schema.HEAD and self._migrate and revision in (None, *schema.REVISIONS):
-                schema.upgrade(engine if in_memory else schema.migrating_engine(url))
+                migrating = engine if in_memory else schema.migrating_engine(url)
+                database.migrate(schema.upgrade, migrating)
                 revision = schema.current(database)
             if problem := schema.problem(revision, url):
                 raise problem

@@ -109,10 +109,10 @@ class Database(ForkAware):
         """Run `work` in one unit of work, which is one transaction."""
         return self._attempt(self._unit, work)
 
-    def migrate(self, upgrade: Callable[[Engine], None]) -> None:
-        """Run `upgrade` with an engine that makes transactions."""
-        engine = self.engine.execution_options(isolation_level=self.flavour.unit_isolation)
-        self._attempt(upgrade, engine)
+    def migrate(self, upgrade: Callable[[Engine], None], engine: Engine | None = None) -> None:
+        """Run `upgrade` with this engine, else with the own one, in transactions."""
+        level = self.flavour.unit_isolation
+        self._attempt(upgrade, engine or self.engine.execution_options(isolation_level=level))
 
     def _attempt(self, run: Callable[[W], T], work: W) -> T:
         attempt = 0
@@ -125,9 +125,9 @@ class Database(ForkAware):
                     return run(work)
             except (LostConnectionError, self._dbapi.Error, exc.SQLAlchemyError) as error:
                 failure, passing = self._classify(error)
-                tired = (
-                    isinstance(error, NoConnectionError) and time.monotonic() - started > _PATIENCE
-                )
+                # A database in this process has waited for its lock already, for far longer.
+                slow = self.flavour.in_process or isinstance(error, NoConnectionError)
+                tired = slow and time.monotonic() - started > _PATIENCE
                 if attempt == len(_PAUSES) or tired or not passing:
                     raise failure from failure.__cause__
             time.sleep(_PAUSES[attempt] * random.uniform(0.5, 1.5))

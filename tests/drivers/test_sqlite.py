@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,32 @@ def test_what_is_no_database_is_an_error_at_once(tmp_path: Path) -> None:
     assert file.read_bytes().startswith(b"this is no database")
     with pytest.raises(BackendUnavailableError):
         create_persistence(sqlite_driver(file / "below.db"))
+
+
+def test_a_migration_that_fails_is_an_error_of_this_package(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE images (somebody TEXT)")
+    with pytest.raises(BackendError, match="sqlite"):
+        create_persistence(sqlite_driver(path))
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute(
+            "SELECT name FROM sqlite_schema WHERE type = 'table'"
+        ).fetchall() == [("images",)]
+
+
+def test_a_lock_that_is_held_too_long_is_an_error_after_one_wait(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentx_persistence.sqlite._BUSY_SECONDS", 2.5)
+    with create_persistence(sqlite_driver(path)) as persistence:
+        saved_session(persistence)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            started = time.monotonic()
+            with pytest.raises(BackendUnavailableError, match="locked"):
+                persistence.sessions.add_message("session", message())
+            assert time.monotonic() - started < 2 * 2.5
+        assert persistence.sessions.add_message("session", message()) == 1
 
 
 def test_deleting_leaves_not_one_row(path: Path) -> None:
