@@ -24,7 +24,6 @@ try:
         Column,
         ColumnElement,
         Engine,
-        PoolProxiedConnection,
         Table,
         and_,
         bindparam,
@@ -119,7 +118,7 @@ class _MysqlFlavour(Flavour):
     appending = _MysqlAppending
     packet_limit = 0
 
-    def welcome(self, connection: PoolProxiedConnection) -> None:
+    def welcome(self, connection: Any) -> None:
         self.autocommit(connection)
         cursor: Any = connection.cursor()
         cursor.execute("SELECT @@max_allowed_packet")
@@ -129,10 +128,10 @@ class _MysqlFlavour(Flavour):
     # statement is one round trip, and a transaction is opened by its first statement, in none:
     # BEGIN would take one, and so would the COMMIT after each read outside of autocommit.
 
-    def autocommit(self, connection: PoolProxiedConnection) -> None:
+    def autocommit(self, connection: Any) -> None:
         _set_autocommit(connection, True)
 
-    def begin(self, connection: PoolProxiedConnection, cursor: Cursor) -> None:
+    def begin(self, connection: Any, cursor: Cursor) -> None:
         _set_autocommit(connection, False)
 
     def upsert(self, table: Table, columns: Sequence[str]) -> Insert:
@@ -201,12 +200,11 @@ def _reserve() -> ClauseElement:
     )
 
 
-def _set_autocommit(connection: PoolProxiedConnection, value: bool) -> None:
-    raw: Any = connection.driver_connection
-    if callable(raw.autocommit):  # PyMySQL and mysqlclient, which know the mode that they are in
-        raw.autocommit(value)
-    elif raw.autocommit != value:
-        raw.autocommit = value
+def _set_autocommit(connection: Any, value: bool) -> None:
+    if callable(connection.autocommit):
+        connection.autocommit(value)  # PyMySQL and mysqlclient know the mode that they are in
+    elif connection.autocommit != value:
+        connection.autocommit = value
 
 
 def _code(error: BaseException) -> object:

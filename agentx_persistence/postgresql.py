@@ -17,7 +17,6 @@ try:
     from sqlalchemy import (
         URL,
         Engine,
-        PoolProxiedConnection,
         Table,
         Text,
         bindparam,
@@ -128,7 +127,7 @@ class _PostgresqlFlavour(Flavour):
     backend = "postgresql"
     appending = _PostgresqlAppending
 
-    def begin(self, connection: PoolProxiedConnection, cursor: Cursor) -> None:
+    def begin(self, connection: Any, cursor: Cursor) -> None:
         cursor.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
 
     def upsert(self, table: Table, columns: Sequence[str]) -> Insert:

@@ -24,7 +24,6 @@ try:
         ColumnElement,
         Engine,
         LargeBinary,
-        PoolProxiedConnection,
         Table,
         cast,
         create_engine,
@@ -118,7 +117,7 @@ class _SqliteFlavour(Flavour):
         super().__init__(place)
         self.in_memory = in_memory
 
-    def begin(self, connection: PoolProxiedConnection, cursor: Cursor) -> None:
+    def begin(self, connection: Any, cursor: Cursor) -> None:
         # A deferred transaction that turns into a writing one is refused at once when another has
         # written meanwhile, without waiting (https://www.sqlite.org/lang_transaction.html).
         cursor.execute("BEGIN IMMEDIATE")

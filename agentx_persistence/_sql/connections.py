@@ -1,18 +1,26 @@
-"""Connections out of SQLAlchemy's pool, for the driver's own cursors and for units of work."""
+"""Connections out of SQLAlchemy's pool, for the driver's own cursors and for units of work.
+
+Checking a connection out of the pool and in again costs more than reading a row of SQLite. So what
+was checked out for a cursor stays at hand afterwards, on a list whose `pop` and `append` are all
+that most calls need: they take no lock. It goes back to the pool when somebody waits for one there.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from threading import Condition
+from typing import Any
+from weakref import WeakSet
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, exc, orm
 
 from agentx_persistence._sql.flavour import Flavour
 
-C = TypeVar("C", Connection, PoolProxiedConnection)
+Pooled = Connection | PoolProxiedConnection
 
-_GENERATION = "agentx_persistence.generation"
+_ORIGIN = "agentx_persistence.origin"
 
 
 class LostConnectionError(Exception):
@@ -23,98 +31,243 @@ class NoConnectionError(LostConnectionError):
     """There was none to begin with."""
 
 
+class Lease:
+    """A connection that is checked out of the pool."""
+
+    __slots__ = ("__weakref__", "connection", "expires", "generation", "pooled")
+
+    connection: Any  # the driver's own
+    pooled: Pooled
+    generation: object
+    expires: float
+
+
 class Connections:
-    def __init__(self, engine: Engine, flavour: Flavour, *, owned: bool) -> None:
+    def __init__(
+        self, engine: Engine, flavour: Flavour, *, owned: bool, recycle: float | None
+    ) -> None:
+        """:param recycle: seconds after which a connection is replaced, if ever"""
         self._engine = engine
         self._flavour = flavour
         self._owned = owned
+        self._recycle = float("inf") if recycle is None else recycle
+        # A caller's engine may be in any mode, which SQLAlchemy puts back when it gets a connection
+        # back; and the caller may need it. Of the own ones, those that overflow are not kept.
+        self._keep = engine.pool.size() if owned else 0  # type: ignore[attr-defined]
         self._closed = False
         self._dbapi = engine.dialect.loaded_dbapi
         # When one connection turns out to be lost, all of its generation are given up: a server
         # that was restarted has ended every one that idles in the pool.
         self._generation = object()
+        self._forgotten: list[Lease] = []
+        self._start()
 
-    @contextmanager
-    def raw(self) -> Iterator[PoolProxiedConnection]:
-        """Lend a connection in autocommit, whose loss is `LostConnectionError`."""
-        if self._owned:
-            with self._lend(self._engine.raw_connection) as connection:
-                yield connection
-        else:
-            # A caller's engine may be in any mode. SQLAlchemy puts that back afterwards.
-            with self._lend(self._engine.connect) as lent:
-                yield lent.execution_options(isolation_level="AUTOCOMMIT").connection
+    def _start(self) -> None:
+        self._at_hand: list[Lease] = []
+        # Weak, as an interruption such as Ctrl-C can come where nobody else knows a lease yet.
+        self._leases: WeakSet[Lease] = WeakSet()
+        self._changed = Condition()
+        self._waiting = 0
+        self._shut = False
+        # Whether leases must not stay at hand, because of any of the three above.
+        self._wanted = self._closed
+
+    def take(self) -> Lease:
+        """Lend a connection in autocommit.
+
+        :raises NoConnectionError: if the database gives none
+        """
+        try:
+            lease = self._at_hand.pop()
+        except IndexError:
+            return self._check_out(self._connect)
+        if lease.generation is self._generation and time.monotonic() < lease.expires:
+            return lease
+        self._check_in(lease)
+        return self.take()
+
+    def give_back(self, lease: Lease) -> None:
+        """Take a connection back that can be used again."""
+        self._at_hand.append(lease)
+        # In this order: who waits looks at the list after it has said so.
+        if self._wanted or len(self._at_hand) > self._keep:
+            self._clear(0 if self._wanted else self._keep)
+
+    def give_up(self, lease: Lease, error: BaseException) -> None:
+        """Take a connection back whose use ended with this error.
+
+        :raises LostConnectionError: if it is gone
+        """
+        lost = self._is_lost(lease, error)
+        if lost:
+            self._generation = object()
+        if lost or not self.is_usable(lease, error):
+            lease.pooled.invalidate(error)
+        self._check_in(lease)
+        if lost:
+            raise LostConnectionError from error
 
     @contextmanager
     def unit(self) -> Iterator[orm.Session]:
-        """Lend a unit of work, which is one transaction."""
-        with self._lend(self._engine.connect) as connection:
+        """Lend a unit of work, which is one transaction.
+
+        :raises LostConnectionError: if the connection is gone, or there was none
+        """
+        lease = self._check_out(self._engine.connect)
+        try:
+            connection = lease.pooled
+            assert isinstance(connection, Connection)
             if level := self._flavour.unit_isolation:
                 connection.execution_options(isolation_level=level)
             with orm.Session(connection) as unit, unit.begin():
                 yield unit
+        except BaseException as error:
+            self.give_up(lease, error)
+            raise
+        self._check_in(lease)
 
     @contextmanager
-    def _lend(self, connect: Callable[[], C]) -> Iterator[C]:
-        lent, is_new = self._check_out(connect)
+    def left_to_engine(self) -> Iterator[None]:
+        """Keep none of the engine's connections, and hold a fork off as if one were lent."""
+        lease = self._admit()
         try:
-            if is_new:
-                self._flavour.welcome(_proxied(lent))
-            yield lent
-        except (self._dbapi.Error, exc.DBAPIError) as error:
-            if not self.is_lost(_proxied(lent), error):
-                raise
-            self._generation = object()
-            lent.invalidate(error)
-            raise LostConnectionError from error
-        except BaseException as error:
-            if not self.is_usable(_proxied(lent), error):
-                lent.invalidate()
-            raise
+            with self._wait():
+                self._clear(0)
+                yield
         finally:
-            lent.close()
-            if self._closed:
-                self._close_idle()
+            self._forget(lease)
 
-    def _check_out(self, connect: Callable[[], C]) -> tuple[C, bool]:
-        while True:
-            try:
-                lent = connect()
-            except (self._dbapi.Error, exc.DBAPIError) as error:
-                raise NoConnectionError from error
-            generation = lent.info.setdefault(_GENERATION, None)
-            if generation is self._generation:
-                return lent, False
-            if generation is None:
-                lent.info[_GENERATION] = self._generation
-                return lent, True
-            lent.invalidate()
-            lent.close()
-
-    def is_usable(self, connection: PoolProxiedConnection, error: BaseException) -> bool:
+    def is_usable(self, lease: Lease, error: BaseException) -> bool:
         """Tell whether the connection can be used after this error."""
         if self._flavour.in_process:
             return True
         # What is no Exception, such as Ctrl-C, broke off in the middle of a conversation.
-        return isinstance(error, Exception) and not self.is_lost(connection, error)
+        return isinstance(error, Exception) and not self._is_lost(lease, error)
 
-    def is_lost(self, connection: PoolProxiedConnection, error: BaseException) -> bool:
+    def _is_lost(self, lease: Lease, error: BaseException) -> bool:
         if isinstance(error, exc.DBAPIError):
             return error.connection_invalidated
         return isinstance(error, self._dbapi.Error) and self._engine.dialect.is_disconnect(
-            error, connection.driver_connection, None
+            error, lease.connection, None
         )
 
-    def close(self) -> None:
-        """Close what is idle now, and what is lent when it comes back."""
-        self._closed = True
-        self._close_idle()
-
-    def _close_idle(self) -> None:
+    def _connect(self) -> Pooled:
         if self._owned:
+            return self._engine.raw_connection()
+        return self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+
+    def _check_out(self, connect: Callable[[], Pooled]) -> Lease:
+        lease = self._admit()
+        try:
+            with self._wait():
+                self._clear(len(self._at_hand) - 1)
+                is_new = self._open(lease, connect)
+        except BaseException:
+            self._forget(lease)
+            raise
+        if is_new:
+            try:
+                self._flavour.welcome(lease.connection)
+            except BaseException as error:
+                self.give_up(lease, error)
+                raise
+        return lease
+
+    @contextmanager
+    def _wait(self) -> Iterator[None]:
+        """Have connections come back to the pool as long as somebody waits for one there."""
+        with self._changed:
+            self._waiting += 1
+            self._wanted = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._waiting -= 1
+                self._wanted = bool(self._waiting or self._shut or self._closed)
+
+    def _admit(self) -> Lease:
+        lease = Lease()
+        with self._changed:
+            while self._shut:
+                self._changed.wait()
+            self._leases.add(lease)
+        return lease
+
+    def _open(self, lease: Lease, connect: Callable[[], Pooled]) -> bool:
+        """Check a connection out; tell whether it is used for the first time."""
+        while True:
+            try:
+                pooled = connect()
+            except (self._dbapi.Error, exc.DBAPIError) as error:
+                raise NoConnectionError from error
+            proxied = pooled.connection if isinstance(pooled, Connection) else pooled
+            generation, since = proxied.info.get(_ORIGIN, (None, time.monotonic()))
+            if generation in (None, self._generation):
+                break
+            pooled.invalidate()
+            pooled.close()
+        proxied.info[_ORIGIN] = (self._generation, since)
+        lease.pooled, lease.connection = pooled, proxied.dbapi_connection
+        lease.generation, lease.expires = self._generation, since + self._recycle
+        return generation is None
+
+    def _check_in(self, lease: Lease) -> None:
+        try:
+            lease.pooled.close()
+        finally:
+            self._forget(lease)
+        if self._closed and self._owned:
             # Not the engine's `dispose`: that makes a new pool and leaves what is lent to the old.
             self._engine.pool.dispose()
 
+    def _forget(self, lease: Lease) -> None:
+        with self._changed:
+            self._leases.discard(lease)
+            self._changed.notify_all()
 
-def _proxied(lent: Connection | PoolProxiedConnection) -> PoolProxiedConnection:
-    return lent.connection if isinstance(lent, Connection) else lent
+    def _clear(self, keep: int) -> None:
+        """Check in what is at hand, but for so many."""
+        while len(self._at_hand) > keep:
+            try:
+                lease = self._at_hand.pop(0)
+            except IndexError:  # others took the last ones
+                return
+            self._check_in(lease)
+
+    def close(self) -> None:
+        """Close what is at hand now, and what is lent when it comes back."""
+        with self._changed:
+            self._closed = self._wanted = True
+        self._clear(0)
+        if self._owned:
+            self._engine.pool.dispose()
+
+    def shut(self) -> None:
+        """Return when nothing is lent; nothing is from then on."""
+        with self._changed:
+            self._shut = self._wanted = True
+        while True:
+            self._clear(0)
+            with self._changed:
+                if not self._leases:
+                    return
+                # Not for ever: a lease that an interruption lost is collected without notice.
+                self._changed.wait(0.1)
+
+    def reopen(self) -> None:
+        """Lend again."""
+        with self._changed:
+            self._shut = False
+            self._wanted = bool(self._waiting or self._closed)
+            self._changed.notify_all()
+
+    def restart_in_child(self, *, forget: bool) -> None:
+        """Begin anew after a fork.
+
+        :param forget: leave the connections, which the parent goes on using, alone: never close one
+        """
+        if forget:
+            self._forgotten += [*self._at_hand, *self._leases]
+            self._engine.dispose(close=False)
+        self._start()

@@ -15,6 +15,7 @@ from sqlalchemy.sql import ClauseElement
 
 from agentx_persistence._sql.connections import (
     Connections,
+    Lease,
     LostConnectionError,
     NoConnectionError,
 )
@@ -27,7 +28,7 @@ from agentx_persistence.errors import (
     PersistenceError,
     SchemaError,
 )
-from agentx_persistence.forking import ForkAware, ForkGate, renew_after_fork
+from agentx_persistence.forking import ForkAware, renew_after_fork
 
 T = TypeVar("T")
 W = TypeVar("W")
@@ -45,13 +46,16 @@ class DuplicateError(BackendError):
 class Database(ForkAware):
     """A pool of connections. Every access is one function that can be run again from its start."""
 
-    def __init__(self, engine: Engine, flavour: Flavour, *, owned: bool) -> None:
+    def __init__(
+        self, engine: Engine, flavour: Flavour, *, owned: bool, recycle: float | None = None
+    ) -> None:
+        """:param recycle: seconds after which a connection is replaced, if ever"""
         self.engine = engine
         self.flavour = flavour
         self._closed = False
-        self._connections = Connections(engine, flavour, owned=owned)
+        self._connections = Connections(engine, flavour, owned=owned, recycle=recycle)
         self._dbapi = engine.dialect.loaded_dbapi
-        self._new_locks()
+        self._new_lock()
         self._statements: dict[Hashable, Statement] = {}
         renew_after_fork(self)
 
@@ -69,26 +73,24 @@ class Database(ForkAware):
             self._statements[name] = statement
             return statement
 
-    def _new_locks(self) -> None:
-        local = self.flavour.in_process
-        self._gate: ForkGate | nullcontext[None] = ForkGate() if local else nullcontext()
-        self._writing: Lock | nullcontext[None] = Lock() if local else nullcontext()
+    def _new_lock(self) -> None:
+        self._writing: Lock | nullcontext[None] = (
+            Lock() if self.flavour.in_process else nullcontext()
+        )
 
     def before_fork(self) -> None:
-        if isinstance(self._gate, ForkGate):
-            self._gate.shut()
+        if self.flavour.in_process:
+            self._connections.shut()
             if not self.flavour.in_memory:
                 self.engine.dispose()
 
     def after_fork_in_parent(self) -> None:
-        if isinstance(self._gate, ForkGate):
-            self._gate.reopen()
+        if self.flavour.in_process:
+            self._connections.reopen()
 
     def after_fork(self) -> None:
-        if not self.flavour.in_memory:
-            # The parent goes on using the connections: they are forgotten here, not closed.
-            self.engine.dispose(close=False)
-        self._new_locks()
+        self._connections.restart_in_child(forget=not self.flavour.in_process)
+        self._new_lock()
 
     def close(self) -> None:
         self._closed = True
@@ -112,7 +114,10 @@ class Database(ForkAware):
     def migrate(self, upgrade: Callable[[Engine], None], engine: Engine | None = None) -> None:
         """Run `upgrade` with this engine, else with the own one, in transactions."""
         level = self.flavour.unit_isolation
-        self._attempt(upgrade, engine or self.engine.execution_options(isolation_level=level))
+        if engine is None:
+            engine = self.engine.execution_options(isolation_level=level)
+        with self._connections.left_to_engine():
+            self._attempt(upgrade, engine)
 
     def _attempt(self, run: Callable[[W], T], work: W) -> T:
         attempt = 0
@@ -121,8 +126,7 @@ class Database(ForkAware):
             if self._closed:
                 raise PersistenceClosedError
             try:
-                with self._gate:
-                    return run(work)
+                return run(work)
             except (LostConnectionError, self._dbapi.Error, exc.SQLAlchemyError) as error:
                 failure, passing = self._classify(error)
                 # A database in this process has waited for its lock already, for far longer.
@@ -134,22 +138,37 @@ class Database(ForkAware):
             attempt += 1
 
     def _read(self, work: Callable[[Cursor], T]) -> T:
-        with self._connections.raw() as connection:
-            self.flavour.autocommit(connection)
-            return work(connection.cursor())
+        lease = self._connections.take()
+        try:
+            self.flavour.autocommit(lease.connection)
+            result = work(lease.connection.cursor())
+        except BaseException as error:
+            self._connections.give_up(lease, error)
+            raise
+        self._connections.give_back(lease)
+        return result
 
     def _write(self, work: Callable[[Cursor], T]) -> T:
-        with self._writing, self._connections.raw() as connection:
-            cursor = connection.cursor()
-            self.flavour.begin(connection, cursor)
+        with self._writing:
+            lease = self._connections.take()
             try:
+                cursor = lease.connection.cursor()
+                self.flavour.begin(lease.connection, cursor)
                 result = work(cursor)
-                connection.commit()
+                lease.connection.commit()
             except BaseException as error:
-                if self._connections.is_usable(connection, error):
-                    connection.rollback()
+                self._roll_back(lease, error)
                 raise
+            self._connections.give_back(lease)
             return result
+
+    def _roll_back(self, lease: Lease, error: BaseException) -> None:
+        if self._connections.is_usable(lease, error):
+            try:
+                lease.connection.rollback()
+            except self._dbapi.Error as failure:
+                error = failure
+        self._connections.give_up(lease, error)
 
     def _unit(self, work: Callable[[orm.Session], T]) -> T:
         with self._writing, self._connections.unit() as unit:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from sqlalchemy import (
     Column,
     ColumnElement,
-    PoolProxiedConnection,
     Table,
     bindparam,
     tuple_,
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 
 
 class Flavour(ABC):
+    """A `connection` is the driver's own, of any library."""
+
     backend: ClassVar[str]
     appending: ClassVar[type[Appending]]
     # Whether the database runs in this process instead of a server: its writers then queue up
@@ -35,14 +36,14 @@ class Flavour(ABC):
         """:param place: where the data is, as errors name it; holds no password"""
         self.place = place
 
-    def welcome(self, connection: PoolProxiedConnection) -> None:  # noqa: B027
+    def welcome(self, connection: Any) -> None:  # noqa: B027
         """Prepare a connection that is used for the first time."""
 
-    def autocommit(self, connection: PoolProxiedConnection) -> None:  # noqa: B027
+    def autocommit(self, connection: Any) -> None:  # noqa: B027
         """Make each statement a transaction of its own, if it is not so already."""
 
     @abstractmethod
-    def begin(self, connection: PoolProxiedConnection, cursor: Cursor) -> None:
+    def begin(self, connection: Any, cursor: Cursor) -> None:
         """Open a transaction that will write."""
 
     @abstractmethod

@@ -37,7 +37,10 @@ class ServerDriver(PersistenceDriver):
     def create_storage(self) -> Storage:
         engine = self._engine or self.create_engine()
         database = Database(
-            engine, self.flavour(_place(self.url)), owned=engine is not self._engine
+            engine,
+            self.flavour(_place(self.url)),
+            owned=engine is not self._engine,
+            recycle=self.options.get("pool_recycle"),
         )
         try:
             revision = schema.current(database)
