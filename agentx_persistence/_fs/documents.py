@@ -20,9 +20,12 @@ from agentx_persistence._fs.locks import Locks
 from agentx_persistence._fs.logs import Log, Logs
 from agentx_persistence.documents import Document
 from agentx_persistence.documents.store import CONTAINERS, IMAGES, SESSIONS
-from agentx_persistence.errors import CorruptRecordError
+from agentx_persistence.errors import BackendError, CorruptRecordError
 
 _LOGGER = logging.getLogger("agentx_persistence")
+
+# How often a listing is done again because what it lists was moved meanwhile.
+_ATTEMPTS = 100
 
 
 class Documents:
@@ -107,20 +110,33 @@ class Documents:
         subject: Subject = (kind, *(index or (None, None)))
         # Behind this key: no other one is before the key with a NUL, which none has.
         start = FIRST if after is None else (-after[0], after[1] + "\0")
-        found: list[Document] = []
-        stale: list[Place] = []
-        for place in self._index(subject).walk(start):
-            if len(found) == limit:
-                break
-            if document := self._at(subject, place):
-                found.append(document)
-            else:
-                stale.append(place)
-        if not found:
-            self.check_folder("index")
-        for place in stale:
-            self._repair(subject, place)
-        return found
+        for _ in range(_ATTEMPTS):
+            found: dict[str, Document] = {}
+            moved: dict[str, Place] = {}
+            stale: list[Place] = []
+            end: Place | None = None
+            for place in self._index(subject).walk(start):
+                if len(found) == limit:
+                    end = place
+                    break
+                document, at = self._now(subject, place)
+                if document and at == place:
+                    # If it was seen already, it has moved here since.
+                    found.pop(document.key, None)
+                    found[document.key] = document
+                else:
+                    stale.append(place)
+                    if at:
+                        moved[place[1]] = at
+            if not found:
+                self.check_folder("index")
+            for place in stale:
+                self._repair(subject, place)
+            # What moved meanwhile may be in none of the places that this has come to.
+            missed = moved.keys() - found.keys()
+            if not any(start <= moved[key] and (end is None or moved[key] < end) for key in missed):
+                return list(found.values())
+        raise BackendError("fs", "others kept moving what was to be listed")
 
     def put(self, kind: str, document: Document, indexes: Mapping[str, str]) -> None:
         key = document.key
@@ -206,14 +222,14 @@ class Documents:
             self._logs.remove(self._log_file(name))
         files.remove(self._file(kind, name).draft)
 
-    def _at(self, subject: Subject, place: Place) -> Document | None:
-        """Return the document whose index entry this is, or ``None`` if it is nobody's."""
+    def _now(self, subject: Subject, place: Place) -> tuple[Document | None, Place | None]:
+        """Return the document that an index entry names, and where it is now in that index."""
         stored, document = self.get(subject[0], place[1])
         if document is None:
-            return None
+            return None, None
         if stored is None:  # damaged: nothing tells that the entry is not its own
-            return replace(document, created_at=-place[0])
-        return document if stored.places(subject[0]).get(subject) == place else None
+            return replace(document, created_at=-place[0]), place
+        return document, stored.places(subject[0]).get(subject)
 
     def _repair(self, subject: Subject, place: Place) -> None:
         kind, key = subject[0], place[1]
@@ -229,7 +245,7 @@ class Documents:
             _LOGGER.warning("%s %r: the index was not repaired: %s", kind, key, error)
 
     def _remove_stale(self, subject: Subject, place: Place) -> None:
-        if self._at(subject, place) is None:
+        if self._now(subject, place)[1] != place:
             self._index(subject).remove(place)
 
     def _index(self, subject: Subject) -> Index:

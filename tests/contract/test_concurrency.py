@@ -234,3 +234,26 @@ def test_64_threads_finish(persistence: Persistence) -> None:
 
     with ThreadPoolExecutor(64) as threads:
         assert sorted(threads.map(work, range(128))) == list(range(1, 129))
+
+
+def test_a_record_that_moves_is_in_each_listing_once(persistence: Persistence) -> None:
+    for number in range(6):
+        persistence.images.save(image(f"i{number}", created_at=number))
+    ended = threading.Event()
+
+    def move() -> None:
+        there = True
+        while not ended.is_set():
+            there = not there
+            persistence.images.save(image("i3", created_at=3 if there else -1))
+            persistence.images.save(image("i0", created_at=9 if there else 0))
+
+    mover = threading.Thread(target=move)
+    mover.start()
+    try:
+        for _ in range(100):
+            found = [i.image_id for i in persistence.images.find_all(container_id="box")]
+            assert sorted(found) == [f"i{number}" for number in range(6)]
+    finally:
+        ended.set()
+        mover.join()

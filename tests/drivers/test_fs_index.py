@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from agentx_persistence import create_persistence
 from agentx_persistence._fs import index
 from agentx_persistence._fs.index import FIRST, Index, Place
 from agentx_persistence._fs.locks import Locks
+from agentx_persistence.fs import fs_driver
+from tests.contract.records import image
 
 
 @pytest.fixture
@@ -83,3 +87,29 @@ def test_a_reader_misses_nothing_while_nodes_split_and_go(
         seen = list(tree.walk(FIRST))
         assert seen == sorted(set(seen))
         assert [place for place in seen if place[1] == "stays"] == staying
+
+
+@pytest.mark.parametrize(("id", "created_at"), [("oldest", 9), ("newest", -9)])
+@pytest.mark.parametrize("prepared", [False, True])
+def test_a_record_that_moves_while_it_is_listed_is_there_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, id: str, created_at: int, prepared: bool
+) -> None:
+    moves = [image(id, created_at=created_at)]
+    with create_persistence(fs_driver(tmp_path)) as persistence:
+        for time, each in enumerate(("oldest", "other", "newest")):
+            persistence.images.save(image(each, created_at=time))
+        if prepared:  # a save enters the new place before the record is there
+            locks = Locks(str(tmp_path / "locks"))
+            Index(str(tmp_path), ("images", None, None), locks).add((-created_at, id))
+        walk = Index.walk
+
+        def moved_meanwhile(self: Index, start: Place) -> Iterator[Place]:
+            for place in walk(self, start):
+                yield place
+                if place[1] == "newest" and moves:
+                    persistence.images.save(moves.pop())
+
+        monkeypatch.setattr(Index, "walk", moved_meanwhile)
+        found = [each.image_id for each in persistence.images.find_all()]
+    assert moves == []
+    assert sorted(found) == ["newest", "oldest", "other"]
