@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -51,7 +51,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say in the last lines what was not tested."""
+    """Say in the last lines what was measured, and what was not tested."""
+    for test in terminalreporter.stats.get("passed", []):
+        for name, line in getattr(test, "user_properties", ()):
+            if name == "report":
+                terminalreporter.write_line(line)
     skipped = terminalreporter.stats.get("skipped", [])
     reasons = {str(report.longrepr[2]) for report in skipped}
     for reason in sorted(reason for reason in reasons if "NOT TESTED" in reason):
@@ -80,3 +84,9 @@ def persistence(backend: Backend) -> Iterator[Persistence]:
     """The empty store, open."""
     with backend.open() as persistence:
         yield persistence
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Takes a line of what a test measured, which is shown if it passes."""
+    return lambda line: request.node.user_properties.append(("report", line))

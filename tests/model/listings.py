@@ -1,0 +1,159 @@
+"""The steps that list records, and walks through pages while the records change."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import invariant, precondition
+
+from agentx_persistence import ContainerRecord, ImageRecord, Persistence, SessionRecord
+from tests.model.anchors import BOX
+from tests.model.histories import Histories
+from tests.model.records import ids, names, step
+
+AnyRecord = ContainerRecord | ImageRecord | SessionRecord
+Place = tuple[int, str]
+
+boxes = st.none() | ids | st.just(BOX)
+_WALKS = 3
+
+
+def id_of(record: AnyRecord) -> str:
+    if isinstance(record, ContainerRecord):
+        return record.container_id
+    return record.image_id if isinstance(record, ImageRecord) else record.session_id
+
+
+def place_of(record: AnyRecord) -> Place:
+    """Return what listings are ordered by."""
+    return -record.created_at, id_of(record)
+
+
+def fits(record: AnyRecord, filters: dict[str, Any]) -> bool:
+    return all(getattr(record, field) == value for field, value in filters.items())
+
+
+class Walk:
+    """One who goes from page to page."""
+
+    def __init__(self, persistence: Persistence, kind: str, filters: dict[str, Any], size: int):
+        self.kind, self.filters, self.size = kind, filters, size
+        self._find_page = getattr(persistence, kind).find_page
+        self._cursor: str | None = None
+        self._behind: Place | None = None
+        self.found: list[str] = []
+        self.ended = False
+
+    def start(self, records: dict[str, AnyRecord]) -> None:
+        self.throughout = {
+            id: place_of(record) for id, record in records.items() if fits(record, self.filters)
+        }
+
+    def watch(self, records: dict[str, AnyRecord]) -> None:
+        """Forget who moves, or goes, of those that were there at the start."""
+        self.throughout = {
+            id: place
+            for id, place in self.throughout.items()
+            if (record := records.get(id))
+            and fits(record, self.filters)
+            and place_of(record) == place
+        }
+
+    def go_on(self, records: dict[str, AnyRecord]) -> None:
+        rest = sorted(
+            (
+                record
+                for record in records.values()
+                if fits(record, self.filters)
+                and (self._behind is None or place_of(record) > self._behind)
+            ),
+            key=place_of,
+        )
+        page = self._find_page(size=self.size, cursor=self._cursor, **self.filters)
+        assert page.items == rest[: self.size]
+        assert (page.next_cursor is not None) is (len(rest) > self.size)
+        self.found += map(id_of, page.items)
+        self._cursor = page.next_cursor
+        if self._cursor is None:
+            self.ended = True
+            for id in self.throughout:
+                assert self.found.count(id) == 1, id
+        else:
+            self._behind = place_of(page.items[-1])
+
+
+class Listings(Histories):
+    walked: Counter[str]  # how many walks came to the end
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.walks: list[Walk] = []
+
+    def _records(self, kind: str) -> dict[str, Any]:
+        records: dict[str, Any] = getattr(self, kind)
+        return records
+
+    @precondition(lambda self: len(self.walks) < _WALKS)
+    @step(kind=st.sampled_from(["containers", "images", "sessions"]), data=st.data())
+    def begin_to_walk(self, kind: str, data: st.DataObject) -> None:
+        fields = {"containers": {}, "images": {"name": names}, "sessions": {"image_id": ids}}[kind]
+        drawn = {field: data.draw(st.none() | values) for field, values in fields.items()}
+        if kind != "containers":
+            drawn["container_id"] = data.draw(boxes)
+        filters = {field: value for field, value in drawn.items() if value is not None}
+        walk = Walk(self.persistence, kind, filters, data.draw(st.integers(1, 3)))
+        walk.start(self._records(kind))
+        self.walks.append(walk)
+
+    @precondition(lambda self: self.walks)
+    @step()
+    def turn_the_pages(self) -> None:
+        for walk in self.walks:
+            walk.go_on(self._records(walk.kind))
+        self.walked.update(walk.kind for walk in self.walks if walk.ended)
+        self.walks = [walk for walk in self.walks if not walk.ended]
+
+    @step(kind=st.sampled_from(["containers", "images", "sessions"]), data=st.data())
+    def list_everything(self, kind: str, data: st.DataObject) -> None:
+        limit = data.draw(st.none() | st.integers(0, 4))
+        expected = sorted(self._records(kind).values(), key=place_of)[:limit]
+        assert getattr(self.persistence, kind).find_all(limit=limit) == expected
+
+    @step(box=boxes, name=st.none() | names)
+    def list_images(self, box: str | None, name: str | None) -> None:
+        given = {"container_id": box, "name": name}
+        filters = {field: value for field, value in given.items() if value is not None}
+        expected = [i for i in self.images.values() if fits(i, filters)]
+        found = self.persistence.images.find_all(container_id=box, name=name)
+        assert found == sorted(expected, key=place_of)
+
+    @step(box=boxes, owner=st.none() | ids)
+    def list_sessions(self, box: str | None, owner: str | None) -> None:
+        given = {"container_id": box, "image_id": owner}
+        filters = {field: value for field, value in given.items() if value is not None}
+        expected = sorted((s for s in self.sessions.values() if fits(s, filters)), key=place_of)
+        sessions = self.persistence.sessions
+        assert sessions.find_all(container_id=box, image_id=owner) == expected
+        if owner is not None and box is None:
+            assert sessions.find_by_image(owner) == (expected[0] if expected else None)
+
+    @invariant()
+    def who_walks_is_told_of_changes(self) -> None:
+        for walk in self.walks:
+            walk.watch(self._records(walk.kind))
+
+    def teardown(self) -> None:
+        """Compare everything, walks included, as single steps look only at what they touch."""
+        for walk in self.walks:
+            while not walk.ended:
+                walk.go_on(self._records(walk.kind))
+            self.walked[walk.kind] += 1
+        for kind in ("containers", "images", "sessions"):
+            found = getattr(self.persistence, kind).find_all()
+            assert [record.to_json() for record in found] == [
+                record.to_json() for record in sorted(self._records(kind).values(), key=place_of)
+            ]
+        for id in self.messages:
+            self._compare(id)
