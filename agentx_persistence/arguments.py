@@ -10,14 +10,12 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import from_json, to_json
 
 from agentx_persistence.errors import InvalidRecordError
+from agentx_persistence.fields import check_id, check_name, now
 from agentx_persistence.messages import Message, MessageRecord
 from agentx_persistence.records import (
     ImageMetadata,
     ImageRecord,
     Record,
-    check_id,
-    check_name,
-    now,
 )
 
 # Where a page starts: behind the record with this `created_at` and this id.

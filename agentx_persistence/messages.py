@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, Strict, TypeAdapter
 from pydantic_core import PydanticCustomError
 
+from agentx_persistence.fields import Count, Id, Millis, Text, id_field, now_field
 from agentx_persistence.json_values import Json, JsonObject
-from agentx_persistence.records import Count, Id, Millis, Record, Text, _id_field, _now_field
+from agentx_persistence.records import Record
 
 
 def _unknown(known: frozenset[str]) -> AfterValidator:
@@ -168,7 +169,7 @@ class MessageRecord(Record):
     _generated = frozenset({"id", "role", "subtype", "timestamp"})
     _id_fields = ("id", "parent_id")
 
-    id: Id = _id_field("msg")
+    id: Id = id_field("msg")
 
 
 class UserMessage(MessageRecord):
@@ -177,7 +178,7 @@ class UserMessage(MessageRecord):
     content: Annotated[
         Text | Annotated[list[UserPart], Strict()], Field(union_mode="left_to_right")
     ]
-    timestamp: Millis = _now_field()
+    timestamp: Millis = now_field()
     parent_id: Id | None = None
 
 
@@ -187,7 +188,7 @@ class AssistantMessage(MessageRecord):
     content: Annotated[
         Text | Annotated[list[AssistantPart], Strict()], Field(union_mode="left_to_right")
     ]
-    timestamp: Millis = _now_field()
+    timestamp: Millis = now_field()
     parent_id: Id | None = None
     usage: Usage | None = None
 
@@ -196,7 +197,7 @@ class ToolCallMessage(MessageRecord):
     role: Literal["assistant"] = "assistant"
     subtype: Literal["tool-call"] = "tool-call"
     tool_call: ToolCallPart
-    timestamp: Millis = _now_field()
+    timestamp: Millis = now_field()
     parent_id: Id | None = None
 
 
@@ -205,7 +206,7 @@ class ToolResultMessage(MessageRecord):
     subtype: Literal["tool-result"] = "tool-result"
     tool_result: ToolResultPart
     tool_call_id: Text
-    timestamp: Millis = _now_field()
+    timestamp: Millis = now_field()
     parent_id: Id | None = None
 
 
@@ -214,7 +215,7 @@ class ErrorMessage(MessageRecord):
     subtype: Literal["error"] = "error"
     content: Text
     error_code: Text | None = None
-    timestamp: Millis = _now_field()
+    timestamp: Millis = now_field()
     parent_id: Id | None = None
 
 
@@ -227,7 +228,7 @@ class OtherMessage(MessageRecord):
     subtype: Annotated[
         Text, _unknown(frozenset({"user", "assistant", "tool-call", "tool-result", "error"}))
     ]
-    timestamp: Millis = _now_field()
+    timestamp: Millis = now_field()
     parent_id: Id | None = None
 
 

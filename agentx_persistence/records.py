@@ -8,110 +8,30 @@ not be given back exactly is refused with `InvalidRecordError`.
 
 from __future__ import annotations
 
-import re
-import secrets
-import time
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    GetCoreSchemaHandler,
-    Strict,
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
-from pydantic.types import StringConstraints
-from pydantic_core import PydanticCustomError, PydanticSerializationError, core_schema
+from pydantic_core import PydanticSerializationError
 
 from agentx_persistence.errors import InvalidRecordError
+from agentx_persistence.fields import (
+    TEXT_BRANCH,
+    Id,
+    Millis,
+    Name,
+    Text,
+    id_field,
+    id_problem,
+    now_field,
+)
 from agentx_persistence.json_values import Json, JsonObject
 
 R = TypeVar("R", bound="Record")
 
-MAX_ID_LENGTH = 255
-MAX_NAME_LENGTH = 500
-
-_FORBIDDEN = r"\x00-\x1f\x7f-\x9f\ud800-\udfff"  # control characters and lone surrogates
-_ID = re.compile(rf"[^\s{_FORBIDDEN}](?:[^{_FORBIDDEN}]*[^\s{_FORBIDDEN}])?")
-
-
-def new_id(prefix: str) -> str:
-    """Return a new id, such as ``img_2f8c…``: 96 random bits, never given twice."""
-    return f"{prefix}_{secrets.token_hex(12)}"
-
-
-def now() -> int:
-    """Return the time, in Unix milliseconds."""
-    return time.time_ns() // 1_000_000
-
-
-def _id_problem(value: object) -> str | None:
-    if type(value) is str and len(value) <= MAX_ID_LENGTH and value.isidentifier():
-        return None  # as most ids are, our own among them; the full rule takes far longer
-    if not isinstance(value, str):
-        return f"must be a string, not {type(value).__name__}"
-    if not 1 <= len(value) <= MAX_ID_LENGTH:
-        return f"must have 1 to {MAX_ID_LENGTH} characters, not {len(value)}"
-    if not _ID.fullmatch(value):
-        return "must have no control characters and no white space at its start or end"
-    return None
-
-
-def check_id(kind: str, value: object) -> None:
-    """Refuse with `InvalidRecordError` what no record of this kind can have as its id."""
-    if problem := _id_problem(value):
-        raise InvalidRecordError(kind, "id", problem)
-
-
-def check_name(value: object) -> None:
-    """Refuse with `InvalidRecordError` what no image can have as its name."""
-    try:
-        _NAME.validate_python(value)
-    except ValidationError as error:
-        raise InvalidRecordError("image", "name", error.errors()[0]["msg"]) from error
-
-
-class _Id:
-    """In Python the whole rule; from JSON only the cheap part, as `Record.to_json` has it all."""
-
-    @classmethod
-    def __get_pydantic_core_schema__(
-        cls, source: object, handler: GetCoreSchemaHandler
-    ) -> core_schema.CoreSchema:
-        return core_schema.json_or_python_schema(
-            json_schema=core_schema.str_schema(min_length=1, max_length=MAX_ID_LENGTH),
-            python_schema=core_schema.no_info_plain_validator_function(cls.validate),
-        )
-
-    @staticmethod
-    def validate(value: object) -> object:
-        if problem := _id_problem(value):
-            raise PydanticCustomError("id", "{problem}", {"problem": problem})
-        return value
-
-
-# A length constraint makes pydantic look at the characters, so that lone surrogates are refused.
-Text = Annotated[str, Strict(), StringConstraints(min_length=0)]
-_TEXT_BRANCH = "constrained-str"
-Name = Annotated[str, Strict(), StringConstraints(max_length=MAX_NAME_LENGTH)]
-_NAME: TypeAdapter[str] = TypeAdapter(
-    Name, config={"defer_build": True, "hide_input_in_errors": True}
-)
-Id = Annotated[str, _Id]
-Count = Annotated[int, Strict()]
-# JavaScript and the scores of a Redis sorted set hold integers exactly up to 2**53.
-Millis = Annotated[int, Strict(), Field(gt=-(2**53), lt=2**53)]
-
-
-def _id_field(prefix: str) -> Any:
-    return Field(default_factory=lambda: new_id(prefix))
-
-
-def _now_field() -> Any:
-    return Field(default_factory=now)
+# What nobody can change inside of a record that was checked when it was made.
+_UNCHANGING = frozenset({str, int, float, bool, type(None)})
 
 
 class Record(BaseModel):
@@ -165,35 +85,72 @@ class Record(BaseModel):
             record = super().model_validate_json(json_data, **options)
         except ValidationError as error:
             raise _invalid(cls.record_kind, error) from error
-        record.to_json()
-        return record
+        return record._proven()
+
+    @classmethod
+    def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
+        """Return a record of these values. :raises InvalidRecordError: naming the field"""
+        return super().model_construct(_fields_set, **values)._proven()
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with these changes. :raises InvalidRecordError: naming the field"""
+        copy = super().model_copy(update=update, deep=deep)
+        return copy._proven() if update else copy
+
+    def _updated(self, at: int) -> Self:
+        """Return a copy of a record that has just been read, with another `updated_at`."""
+        return super().model_copy(update={"updated_at": at})
 
     def to_json(self) -> str:
         """Return the wire form: camelCase, known fields in declared order, then the unknown ones.
 
         :raises InvalidRecordError: naming the field, if reading the result would not give back
-            exactly this record. That can be so although the constructor checks its input:
-            ``model_copy(update=…)`` checks nothing, and the maps inside a record can be changed.
+            exactly this record. That can be so although the record was checked when it was made:
+            the maps and lists inside it can be changed.
         """
+        text = self._serialize()
+        self._check_ids()
+        if self.__pydantic_extra__:
+            self._prove(text)
+        else:
+            for value in self.__dict__.values():
+                if value.__class__ not in _UNCHANGING:
+                    self._prove(text)
+                    break
+        return text.decode()
+
+    def _proven(self) -> Self:
+        self._check_ids()
+        self._prove(self._serialize())
+        return self
+
+    def _check_ids(self) -> None:
+        for name in self._id_fields:
+            if (value := self.__dict__.get(name)) is not None and (problem := id_problem(value)):
+                raise InvalidRecordError(self.record_kind, name, problem)
+
+    def _serialize(self) -> bytes:
         self.__pydantic_fields_set__.update(self._generated)
         try:
-            text = self.__pydantic_serializer__.to_json(
+            return self.__pydantic_serializer__.to_json(
                 self, by_alias=True, exclude_unset=True, warnings="error"
             )
+        except (PydanticSerializationError, RecursionError) as error:
+            raise self._refusal(str(error).partition("\n")[0]) from error
+
+    def _prove(self, text: bytes) -> None:
+        """Refuse the record unless reading its wire form gives back exactly this."""
+        try:
             again = self.__pydantic_validator__.validate_json(text)
             # As `again == self`, which would first compare the two classes at length.
             exact = (
                 again.__dict__ == self.__dict__
                 and again.__pydantic_extra__ == self.__pydantic_extra__
             )
-        except (PydanticSerializationError, ValidationError, RecursionError) as error:
+        except (ValidationError, RecursionError) as error:
             raise self._refusal(str(error).partition("\n")[0]) from error
-        for name in self._id_fields:
-            if (value := getattr(self, name)) is not None and (problem := _id_problem(value)):
-                raise InvalidRecordError(self.record_kind, name, problem)
         if not exact:
             raise self._refusal("has no exact JSON form")
-        return text.decode()
 
     def _refusal(self, reason: str) -> InvalidRecordError:
         try:
@@ -210,7 +167,7 @@ def _invalid(kind: str, error: ValidationError) -> InvalidRecordError:
     # Of the branches of a union the one that got furthest is the one that was meant.
     told = max(errors, key=lambda entry: len(entry["loc"]))
     # pydantic also names the branch, as "list[…]" or "constrained-str": no part of the way.
-    steps = [str(step) for step in told["loc"] if "[" not in str(step) and step != _TEXT_BRANCH]
+    steps = [str(step) for step in told["loc"] if "[" not in str(step) and step != TEXT_BRANCH]
     return InvalidRecordError(kind, ".".join(steps) or "record", told["msg"])
 
 
@@ -221,9 +178,9 @@ class ContainerRecord(Record):
     _generated = frozenset({"container_id", "created_at", "updated_at"})
     _id_fields = ("container_id",)
 
-    container_id: Id = _id_field("ctr")
-    created_at: Millis = _now_field()
-    updated_at: Millis = _now_field()
+    container_id: Id = id_field("ctr")
+    created_at: Millis = now_field()
+    updated_at: Millis = now_field()
     config: JsonObject | None = None
 
 
@@ -242,9 +199,9 @@ class ImageRecord(Record):
     _generated = frozenset({"image_id", "session_id", "created_at", "updated_at"})
     _id_fields = ("image_id", "container_id", "session_id", "prototype_id", "parent_image_id")
 
-    image_id: Id = _id_field("img")
+    image_id: Id = id_field("img")
     container_id: Id
-    session_id: Id = _id_field("sess")
+    session_id: Id = id_field("sess")
     name: Name | None = None
     description: Text | None = None
     role_id: Id | None = None
@@ -258,8 +215,8 @@ class ImageRecord(Record):
     parent_image_id: Id | None = None
     metadata: ImageMetadata | None = None
     custom_data: JsonObject | None = None
-    created_at: Millis = _now_field()
-    updated_at: Millis = _now_field()
+    created_at: Millis = now_field()
+    updated_at: Millis = now_field()
 
 
 class SessionRecord(Record):
@@ -269,11 +226,11 @@ class SessionRecord(Record):
     _generated = frozenset({"session_id", "created_at", "updated_at"})
     _id_fields = ("session_id", "image_id", "container_id")
 
-    session_id: Id = _id_field("sess")
+    session_id: Id = id_field("sess")
     image_id: Id
     container_id: Id
-    created_at: Millis = _now_field()
-    updated_at: Millis = _now_field()
+    created_at: Millis = now_field()
+    updated_at: Millis = now_field()
 
 
 def _many(record: type[R]) -> TypeAdapter[list[R]]:

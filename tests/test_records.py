@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from agentx_persistence import (
     AssistantMessage,
@@ -196,3 +197,32 @@ def test_what_is_torn_or_no_json_is_refused() -> None:
     for text in ('{"content":"x","n":NaN}', '{"content":"x","n":1e999}'):
         with pytest.raises(InvalidRecordError):
             UserMessage.model_validate_json(text)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", "x" * 501),
+        ("container_id", " "),
+        ("custom_data", {"a": (1, 2)}),
+        ("created_at", 1.5),
+        ("description", "\ud800"),
+    ],
+)
+def test_a_copy_with_a_wrong_change_is_refused_and_named(field: str, value: Any) -> None:
+    record = ImageRecord(container_id="box")
+    with pytest.raises(InvalidRecordError) as raised:
+        record.model_copy(update={field: value})
+    assert raised.value.field == field
+
+
+def test_a_record_constructed_without_validation_is_checked_all_the_same() -> None:
+    with pytest.raises(InvalidRecordError):
+        ImageRecord.model_construct(image_id="image")
+
+
+def test_an_illegal_id_that_came_as_json_past_the_model_is_refused_on_the_way_out() -> None:
+    record = TypeAdapter(ImageRecord).validate_json('{"containerId":" "}')
+    with pytest.raises(InvalidRecordError) as raised:
+        record.to_json()
+    assert raised.value.field == "container_id"

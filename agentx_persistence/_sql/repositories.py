@@ -24,8 +24,9 @@ from agentx_persistence.arguments import (
     encode_cursor,
 )
 from agentx_persistence.errors import RecordNotFoundError
+from agentx_persistence.fields import check_id
 from agentx_persistence.loading import load
-from agentx_persistence.records import ContainerRecord, ImageRecord, SessionRecord, check_id
+from agentx_persistence.records import ContainerRecord, ImageRecord, SessionRecord
 from agentx_persistence.repositories import ContainerRepository, ImageRepository, Page, Repository
 
 R = TypeVar("R", ContainerRecord, ImageRecord, SessionRecord)
@@ -173,7 +174,7 @@ class SqlRepository(Repository[R], Generic[R]):
             record
             if record.updated_at == row[1]
             # A message was added since the body was written.
-            else record.model_copy(update={"updated_at": row[1]})
+            else record._updated(row[1])
             for record, row in zip(loaded, rows, strict=True)
         ]
 

@@ -13,9 +13,10 @@ from agentx_persistence._sql.mappings import MessageRow, SessionRow
 from agentx_persistence._sql.repositories import SqlRepository
 from agentx_persistence.arguments import check_messages, check_window
 from agentx_persistence.errors import RecordNotFoundError
+from agentx_persistence.fields import check_id, now
 from agentx_persistence.loading import load, readable_id
 from agentx_persistence.messages import MESSAGES, Message
-from agentx_persistence.records import SessionRecord, check_id, now
+from agentx_persistence.records import SessionRecord
 from agentx_persistence.repositories import Page, SessionRepository
 
 _STREAM_CHUNK = 500

@@ -25,12 +25,12 @@ from agentx_persistence.documents.store import (
     DocumentStore,
 )
 from agentx_persistence.errors import RecordNotFoundError
+from agentx_persistence.fields import check_id
 from agentx_persistence.loading import load
 from agentx_persistence.records import (
     ContainerRecord,
     ImageRecord,
     SessionRecord,
-    check_id,
 )
 from agentx_persistence.repositories import (
     ContainerRepository,
@@ -140,7 +140,7 @@ class DocumentRepository(Repository[R], Generic[R]):
             record
             if record.updated_at == document.updated_at
             # A message was added since the text was written; the store knows when.
-            else record.model_copy(update={"updated_at": document.updated_at})
+            else record._updated(document.updated_at)
             for record, document in zip(loaded, documents, strict=True)
         ]
 

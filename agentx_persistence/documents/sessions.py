@@ -8,9 +8,10 @@ from agentx_persistence import records
 from agentx_persistence.arguments import check_messages, check_window
 from agentx_persistence.documents.repositories import DocumentRepository
 from agentx_persistence.documents.store import SESSIONS, Entry, Slice
+from agentx_persistence.fields import check_id, now
 from agentx_persistence.loading import load, readable_id
 from agentx_persistence.messages import MESSAGES, Message
-from agentx_persistence.records import SessionRecord, check_id, now
+from agentx_persistence.records import SessionRecord
 from agentx_persistence.repositories import Page, SessionRepository
 
 _STREAM_CHUNK = 200

@@ -9,6 +9,8 @@ from agentx_persistence import (
     Persistence,
     RecordNotFoundError,
     SessionRecord,
+    TextPart,
+    UserMessage,
 )
 from tests.contract.records import container, image, message, session
 
@@ -295,19 +297,26 @@ def test_a_record_of_the_wrong_kind_is_refused(persistence: Persistence) -> None
     assert persistence.sessions.find_all() == []
 
 
-def test_a_record_changed_past_its_checks_is_refused_before_anything_is_written(
+def test_a_record_whose_inside_was_changed_is_refused_before_anything_is_written(
     persistence: Persistence,
 ) -> None:
-    for wrong in (
-        image("i").model_copy(update={"name": "x" * 501}),
-        image("i").model_copy(update={"container_id": " "}),
-        image("i").model_copy(update={"custom_data": {"a": (1, 2)}}),
-        image("i").model_copy(update={"created_at": 1.5}),
-        ImageRecord.model_construct(image_id="i"),
+    for change in (
+        lambda record: record.custom_data.update(a=(1, 2)),
+        lambda record: record.custom_data.update(a=float("nan")),
+        lambda record: record.metadata.__pydantic_extra__.update(a=b"bytes"),
+        lambda record: record.__pydantic_extra__.update(a={1, 2}),
     ):
+        record = ImageRecord(container_id="c", custom_data={}, metadata={"x": 1}, more=[])
+        change(record)
         with pytest.raises(InvalidRecordError):
-            persistence.images.save(wrong)
+            persistence.images.save(record)
     assert persistence.images.find_all() == []
+    persistence.sessions.save(session("s"))
+    message = UserMessage(content=[TextPart(text="text")])
+    message.content.append(object())  # type: ignore[union-attr, arg-type]
+    with pytest.raises(InvalidRecordError):
+        persistence.sessions.add_message("s", message)
+    assert persistence.sessions.get_messages("s") == []
 
 
 def test_wrong_arguments_are_refused(persistence: Persistence) -> None:

@@ -1,0 +1,97 @@
+"""What the fields of records hold: ids, names, texts, numbers and times."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from typing import Annotated, Any
+
+from pydantic import Field, GetCoreSchemaHandler, Strict, TypeAdapter, ValidationError
+from pydantic.types import StringConstraints
+from pydantic_core import PydanticCustomError, core_schema
+
+from agentx_persistence.errors import InvalidRecordError
+
+MAX_ID_LENGTH = 255
+MAX_NAME_LENGTH = 500
+
+_FORBIDDEN = r"\x00-\x1f\x7f-\x9f\ud800-\udfff"  # control characters and lone surrogates
+_ID = re.compile(rf"[^\s{_FORBIDDEN}](?:[^{_FORBIDDEN}]*[^\s{_FORBIDDEN}])?")
+
+
+def new_id(prefix: str) -> str:
+    """Return a new id, such as ``img_2f8c…``: 96 random bits, never given twice."""
+    return f"{prefix}_{secrets.token_hex(12)}"
+
+
+def now() -> int:
+    """Return the time, in Unix milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+def id_problem(value: object) -> str | None:
+    """Return what keeps the value from being an id, if anything."""
+    if type(value) is str and len(value) <= MAX_ID_LENGTH and value.isidentifier():
+        return None  # as most ids are, our own among them; the full rule takes far longer
+    if not isinstance(value, str):
+        return f"must be a string, not {type(value).__name__}"
+    if not 1 <= len(value) <= MAX_ID_LENGTH:
+        return f"must have 1 to {MAX_ID_LENGTH} characters, not {len(value)}"
+    if not _ID.fullmatch(value):
+        return "must have no control characters and no white space at its start or end"
+    return None
+
+
+def check_id(kind: str, value: object) -> None:
+    """Refuse with `InvalidRecordError` what no record of this kind can have as its id."""
+    if problem := id_problem(value):
+        raise InvalidRecordError(kind, "id", problem)
+
+
+def check_name(value: object) -> None:
+    """Refuse with `InvalidRecordError` what no image can have as its name."""
+    try:
+        _NAME.validate_python(value)
+    except ValidationError as error:
+        raise InvalidRecordError("image", "name", error.errors()[0]["msg"]) from error
+
+
+class _Id:
+    """In Python the whole rule; from JSON only the cheap part, as `Record.to_json` has it all."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: object, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.json_or_python_schema(
+            json_schema=core_schema.str_schema(min_length=1, max_length=MAX_ID_LENGTH),
+            python_schema=core_schema.no_info_plain_validator_function(cls.validate),
+        )
+
+    @staticmethod
+    def validate(value: object) -> object:
+        if problem := id_problem(value):
+            raise PydanticCustomError("id", "{problem}", {"problem": problem})
+        return value
+
+
+# A length constraint makes pydantic look at the characters, so that lone surrogates are refused.
+Text = Annotated[str, Strict(), StringConstraints(min_length=0)]
+TEXT_BRANCH = "constrained-str"  # what pydantic calls that in the place of an error
+Name = Annotated[str, Strict(), StringConstraints(max_length=MAX_NAME_LENGTH)]
+_NAME: TypeAdapter[str] = TypeAdapter(
+    Name, config={"defer_build": True, "hide_input_in_errors": True}
+)
+Id = Annotated[str, _Id]
+Count = Annotated[int, Strict()]
+# JavaScript and the scores of a Redis sorted set hold integers exactly up to 2**53.
+Millis = Annotated[int, Strict(), Field(gt=-(2**53), lt=2**53)]
+
+
+def id_field(prefix: str) -> Any:
+    return Field(default_factory=lambda: new_id(prefix))
+
+
+def now_field() -> Any:
+    return Field(default_factory=now)
