@@ -112,15 +112,10 @@ class _PostgresqlAppending(Appending):
             values["ids"] = [id for id, _ in messages]
             values["bodies"] = [body for _, body in messages]
 
-        def work(cursor: Cursor) -> int:
-            cursor.execute(statement.sql, statement.bind(values))
-            positions = cursor.fetchall()
-            if not positions:
-                raise RecordNotFoundError("session", session_id)
-            last: int = max(positions)[0]
-            return last
-
-        return self.database.read(work)
+        positions = self.database.fetch(statement.sql, statement.bind(values))
+        if not positions:
+            raise RecordNotFoundError("session", session_id)
+        return max(int(position) for (position,) in positions)
 
 
 class _PostgresqlFlavour(Flavour):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
 from threading import Lock
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Engine, exc, orm
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
@@ -96,9 +96,16 @@ class Database(ForkAware):
         self._closed = True
         self._connections.close()
 
-    def read(self, work: Callable[[Cursor], T]) -> T:
-        """Run `work` on a cursor where each statement is a transaction of its own."""
-        return self._attempt(self._read, work)
+    def fetch(self, sql: str, parameters: Any = ()) -> list[Sequence[Any]]:
+        """Return the rows of one statement, which is a transaction of its own.
+
+        :raises DuplicateError: if it met a key that is taken
+        """
+        return self._attempt(self._fetch, (sql, parameters))
+
+    def execute(self, sql: str, parameters: Any) -> None:
+        """Run one writing statement, which is a transaction of its own."""
+        self._attempt(self._execute, (sql, parameters))
 
     def write(self, work: Callable[[Cursor], T]) -> T:
         """Run `work` in one transaction.
@@ -137,16 +144,29 @@ class Database(ForkAware):
             time.sleep(_PAUSES[attempt] * random.uniform(0.5, 1.5))
             attempt += 1
 
-    def _read(self, work: Callable[[Cursor], T]) -> T:
+    def _fetch(self, statement: tuple[str, Any]) -> list[Sequence[Any]]:
         lease = self._connections.take()
         try:
             self.flavour.autocommit(lease.connection)
-            result = work(lease.connection.cursor())
+            cursor = lease.connection.cursor()
+            cursor.execute(*statement)
+            rows: list[Sequence[Any]] = cursor.fetchall()
         except BaseException as error:
             self._connections.give_up(lease, error)
             raise
         self._connections.give_back(lease)
-        return result
+        return rows
+
+    def _execute(self, statement: tuple[str, Any]) -> None:
+        with self._writing:
+            lease = self._connections.take()
+            try:
+                self.flavour.autocommit(lease.connection)
+                lease.connection.cursor().execute(*statement)
+            except BaseException as error:
+                self._connections.give_up(lease, error)
+                raise
+            self._connections.give_back(lease)
 
     def _write(self, work: Callable[[Cursor], T]) -> T:
         with self._writing:

@@ -57,7 +57,7 @@ class SqlRepository(Repository[R], Generic[R]):
         check_record(self.record, record)
         values = self._checked_values(record)
         statement = self._save_statement(values)
-        self._database.write(lambda cursor: cursor.execute(statement.sql, statement.bind(values)))
+        self._database.execute(statement.sql, statement.bind(values))
 
     def get(self, id: str) -> R:
         found = self.find(id)
@@ -71,8 +71,8 @@ class SqlRepository(Repository[R], Generic[R]):
             (self.row, "find"),
             lambda: self._select().where(self._key == bindparam("id")),
         )
-        found = self._load(self._fetch(statement, {"id": id}))
-        return found[0] if found else None
+        rows = self._database.fetch(statement.sql, statement.bind({"id": id}))
+        return self._load(rows)[0] if rows else None
 
     def exists(self, id: str) -> bool:
         check_id(self.record.record_kind, id)
@@ -80,7 +80,7 @@ class SqlRepository(Repository[R], Generic[R]):
             (self.row, "exists"),
             lambda: select(literal_column("1")).where(self._key == bindparam("id")),
         )
-        return bool(self._fetch(statement, {"id": id}))
+        return bool(self._database.fetch(statement.sql, statement.bind({"id": id})))
 
     def delete(self, id: str) -> bool:
         check_id(self.record.record_kind, id)
@@ -122,7 +122,7 @@ class SqlRepository(Repository[R], Generic[R]):
         )
         if after is not None:
             values.update(newest=-after[0], id=after[1])
-        return self._fetch(statement, {**values, "limit": limit})
+        return self._database.fetch(statement.sql, statement.bind({**values, "limit": limit}))
 
     def _page(self, fields: Sequence[str], after: bool, limited: bool) -> Any:
         columns = self._table.c
@@ -155,14 +155,6 @@ class SqlRepository(Repository[R], Generic[R]):
             list(values),
         )
 
-    def _fetch(self, statement: Statement, values: dict[str, Any]) -> list[Sequence[Any]]:
-        def work(cursor: Cursor) -> Any:
-            cursor.execute(statement.sql, statement.bind(values))
-            return cursor.fetchall()
-
-        found: list[Sequence[Any]] = self._database.read(work)
-        return found
-
     def _load(self, rows: Sequence[Sequence[Any]]) -> list[R]:
         def describe(index: int) -> tuple[str, str, str]:
             id = str(rows[index][2])
@@ -170,13 +162,10 @@ class SqlRepository(Repository[R], Generic[R]):
             return self.record.record_kind, id, f"{place} = {id!r}"
 
         loaded: list[R] = load(self.many, [row[0] for row in rows], describe)
-        return [
-            record
-            if record.updated_at == row[1]
-            # A message was added since the body was written.
-            else record._updated(row[1])
-            for record, row in zip(loaded, rows, strict=True)
-        ]
+        for index, row in enumerate(rows):
+            if loaded[index].updated_at != row[1]:  # a message was added since the body was written
+                loaded[index] = loaded[index]._updated(row[1])
+        return loaded
 
 
 def _searchable(value: Any) -> Any:

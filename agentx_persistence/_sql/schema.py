@@ -26,15 +26,11 @@ _LOCK = 4_017_322_951
 def current(database: Database) -> str | None:
     """Return the revision of the schema, or ``None`` if there is none. Costs one query."""
 
-    def work(cursor: Any) -> str | None:
-        cursor.execute("SELECT version_num FROM alembic_version")
-        row = cursor.fetchone()
-        return row and str(row[0])
-
     try:
-        return database.read(work)
+        rows = database.fetch("SELECT version_num FROM alembic_version")
     except SchemaError:
         return None
+    return str(rows[0][0]) if rows else None
 
 
 def problem(revision: str | None, url: URL) -> SchemaError | None:

@@ -82,7 +82,8 @@ class SqlSessionRepository(SqlRepository[SessionRecord], SessionRepository):
             ("messages", *given, first is None, last is None),
             lambda: self._window([*given], last is not None, limit is not None),
         )
-        rows = self._fetch(statement, {"session": session_id, "limit": limit, **given})
+        values = {"session": session_id, "limit": limit, **given}
+        rows = self._database.fetch(statement.sql, statement.bind(values))
         if not rows:
             self._require(session_id, given.values())
         bodies = [row[0] for row in rows]
@@ -108,9 +109,8 @@ class SqlSessionRepository(SqlRepository[SessionRecord], SessionRepository):
                 MessageRow.position > bindparam("position")
             ),
         )
-        rows = self._fetch(
-            statement, {"session": session_id, "position": position, "limit": _STREAM_CHUNK}
-        )
+        values = {"session": session_id, "position": position, "limit": _STREAM_CHUNK}
+        rows = self._database.fetch(statement.sql, statement.bind(values))
         if not rows:
             self._require(session_id, ())
         return [row[0] for row in rows]
@@ -121,7 +121,7 @@ class SqlSessionRepository(SqlRepository[SessionRecord], SessionRepository):
             "count of messages",
             lambda: select(SessionRow.message_count).where(self._key == bindparam("id")),
         )
-        rows = self._fetch(statement, {"id": session_id})
+        rows = self._database.fetch(statement.sql, statement.bind({"id": session_id}))
         if not rows:
             raise RecordNotFoundError("session", session_id)
         count: int = rows[0][0]
@@ -152,7 +152,8 @@ class SqlSessionRepository(SqlRepository[SessionRecord], SessionRepository):
             raise RecordNotFoundError("session", session_id)
         statement = self._database.statement("position of a message", lambda: _position("message"))
         for message_id in message_ids:
-            if not self._fetch(statement, {"session": session_id, "message": message_id}):
+            values = {"session": session_id, "message": message_id}
+            if not self._database.fetch(statement.sql, statement.bind(values)):
                 raise RecordNotFoundError("message", message_id)
 
     def _messages(self, session_id: str, bodies: list[Any]) -> list[Message]:
@@ -164,7 +165,8 @@ class SqlSessionRepository(SqlRepository[SessionRecord], SessionRepository):
                     self._body == bindparam("body"),
                 ),
             )
-            rows = self._fetch(statement, {"session": session_id, "body": bodies[index]})
+            values = {"session": session_id, "body": bodies[index]}
+            rows = self._database.fetch(statement.sql, statement.bind(values))
             id, position = rows[0] if rows else (readable_id(bodies[index], index + 1), "unknown")
             place = f"{self._database.flavour.place}, table messages"
             return "message", id, f"{place}, session_id = {session_id!r}, position = {position}"

@@ -6,6 +6,7 @@ Running a cached statement through SQLAlchemy's connection costs more than inser
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Dialect
@@ -15,7 +16,7 @@ from sqlalchemy.sql import ClauseElement
 class Statement:
     """The SQL text of a construct for one dialect, and its parameters in the driver's style."""
 
-    __slots__ = ("_constants", "_names", "sql")
+    __slots__ = ("_constants", "_pick", "sql")
 
     def __init__(
         self, construct: ClauseElement, dialect: Dialect, columns: Sequence[str] | None = None
@@ -26,12 +27,14 @@ class Statement:
         self.sql = str(compiled)
         # What the construct itself fixed, such as the 0 in SQLite's "OFFSET 0".
         self._constants = {k: v for k, v in compiled.params.items() if v is not None}
-        self._names: list[str] | None = getattr(compiled, "positiontup", None)
+        positions: list[str] | None = getattr(compiled, "positiontup", None)
+        # With one name alone it would pick a value, not a tuple of one.
+        self._pick = itemgetter(*positions, positions[0]) if positions else None
 
     def bind(self, values: dict[str, Any]) -> Any:
         """Return the parameters as the cursor takes them."""
         if self._constants:
             values = {**self._constants, **values}
-        if self._names is None:
+        if self._pick is None:
             return values
-        return [values[name] for name in self._names]
+        return self._pick(values)[:-1]

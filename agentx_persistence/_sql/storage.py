@@ -16,7 +16,7 @@ class SqlStorage(Storage):
         self.sessions = SqlSessionRepository(database)
 
     def ping(self) -> None:
-        self._database.read(lambda cursor: cursor.execute("SELECT 1"))
+        self._database.fetch("SELECT 1")
 
     def close(self) -> None:
         self._database.close()

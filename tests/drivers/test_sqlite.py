@@ -26,7 +26,7 @@ def path(tmp_path: Path) -> Path:
 
 def _pragma(persistence: Persistence, name: str) -> Any:
     database: Any = persistence.sessions
-    return database._database.read(lambda cursor: cursor.execute(f"PRAGMA {name}").fetchone()[0])
+    return database._database.fetch(f"PRAGMA {name}")[0][0]
 
 
 def test_a_memory_database_works_on_one_shared_connection() -> None:
