@@ -52,7 +52,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say in the last lines what was measured, and what was not tested."""
-    for test in terminalreporter.stats.get("passed", []):
+    for test in terminalreporter.stats.get("passed", []) if _is_long() else ():
         for name, line in getattr(test, "user_properties", ()):
             if name == "report":
                 terminalreporter.write_line(line)
@@ -86,7 +86,13 @@ def persistence(backend: Backend) -> Iterator[Persistence]:
         yield persistence
 
 
+def _is_long() -> bool:
+    """Tell whether some tests were asked to run in their long form."""
+    sizes = ("_STEPS", "_EXAMPLES", "_OPERATIONS")
+    return any(name.startswith("AGENTX_TEST_") and name.endswith(sizes) for name in os.environ)
+
+
 @pytest.fixture
 def report(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Takes a line of what a test measured, which is shown if it passes."""
+    """Takes a line of what a test measured. Those of long forms are shown at the end."""
     return lambda line: request.node.user_properties.append(("report", line))

@@ -39,7 +39,8 @@ _STORED = TypeAdapter(Stored)
 
 def dump(stored: Stored, text: str) -> bytes:
     head = to_json(asdict(stored))
-    return b"".join((head[:-1], _SEPARATOR, text.encode(), _END))
+    # A damaged text goes back as it came, where only what is in front of it is written anew.
+    return b"".join((head[:-1], _SEPARATOR, text.encode(errors="surrogateescape"), _END))
 
 
 def load(key: str, data: bytes) -> tuple[Stored | None, Document]:

@@ -96,7 +96,9 @@ class Appending:
         )
         find = self.database.statement(
             "find message",
-            lambda: select(MessageRow.position, MessageRow.body).where(
+            lambda: select(
+                MessageRow.position, self.database.flavour.body(MessageRow.__table__.c.body)
+            ).where(
                 MessageRow.session_id == bindparam("session"),
                 MessageRow.message_id == bindparam("message"),
             ),
@@ -125,7 +127,10 @@ class Appending:
                     if found is None:
                         new.append((id, body))
                         found = (count + len(new), body)
-                    there[id] = (found[0], found[1])
+                    place, text = found
+                    if isinstance(text, bytes):  # and perhaps damaged, then equal to none
+                        text = text.decode(errors="surrogateescape")
+                    there[id] = (place, text)
                 if there[id][1] != body:
                     raise RecordConflictError("message", id)
             if new:

@@ -44,3 +44,14 @@ def corrupt(
             return connection.execute(change, (text, kind, id)).rowcount > 0
         change = "UPDATE entries SET text = ? WHERE log = ? AND place = ?"
         return connection.execute(change, (text, id, position)).rowcount == 1
+
+
+def stored(
+    backend: Backend, persistence: Persistence, kind: str, id: str, position: int | None
+) -> object:
+    with closing(sqlite3.connect(backend.arguments[0])) as connection:
+        if position is None:
+            look = "SELECT CAST(text AS BLOB) FROM documents WHERE kind = ? AND key = ?"
+            return connection.execute(look, (kind, id)).fetchone()
+        look = "SELECT CAST(text AS BLOB) FROM entries WHERE log = ? AND place = ?"
+        return connection.execute(look, (id, position)).fetchone()

@@ -15,3 +15,11 @@ def damage(kind: str, id: str, position: int | None, raw: bytes) -> tuple[str, t
             (text, id, position),
         )
     return f"UPDATE {kind} SET body = %s WHERE {kind.removesuffix('s')}_id = %s", (text, id)  # noqa: S608
+
+
+def look_up(kind: str, id: str, position: int | None) -> tuple[str, tuple[object, ...]]:
+    """Return the statement, with its parameters, that reads a record's text."""
+    if position is not None:
+        where = "WHERE session_id = %s AND position = %s"
+        return f"SELECT body FROM messages {where}", (id, position)  # noqa: S608
+    return f"SELECT body FROM {kind} WHERE {kind.removesuffix('s')}_id = %s", (id,)  # noqa: S608

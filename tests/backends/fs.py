@@ -37,3 +37,14 @@ def corrupt(
     lines[int(line) - 1] = damaged[:start] + raw + damaged[damaged.rindex(b',"position":') :]
     file.write_bytes(b"\n".join(lines))
     return True
+
+
+def stored(
+    backend: Backend, persistence: Persistence, kind: str, id: str, position: int | None
+) -> object:
+    store = FileStore(backend.arguments[0])
+    path, _, line = store.where(kind, id, position).partition(", line ")
+    data = Path(path).read_bytes()
+    if position is not None:
+        return data.split(b"\n")[int(line) - 1]
+    return data.partition(b',\n"record":')[2]

@@ -30,3 +30,12 @@ def corrupt(
         document, indexes = store._documents[kind, id]
         store._documents[kind, id] = (replace(document, text=text), indexes)
     return True
+
+
+def stored(
+    backend: Backend, persistence: Persistence, kind: str, id: str, position: int | None
+) -> object:
+    store = cast(Any, persistence.sessions)._store
+    if position is not None:
+        return store._logs[id].texts[position - 1]
+    return store._documents[kind, id][0].text

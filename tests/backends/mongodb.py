@@ -71,3 +71,14 @@ def corrupt(
     with MongodbServer(backend.arguments[0]).connect() as client:
         rows = client[backend.options["database_name"]][kind if position is None else "messages"]
         return rows.update_one(where, {"$set": {"text": text}}).matched_count == 1
+
+
+def stored(
+    backend: Backend, persistence: Persistence, kind: str, id: str, position: int | None
+) -> object:
+    where = {"_id": id} if position is None else {"session_id": id, "position": position}
+    with MongodbServer(backend.arguments[0]).connect() as client:
+        rows = client[backend.options["database_name"]][kind if position is None else "messages"]
+        row = rows.find_one(where, {"text": 1, "_id": 0})
+        assert row is not None
+        return row["text"]

@@ -8,7 +8,7 @@ import pytest
 from agentx_persistence import Persistence, create_persistence
 from agentx_persistence.mysql import mysql_driver
 from tests.backends.backend import Backend
-from tests.backends.damage import damage
+from tests.backends.damage import damage, look_up
 from tests.servers.mysql import MysqlServer, given_server, start_server
 from tests.servers.process import given, server_folder
 
@@ -62,3 +62,15 @@ def corrupt(
         except UnicodeDecodeError:
             return False
     return True
+
+
+def stored(
+    backend: Backend, persistence: Persistence, kind: str, id: str, position: int | None
+) -> object:
+    options = {**backend.options}
+    with (
+        pymysql.connect(**options.pop("connect_args"), **options) as connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute(*look_up(kind, id, position))
+        return cursor.fetchone()

@@ -8,7 +8,7 @@ import pytest
 from agentx_persistence import Persistence, create_persistence
 from agentx_persistence.postgresql import postgresql_driver
 from tests.backends.backend import Backend
-from tests.backends.damage import damage
+from tests.backends.damage import damage, look_up
 from tests.servers.postgresql import PostgresqlServer, given_server, start_server
 from tests.servers.process import given, server_folder
 
@@ -58,3 +58,11 @@ def corrupt(
         except (UnicodeDecodeError, psycopg.DataError):  # no UTF-8, or NUL
             return False
     return True
+
+
+def stored(
+    backend: Backend, persistence: Persistence, kind: str, id: str, position: int | None
+) -> object:
+    options = {**backend.options}
+    with psycopg.connect(dbname=options.pop("database"), **options) as connection:
+        return connection.execute(*look_up(kind, id, position)).fetchone()

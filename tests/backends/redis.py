@@ -73,3 +73,14 @@ def corrupt(
         else:
             client.hset(keys.document(kind, id), "text", raw)
     return True
+
+
+def stored(
+    backend: Backend, persistence: Persistence, kind: str, id: str, position: int | None
+) -> object:
+    options = {**backend.options}
+    keys = Keys(options.pop("base"))
+    with connected(*backend.arguments, **options) as client:
+        if position is not None:
+            return client.lindex(keys.messages(id), position - 1)
+        return client.hget(keys.document(kind, id), "text")

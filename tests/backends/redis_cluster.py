@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.backends.backend import Backend
-from tests.backends.redis import corrupt, empty_store
+from tests.backends.redis import corrupt, empty_store, stored
 from tests.servers.process import given
 from tests.servers.redis import RedisCluster, RedisServer, redis_binary, start_cluster
 
-__all__ = ["corrupt"]
+__all__ = ["corrupt", "stored"]
 
 
 @pytest.fixture(scope="session")

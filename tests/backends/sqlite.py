@@ -10,6 +10,7 @@ import pytest
 from agentx_persistence import Persistence, create_persistence
 from agentx_persistence.sqlite import sqlite_driver
 from tests.backends.backend import Backend
+from tests.backends.damage import look_up
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +47,12 @@ def corrupt(
             key = f"{kind.removesuffix('s')}_id"
             connection.execute(f"UPDATE {kind} SET body = {text} WHERE {key} = ?", (raw, id))  # noqa: S608
     return True
+
+
+def stored(
+    backend: Backend, persistence: Persistence, kind: str, id: str, position: int | None
+) -> object:
+    with closing(sqlite3.connect(backend.arguments[0])) as connection:
+        look, values = look_up(kind, id, position)
+        look = look.replace("%s", "?").replace("body", "CAST(body AS BLOB)", 1)
+        return connection.execute(look, values).fetchone()

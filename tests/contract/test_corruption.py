@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentx_persistence import CorruptRecordError, Persistence
+from agentx_persistence import CorruptRecordError, Persistence, RecordConflictError
 from tests.backends.backend import Backend
 from tests.contract.records import container, image, message, saved_session
 
@@ -124,3 +124,53 @@ def test_a_damaged_record_can_be_deleted_with_what_it_owns(
     assert persistence.containers.delete("box") is True
     assert persistence.images.find_all() == []
     assert persistence.sessions.find_all() == []
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_a_number_that_json_does_not_have_is_corrupt(
+    backend: Backend, persistence: Persistence, number: str
+) -> None:
+    sent = [message("NaN and Infinity", id="m1"), message(id="m2")]
+    kept = image("i", description="-Infinity")
+    persistence.images.save(kept)
+    persistence.sessions.add_messages(saved_session(persistence), sent)
+    assert persistence.images.get("i") == kept
+    assert persistence.sessions.get_messages("session") == sent
+    extra = f',"extra":[{number}]}}'
+    for record, place in ((sent[1], ("sessions", "session", 2)), (kept, ("images", "i", None))):
+        raw = record.to_json()[:-1] + extra
+        assert _corrupt(backend, persistence, *place, raw.encode())
+    with pytest.raises(CorruptRecordError) as raised:
+        persistence.sessions.get_messages("session")
+    assert raised.value.id == "m2"
+    with pytest.raises(CorruptRecordError):
+        persistence.images.get("i")
+
+
+def test_a_session_that_is_not_even_text_keeps_its_messages(
+    backend: Backend, persistence: Persistence
+) -> None:
+    sent = [message(id="m1"), message(id="m2"), message(id="m3")]
+    persistence.sessions.add_messages(saved_session(persistence), sent[:2])
+    if not _corrupt(backend, persistence, "sessions", "session", None, b'{"a":"\xff"}'):
+        return
+    sessions = persistence.sessions
+    assert sessions.add_message("session", sent[2]) == 3
+    assert sessions.truncate_after("session", "m2") == 1
+    assert sessions.get_messages("session") == sent[:2]
+    assert sessions.clear_messages("session") == 2
+    with pytest.raises(CorruptRecordError):
+        sessions.get("session")
+
+
+def test_a_message_that_is_not_even_text_is_not_taken_for_the_same(
+    backend: Backend, persistence: Persistence
+) -> None:
+    sent = message(id="m1")
+    persistence.sessions.add_message(saved_session(persistence), sent)
+    if not _corrupt(backend, persistence, "sessions", "session", 1, b'{"a":"\xff"}'):
+        return
+    with pytest.raises(RecordConflictError):
+        persistence.sessions.add_message("session", sent)
+    with pytest.raises(CorruptRecordError):
+        persistence.sessions.get_messages("session")
