@@ -29,7 +29,7 @@ def load(
     try:
         # One pass over all costs a fourth less than one pass each. The count tells when torn texts
         # happen to make whole ones together.
-        loaded = records.validator.validate_json(array)
+        loaded: list[T] = records.validator.validate_json(array)
     except ValidationError:
         loaded = []
     if len(loaded) == len(stored) and not _may_be_no_json(array):

@@ -24,7 +24,7 @@ from tests.model.written import check_messages, check_record
 _IDS = ["a", "A", "a:b", "a/b", "🙂"]
 # Seconds between two operations of a reader. Without, the three threads would mostly wait for the
 # interpreter, and the writer would do a tenth of its steps.
-_PAUSE = 0.015
+_PAUSE = 0.05
 
 # How the listings are filtered in which the anchors are.
 _FILTERS: dict[str, list[dict[str, Any]]] = {
