@@ -31,14 +31,14 @@ def compare(
     operation: str, ours: Callable[[], object], raw: Callable[[], object], rounds: int
 ) -> Comparison:
     """Call both in turn, so that whatever slows the machine down slows both."""
-    for _ in range(max(3, rounds // 20)):
+    for _ in range(max(3, min(rounds // 20, 50))):
         ours()
         raw()
     taken: tuple[list[float], list[float]] = ([], [])
     gc.collect()
     gc.disable()
     try:
-        for number in range(rounds):
+        for number in range(max(rounds, 5)):
             # Each goes first in half of the rounds: the first may warm something for the second.
             for which in (0, 1) if number % 2 else (1, 0):
                 call = (ours, raw)[which]

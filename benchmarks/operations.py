@@ -4,116 +4,165 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from agentx_persistence import ImageRecord, Persistence, SessionRecord, UserMessage
+from agentx_persistence import ImageRecord, SessionRecord, UserMessage, create_persistence
+from benchmarks.backends import Contest
 from benchmarks.measure import Comparison, compare
-from benchmarks.raw.store import RawStore
 
 T = TypeVar("T")
 
 _BODY = "x" * 400  # makes a message of about 500 bytes
-_SIZES = (0, 100, 1_000, 10_000, 100_000)
+SIZES = (0, 100, 1_000, 10_000, 100_000)
+_BOXES = 5
 
 
-def run(persistence: Persistence, raw: RawStore, rounds: int, largest: int) -> Iterator[Comparison]:
+def count(largest: int) -> int:
+    """Return how many comparisons `run` makes."""
+    histories = sum(size <= largest for size in SIZES)
+    stores = sum(size <= largest for size in (100, 10_000, 100_000))
+    return histories + stores + 9
+
+
+def run(contest: Contest, rounds: int, largest: int) -> Iterator[Comparison]:
     """Measure every operation; give each result as soon as it is there."""
-    yield from _messages(persistence, raw, rounds, largest)
-    yield from _images(persistence, raw, rounds, largest)
+    yield from _appending(contest, rounds, largest)
+    yield from _reading(contest, rounds, largest)
+    yield from _images(contest, rounds, largest)
+    yield from _deleting(contest, rounds)
+    yield compare(
+        "open a current store",
+        lambda: create_persistence(contest.driver).close(),
+        contest.open_raw,
+        rounds // 20,
+    )
 
 
-def _messages(
-    persistence: Persistence, raw: RawStore, rounds: int, largest: int
-) -> Iterator[Comparison]:
-    sessions = persistence.sessions
-    for size in (size for size in _SIZES if size <= largest):
+def _new_messages(number: int) -> list[UserMessage]:
+    return [UserMessage(content=_BODY) for _ in range(number)]
+
+
+def _append_raw(contest: Contest, session_id: str, batch: list[UserMessage]) -> None:
+    # The raw code is given models, too, and turns them into JSON.
+    contest.raw.append(
+        session_id, [(m.id, m.model_dump_json(exclude_unset=True)) for m in batch], 1
+    )
+
+
+def _new_session(contest: Contest, id: str, messages: int, image_id: str = "image") -> None:
+    session = SessionRecord(session_id=id, image_id=image_id, container_id="box")
+    contest.persistence.sessions.save(session)
+    contest.raw.save_session(id, image_id, session.to_json())
+    for start in range(0, messages, 1000):
+        batch = _new_messages(min(messages - start, 1000))
+        contest.persistence.sessions.add_messages(id, batch)
+        _append_raw(contest, id, batch)
+
+
+def _append(contest: Contest, id: str, messages: list[UserMessage]) -> Callable[[], object]:
+    return _next(messages, lambda message: contest.persistence.sessions.add_message(id, message))
+
+
+def _appending(contest: Contest, rounds: int, largest: int) -> Iterator[Comparison]:
+    sizes = [size for size in SIZES if size <= largest]
+    for size in sizes:
         id = f"session of {size}"
-        session = SessionRecord(session_id=id, image_id="image", container_id="box")
-        sessions.save(session)
-        raw.save_session(id, session.to_json())
-        for _ in range(0, size, 1000):
-            batch = [UserMessage(content=_BODY) for _ in range(min(size, 1000))]
-            sessions.add_messages(id, batch)
-            raw.append(id, [(m.id, m.to_json()) for m in batch], 0)
-        messages = [UserMessage(content=_BODY) for _ in range(rounds * 2 + 100)]
-        yield compare(
-            f"append at {size:,} stored",
-            _next(messages, lambda m, id=id: sessions.add_message(id, m)),  # type: ignore[misc]
-            # The raw code is given a model, too, and turns it into JSON.
-            _next(
-                messages,
-                lambda m, id=id: raw.append(id, [(m.id, m.model_dump_json(exclude_unset=True))], 1),
-            ),  # type: ignore[misc]
-            rounds,
-        )
-        if size == 1_000:
-            persistence.sessions.save(session.model_copy(update={"session_id": "thousand"}))
-            raw.save_session("thousand", "{}")
-            batch = [UserMessage(content=_BODY) for _ in range(1000)]
-            sessions.add_messages("thousand", batch)
-            raw.append("thousand", [(m.id, m.to_json()) for m in batch], 0)
-            yield compare(
-                "load 1,000",
-                lambda: sessions.get_messages("thousand"),
-                lambda: raw.load("thousand"),
-                rounds // 10,
-            )
-        if size == 10_000:
-            yield compare(
-                "last 50 of 10,000",
-                lambda id=id: sessions.get_messages(id, last=50),  # type: ignore[misc]
-                lambda id=id: raw.load(id, 50),  # type: ignore[misc]
-                rounds,
-            )
-    batches = [[UserMessage(content=_BODY) for _ in range(100)] for _ in range(rounds // 5 + 100)]
+        _new_session(contest, id, size)
+        messages = _new_messages(rounds * 2 + 100)
+        raw = _next(messages, lambda m, id=id: _append_raw(contest, id, [m]))  # type: ignore[misc]
+        yield compare(f"append at {size:,} stored", _append(contest, id, messages), raw, rounds)
+    _new_session(contest, "empty", 0)
+    yield compare(
+        f"append at {sizes[-1]:,} stored, against ours at 0",
+        _append(contest, f"session of {sizes[-1]}", _new_messages(rounds * 2 + 100)),
+        _append(contest, "empty", _new_messages(rounds * 2 + 100)),
+        rounds,
+    )
+    batches = [_new_messages(100) for _ in range(rounds // 5 + 100)]
     yield compare(
         "append a batch of 100",
-        _next(batches, lambda batch: sessions.add_messages("session of 0", batch)),
-        _next(
-            batches,
-            lambda batch: raw.append(
-                "session of 0", [(m.id, m.model_dump_json(exclude_unset=True)) for m in batch], 1
-            ),
-        ),
+        _next(batches, lambda batch: contest.persistence.sessions.add_messages("empty", batch)),
+        _next(batches, lambda batch: _append_raw(contest, "empty", batch)),
         rounds // 10,
     )
 
 
-def _images(
-    persistence: Persistence, raw: RawStore, rounds: int, largest: int
-) -> Iterator[Comparison]:
+def _reading(contest: Contest, rounds: int, largest: int) -> Iterator[Comparison]:
+    sessions, raw = contest.persistence.sessions, contest.raw
+    _new_session(contest, "thousand", 1_000)
+    yield compare(
+        "load 1,000",
+        lambda: sessions.get_messages("thousand"),
+        lambda: raw.load("thousand"),
+        rounds // 10,
+    )
+    ten_thousand = f"session of {min(largest, 10_000)}"
+    yield compare(
+        f"last 50 of {min(largest, 10_000):,}",
+        lambda: sessions.get_messages(ten_thousand, last=50),
+        lambda: raw.load(ten_thousand, 50),
+        rounds,
+    )
+    longest = f"session of {min(largest, 100_000)}"
+    yield compare(
+        f"stream {min(largest, 100_000):,}",
+        lambda: sum(1 for _ in sessions.iter_messages(longest)),
+        lambda: raw.stream(longest),
+        5,
+    )
+
+
+def _images(contest: Contest, rounds: int, largest: int) -> Iterator[Comparison]:
+    images, raw = contest.persistence.images, contest.raw
     saved = 0
-    for size in (100, 10_000, 100_000):
-        if size > largest:
-            break
+    for size in (size for size in (100, 10_000, 100_000) if size <= largest):
         for number in range(saved, size):
             image = _image(number)
-            persistence.images.save(image)
-            _save_raw(raw, image)
+            images.save(image)
+            _save_raw(contest, image)
         saved = size
         yield compare(
             f"page of 20 among {size:,} images",
-            lambda: persistence.images.find_page(container_id="box 1", size=20),
+            lambda: images.find_page(container_id="box 1", size=20),
             lambda: raw.page("box 1", 20),
             rounds,
         )
     yield compare(
-        "get an image",
-        lambda: persistence.images.get("image 7"),
-        lambda: raw.get_image("image 7"),
-        rounds,
+        "get an image", lambda: images.get("image_7"), lambda: raw.get_image("image_7"), rounds
     )
-    images = [_image(number % 50) for number in range(rounds * 2)]
+    changed = [_image(number % 50) for number in range(rounds * 2)]
     yield compare(
         "save an image",
-        _next(images, persistence.images.save),
-        _next(images, lambda image: _save_raw(raw, image)),
+        _next(changed, images.save),
+        _next(changed, lambda image: _save_raw(contest, image)),
         rounds,
+    )
+    values = [str(number) for number in range(rounds * 2 + 100)]
+    yield compare(
+        "update_metadata",
+        _next(values, lambda value: images.update_metadata("image_7", {"key": value})),
+        _next(values, lambda value: raw.update_metadata("image_7", "key", value)),
+        rounds,
+    )
+
+
+def _deleting(contest: Contest, rounds: int) -> Iterator[Comparison]:
+    ids = [f"doomed_{number}" for number in range(rounds // 20 + 10)]
+    for number, id in enumerate(ids):
+        image = _image(number).model_copy(update={"image_id": id, "container_id": "doomed"})
+        contest.persistence.images.save(image)
+        _save_raw(contest, image)
+        _new_session(contest, id, 1_000, id)
+    yield compare(
+        "delete an image with 1,000 messages",
+        _next(ids, contest.persistence.images.delete),
+        _next(ids, contest.raw.delete_image),
+        rounds // 20,
     )
 
 
 def _image(number: int) -> ImageRecord:
     return ImageRecord(
-        image_id=f"image {number}",
-        container_id=f"box {number % 5}",
+        image_id=f"image_{number}",
+        container_id=f"box {number % _BOXES}",
         session_id="s",
         name=f"name {number % 100}",
         system_prompt="You are a helpful assistant.",
@@ -122,9 +171,10 @@ def _image(number: int) -> ImageRecord:
     )
 
 
-def _save_raw(raw: RawStore, image: ImageRecord) -> None:
+def _save_raw(contest: Contest, image: ImageRecord) -> None:
     text = image.model_dump_json(exclude_unset=True)
-    raw.save_image(image.image_id, image.container_id, image.name or "", image.created_at, text)
+    name = image.name or ""
+    contest.raw.save_image(image.image_id, image.container_id, name, image.created_at, text)
 
 
 def _next(things: list[T], call: Callable[[T], object]) -> Callable[[], object]:

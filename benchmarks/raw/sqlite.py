@@ -9,8 +9,9 @@ from benchmarks.raw.store import RawStore
 
 _SCHEMA = """
 CREATE TABLE sessions (
-  id TEXT PRIMARY KEY, count INTEGER NOT NULL DEFAULT 0, at INTEGER, body TEXT
+  id TEXT PRIMARY KEY, image_id TEXT, count INTEGER NOT NULL DEFAULT 0, at INTEGER, body TEXT
 );
+CREATE INDEX sessions_image ON sessions (image_id);
 CREATE TABLE messages (
   session_id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE,
   position INTEGER NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL,
@@ -22,21 +23,23 @@ CREATE INDEX images_container ON images (container_id, at DESC, id);
 CREATE INDEX images_name ON images (name, at DESC, id);
 CREATE INDEX images_both ON images (container_id, name, at DESC, id);
 """
+_CHUNK = 500
 
 
 class RawSqlite(RawStore):
-    def __init__(self, path: str, synchronous: str) -> None:
+    def __init__(self, path: str, synchronous: str, *, make: bool = True) -> None:
         connection = sqlite3.connect(path, isolation_level=None)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.executescript(_SCHEMA)
+        if make:
+            connection.executescript(_SCHEMA)
+        connection.execute("SELECT count(*) FROM (SELECT 1 FROM images LIMIT 1)")
         self._connection = connection
 
-    def save_session(self, session_id: str, text: str) -> None:
-        self._connection.execute(
-            "INSERT INTO sessions (id, body) VALUES (?, ?)", (session_id, text)
-        )
+    def save_session(self, session_id: str, image_id: str, text: str) -> None:
+        sql = "INSERT INTO sessions (id, image_id, body) VALUES (?, ?, ?)"
+        self._connection.execute(sql, (session_id, image_id, text))
 
     def append(self, session_id: str, messages: Sequence[tuple[str, str]], at: int) -> int:
         execute = self._connection.execute
@@ -70,6 +73,16 @@ class RawSqlite(RawStore):
             rows.reverse()
         return [json.loads(body) for (body,) in rows]
 
+    def stream(self, session_id: str) -> int:
+        count = 0
+        sql = "SELECT body FROM messages WHERE session_id = ? ORDER BY position"
+        cursor = self._connection.execute(sql, (session_id,))
+        while rows := cursor.fetchmany(_CHUNK):
+            for (body,) in rows:
+                json.loads(body)
+            count += len(rows)
+        return count
+
     def save_image(self, id: str, container_id: str, name: str, at: int, text: str) -> None:
         self._connection.execute(
             "INSERT INTO images VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
@@ -86,6 +99,22 @@ class RawSqlite(RawStore):
         sql = "SELECT body FROM images WHERE container_id = ? ORDER BY at DESC, id LIMIT ?"
         rows = self._connection.execute(sql, (container_id, size + 1)).fetchall()
         return [json.loads(body) for (body,) in rows[:size]]
+
+    def update_metadata(self, image_id: str, key: str, value: Any) -> None:
+        execute = self._connection.execute
+        execute("BEGIN IMMEDIATE")
+        (body,) = execute("SELECT body FROM images WHERE id = ?", (image_id,)).fetchone()
+        image = json.loads(body)
+        image.setdefault("metadata", {})[key] = value
+        execute("UPDATE images SET body = ? WHERE id = ?", (json.dumps(image), image_id))
+        execute("COMMIT")
+
+    def delete_image(self, image_id: str) -> None:
+        execute = self._connection.execute
+        execute("BEGIN IMMEDIATE")
+        execute("DELETE FROM sessions WHERE image_id = ?", (image_id,))
+        execute("DELETE FROM images WHERE id = ?", (image_id,))
+        execute("COMMIT")
 
     def close(self) -> None:
         self._connection.close()

@@ -123,10 +123,7 @@ def test_tls_is_used_where_the_server_has_it(mysql_server: MysqlServer, mysql_ba
     with create_persistence(mysql_server.new_driver(**options)) as persistence:
         persistence.ping()
         database: Any = persistence.sessions
-        with database._database._connections.raw() as connection:
-            cursor = connection.cursor()
-            cursor.execute("SHOW STATUS LIKE 'Ssl_cipher'")
-            assert cursor.fetchone()[1]
+        assert database._database.fetch("SHOW STATUS LIKE 'Ssl_cipher'")[0][1]
 
 
 def test_a_lock_that_is_held_too_long_ends_in_an_error_and_changes_nothing(

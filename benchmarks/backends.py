@@ -1,0 +1,116 @@
+"""What is measured: each backend on a server of its own, beside raw code on the same connection.
+
+A second connection that idles makes a server slower, so that two sides with one each would not be
+measured alike. A file is not shared: each side has its own, in the same folder.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from agentx_persistence import Persistence, PersistenceDriver, create_persistence
+from agentx_persistence.mysql import mysql_driver
+from agentx_persistence.postgresql import postgresql_driver
+from agentx_persistence.sqlite import sqlite_driver
+from benchmarks.raw.mysql import RawMysql
+from benchmarks.raw.postgresql import RawPostgresql
+from benchmarks.raw.sqlite import RawSqlite
+from benchmarks.raw.store import RawStore
+from tests.servers import mariadb, mysql, postgresql
+
+
+@dataclass(frozen=True)
+class Contest:
+    persistence: Persistence
+    raw: RawStore
+    driver: PersistenceDriver
+    open_raw: Callable[[], object]  # connects, asks something, closes
+    version: str
+
+
+def _sqlite(
+    synchronous: Literal["FULL", "NORMAL"],
+) -> Callable[[Path], AbstractContextManager[Contest]]:
+    @contextmanager
+    def contest(folder: Path) -> Iterator[Contest]:
+        driver = sqlite_driver(folder / "ours.db", synchronous=synchronous)
+        path = str(folder / "raw.db")
+        raw = RawSqlite(path, synchronous)
+        with create_persistence(driver) as persistence:
+            yield Contest(
+                persistence,
+                raw,
+                driver,
+                lambda: RawSqlite(path, synchronous, make=False).close(),
+                f"SQLite {sqlite3.sqlite_version}, synchronous={synchronous}",
+            )
+        raw.close()
+
+    return contest
+
+
+@contextmanager
+def _postgresql(folder: Path) -> Iterator[Contest]:
+    server = postgresql.start_server(folder, durable=True)
+    try:
+        server.recreate("bench")
+        options = server.options("bench")
+        driver = postgresql_driver(**options, migrate=True)
+        with create_persistence(driver) as persistence:
+            connection = _connection(persistence)
+            version = f"PostgreSQL {connection.info.server_version // 10_000}"
+
+            def open_raw() -> None:
+                with server.connect("bench") as other:
+                    other.execute("SELECT 1").fetchall()
+
+            yield Contest(persistence, RawPostgresql(connection), driver, open_raw, version)
+    finally:
+        server.stop()
+
+
+def _mysql(
+    start: Callable[..., mysql.MysqlServer],
+) -> Callable[[Path], AbstractContextManager[Contest]]:
+    @contextmanager
+    def contest(folder: Path) -> Iterator[Contest]:
+        server = start(folder, durable=True)
+        try:
+            server.recreate("bench")
+            driver = mysql_driver(**server.options("bench"), migrate=True)
+            with create_persistence(driver) as persistence:
+                connection = _connection(persistence)
+
+                def open_raw() -> None:
+                    with server.connect("bench") as other:
+                        other.cursor().execute("SELECT 1")
+
+                version = connection.get_server_info()
+                yield Contest(persistence, RawMysql(connection), driver, open_raw, version)
+        finally:
+            server.stop()
+
+    return contest
+
+
+def _connection(persistence: Persistence) -> Any:
+    """Return the connection that the repositories use as long as one thread calls them."""
+    sessions: Any = persistence.sessions
+    connections = sessions._database._connections
+    lease = connections.take()
+    connections.give_back(lease)
+    return lease.connection
+
+
+BACKENDS: dict[str, Callable[[Path], AbstractContextManager[Contest]]] = {
+    "sqlite-full": _sqlite("FULL"),
+    "sqlite-normal": _sqlite("NORMAL"),
+    "postgresql": _postgresql,
+    "mariadb": _mysql(mariadb.start_server),
+    "mysql": _mysql(mysql.start_server),
+}
