@@ -103,11 +103,12 @@ class SqlRepository(Repository[R], Generic[R]):
     def _find_page(self, filters: dict[str, str | None], size: int, cursor: str | None) -> Page[R]:
         given = check_filters(filters)
         check_count("size", size, 1)
-        items = self._load(self._fetch_page(given, decode_cursor(cursor), size + 1))
-        if len(items) <= size:
+        rows = self._fetch_page(given, decode_cursor(cursor), size + 1)
+        items = self._load(rows[:size])
+        if len(rows) <= size:
             return Page(items, None)
-        last = items[size - 1]
-        return Page(items[:size], encode_cursor((last.created_at, getattr(last, self._key.name))))
+        last = items[-1]
+        return Page(items, encode_cursor((last.created_at, getattr(last, self._key.name))))
 
     def _fetch_page(
         self, filters: dict[str, str], after: tuple[int, str] | None, limit: int | None
@@ -140,7 +141,7 @@ class SqlRepository(Repository[R], Generic[R]):
 
     def _select(self) -> Select[Any]:
         body = self._database.flavour.body(self._table.c.body)
-        return select(body, self._table.c.updated_at, self._key)
+        return select(body, self._key)
 
     def _checked_values(self, record: R) -> dict[str, Any]:
         values = self._values(record)
@@ -157,14 +158,11 @@ class SqlRepository(Repository[R], Generic[R]):
 
     def _load(self, rows: Sequence[Sequence[Any]]) -> list[R]:
         def describe(index: int) -> tuple[str, str, str]:
-            id = str(rows[index][2])
+            id = str(rows[index][1])
             place = f"{self._database.flavour.place}, table {self._table.name}, {self._key.name}"
             return self.record.record_kind, id, f"{place} = {id!r}"
 
         loaded: list[R] = load(self.many, [row[0] for row in rows], describe)
-        for index, row in enumerate(rows):
-            if loaded[index].updated_at != row[1]:  # a message was added since the body was written
-                loaded[index] = loaded[index]._updated(row[1])
         return loaded
 
 

@@ -136,6 +136,16 @@ class SqlSessionRepository(SqlRepository[SessionRecord], SessionRepository):
         check_id("message", message_id)
         return self._database.unit(lambda unit: _truncate(unit, session_id, message_id))
 
+    def _select(self) -> Select[Any]:
+        return super()._select().add_columns(SessionRow.updated_at)
+
+    def _load(self, rows: Sequence[Sequence[Any]]) -> list[SessionRecord]:
+        return [
+            # The body does not know of messages that were added since it was written.
+            record if record.updated_at == at else record._updated(at)
+            for record, (_, _, at) in zip(super()._load(rows), rows, strict=True)
+        ]
+
     def _window(self, bounds: list[str], newest_first: bool, limited: bool) -> Any:
         position = MessageRow.position
         window = select(self._body).where(MessageRow.session_id == bindparam("session"))
