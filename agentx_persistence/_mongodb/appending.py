@@ -22,7 +22,13 @@ from typing import Any
 from bson import Int64, ObjectId
 from pymongo.errors import BulkWriteError
 
-from agentx_persistence._mongodb.database import BATCH, MESSAGES, Database, is_duplicate
+from agentx_persistence._mongodb.database import (
+    BATCH,
+    BY_POSITION,
+    MESSAGES,
+    Database,
+    is_duplicate,
+)
 from agentx_persistence._mongodb.head import Head, latest_head
 from agentx_persistence.documents.store import SESSIONS, Entry
 from agentx_persistence.errors import RecordConflictError, RecordNotFoundError
@@ -89,7 +95,9 @@ class Append:
                 raise
             if inserted := error.details["nInserted"]:
                 own = [row["_id"] for row in rows[:inserted]]
-                messages.delete_many({"session_id": self._session_id, "_id": {"$in": own}})
+                messages.delete_many(
+                    {"session_id": self._session_id, "_id": {"$in": own}}, hint="_id_"
+                )
             return False
         if self._move(head, last):
             return True
@@ -97,7 +105,7 @@ class Append:
             # If nothing was cut off, another writer has moved `count` over these messages.
             return not latest_head(self._database, self._session_id).is_past(head)
         except RecordNotFoundError:
-            messages.delete_many({"session_id": self._session_id, "log": head.log})
+            self._delete_log(head.log)
             raise
 
     def _settle(
@@ -163,7 +171,7 @@ class Append:
         messages = self._database.rows(MESSAGES)
         logs = {row["log"] for row in rows} - {head.log}
         for log in logs:
-            messages.delete_many({"session_id": self._session_id, "log": log})
+            self._delete_log(log)
         dead = any(
             row["log"] == head.log
             and row["position"] > head.count
@@ -181,9 +189,14 @@ class Append:
                         {"term": {"$lt": head.term}},
                         {"term": head.term, "first": {"$lte": head.count}},
                     ],
-                }
+                },
+                hint=BY_POSITION,
             )
         return dead or bool(logs)
+
+    def _delete_log(self, log: ObjectId) -> None:
+        mine = {"session_id": self._session_id, "log": log}
+        self._database.rows(MESSAGES).delete_many(mine, hint=BY_POSITION)
 
     def _move(self, head: Head, last: int) -> bool:
         change = {"count": Int64(last), "updated_at": Int64(self._at)}

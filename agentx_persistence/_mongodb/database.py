@@ -64,6 +64,8 @@ INDEXES: dict[str, list[tuple[str, ...]]] = {
 _UNIQUE: dict[str, list[tuple[str, ...]]] = {
     MESSAGES: [("session_id", "position"), ("session_id", "message_id")],
 }
+# Named to deletions, whose filters go beyond it: no server is then left to find it, or to miss it.
+BY_POSITION = [("session_id", ASCENDING), ("position", ASCENDING)]
 
 # An election takes about 12 seconds by default; a call that meets one gets over it.
 _PATIENCE = 15.0

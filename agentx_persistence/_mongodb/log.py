@@ -8,9 +8,9 @@ from typing import Any
 from bson import Int64
 from pymongo import ReturnDocument
 
-from agentx_persistence._mongodb.database import BATCH, MESSAGES, Database, text_of
+from agentx_persistence._mongodb.database import BATCH, BY_POSITION, MESSAGES, Database, text_of
 from agentx_persistence._mongodb.head import HEAD, Head, head_of, latest_head, new_head
-from agentx_persistence.documents.store import SESSIONS, Slice
+from agentx_persistence.documents.store import SESSIONS, Slice, Window
 from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
 
 _FURTHEST = 2**62
@@ -33,7 +33,8 @@ class Log:
         head, rows = self._find({"message_id": entry_id})
         return self._position(head, rows[0] if rows else None, entry_id)
 
-    def read(self, after: int, before: int | None, first: int | None, last: int | None) -> Slice:
+    def read(self, window: Window) -> Slice:
+        after, before, first, last = window
         high = _FURTHEST if before is None else before - 1
         limit = first if last is None else last
         if limit == 0:
@@ -82,7 +83,8 @@ class Log:
                 "position": {"$gt": keep},
                 "log": head.log,
                 "term": {"$lte": head.term},
-            }
+            },
+            hint=BY_POSITION,
         )
         gone: int = before["count"] - keep
         return gone
@@ -104,14 +106,14 @@ class Log:
         )
         mine: Row = {"session_id": self._session_id}
         if before is not None:
-            messages.delete_many({**mine, "log": before.get("log")}, session=unit)
+            messages.delete_many({**mine, "log": before.get("log")}, hint=BY_POSITION, session=unit)
         # What interrupted appends and deletions left behind. A log that is seen here and is not
         # the session's afterwards, never will be again.
         strays = {row["log"] for row in messages.find(mine, {"log": 1}, session=unit)}
         if strays:
             current = sessions.find_one({"_id": self._session_id}, HEAD, session=unit)
             for log in strays - {current and current["log"]}:
-                messages.delete_many({**mine, "log": log}, session=unit)
+                messages.delete_many({**mine, "log": log}, hint=BY_POSITION, session=unit)
         if before is None:
             return False
         sessions.delete_one(
