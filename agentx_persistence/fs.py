@@ -13,7 +13,14 @@ from agentx_persistence._fs.documents import Documents
 from agentx_persistence._fs.files import file_name
 from agentx_persistence._fs.locks import Locks
 from agentx_persistence._fs.logs import Log, Logs
-from agentx_persistence.documents import Document, DocumentStorage, DocumentStore, Entry, Slice
+from agentx_persistence.documents import (
+    Document,
+    DocumentStorage,
+    DocumentStore,
+    Entry,
+    Slice,
+    Window,
+)
 from agentx_persistence.documents.store import CONTAINERS, IMAGES, SESSIONS
 from agentx_persistence.errors import (
     BackendError,
@@ -58,7 +65,6 @@ class FileStore(DocumentStore):
 
     def __init__(self, base: str) -> None:
         self._base = base
-        self._closed = False
         self._locks = Locks(f"{base}/locks")
         self._logs = Logs()
         self._documents = Documents(base, self._locks, self._logs)
@@ -101,18 +107,9 @@ class FileStore(DocumentStore):
         with self._open():
             return self._ask(session_id, lambda log: self._logs.position(log, entry_id))
 
-    def read(
-        self,
-        session_id: str,
-        after: int,
-        before: int | None,
-        first: int | None,
-        last: int | None,
-    ) -> Slice:
+    def read(self, session_id: str, window: Window) -> Slice:
         with self._open():
-            return self._ask(
-                session_id, lambda log: self._logs.read(log, after, before, first, last)
-            )
+            return self._ask(session_id, lambda log: self._logs.read(log, window))
 
     def count(self, session_id: str) -> int:
         with self._open():
@@ -139,9 +136,6 @@ class FileStore(DocumentStore):
             for kind in (CONTAINERS, IMAGES, SESSIONS):
                 self._documents.check_folder(kind)
 
-    def close(self) -> None:
-        self._closed = True
-
     def _ask(self, session_id: str, ask: Callable[[Log], T]) -> T:
         """Ask the log of a session that there is."""
         log = self._documents.log(session_id)
@@ -161,7 +155,7 @@ class FileStore(DocumentStore):
 
     @contextmanager
     def _open(self) -> Iterator[None]:
-        if self._closed:
+        if self.closed:
             raise PersistenceClosedError
         try:
             yield

@@ -5,10 +5,17 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from threading import Lock
 
-from agentx_persistence.documents import Document, DocumentStorage, DocumentStore, Entry, Slice
+from agentx_persistence.documents import (
+    Document,
+    DocumentStorage,
+    DocumentStore,
+    Entry,
+    Slice,
+    Window,
+)
 from agentx_persistence.documents.store import SESSIONS
 from agentx_persistence.errors import (
     PersistenceClosedError,
@@ -55,7 +62,6 @@ class MemoryStore(DocumentStore, ForkAware):
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._closed = False
         self._documents: dict[tuple[str, str], tuple[Document, dict[str, str]]] = {}
         # For each kind and index value the places of its documents, in the order of `find`.
         self._places: defaultdict[tuple[str, tuple[str, str] | None], list[tuple[int, str]]] = (
@@ -139,20 +145,10 @@ class MemoryStore(DocumentStore, ForkAware):
         with self._open():
             return self._position(self._log(session_id), entry_id)
 
-    def read(
-        self,
-        session_id: str,
-        after: int,
-        before: int | None,
-        first: int | None,
-        last: int | None,
-    ) -> Slice:
+    def read(self, session_id: str, window: Window) -> Slice:
         with self._open():
             texts = self._log(session_id).texts
-            stop = len(texts) if before is None else min(before - 1, len(texts))
-            start = after if last is None else max(after, stop - last)
-            if first is not None:
-                stop = min(stop, start + first)
+            start, stop = window.within(len(texts))
             return Slice(start + 1, texts[start:stop])
 
     def count(self, session_id: str) -> int:
@@ -172,11 +168,8 @@ class MemoryStore(DocumentStore, ForkAware):
         with self._open():
             return
 
-    def close(self) -> None:
-        self._closed = True
-
     def _open(self) -> Lock:
-        if self._closed:
+        if self.closed:
             raise PersistenceClosedError
         return self._lock
 
@@ -195,7 +188,7 @@ class MemoryStore(DocumentStore, ForkAware):
     def _document(self, kind: str, key: str) -> Document:
         document = self._documents[kind, key][0]
         if kind == SESSIONS and (at := self._logs[key].appended_at) is not None:
-            return replace(document, updated_at=at)
+            return document._replace(updated_at=at)
         return document
 
     def _log(self, session_id: str) -> _Log:

@@ -41,7 +41,14 @@ from agentx_persistence._mongodb.appending import Append
 from agentx_persistence._mongodb.database import BATCH, INDEXES, Client, Database, text_of
 from agentx_persistence._mongodb.head import new_head
 from agentx_persistence._mongodb.log import Log
-from agentx_persistence.documents import Document, DocumentStorage, DocumentStore, Entry, Slice
+from agentx_persistence.documents import (
+    Document,
+    DocumentStorage,
+    DocumentStore,
+    Entry,
+    Slice,
+    Window,
+)
 from agentx_persistence.documents.store import CONTAINERS, IMAGES, SESSIONS
 from agentx_persistence.persistence import PersistenceDriver, Storage
 
@@ -233,16 +240,9 @@ class MongoStore(DocumentStore):
     def position(self, session_id: str, entry_id: str) -> int:
         return self._database.run(lambda: Log(self._database, session_id).position(entry_id))
 
-    def read(
-        self,
-        session_id: str,
-        after: int,
-        before: int | None,
-        first: int | None,
-        last: int | None,
-    ) -> Slice:
+    def read(self, session_id: str, window: Window) -> Slice:
         log = Log(self._database, session_id)
-        return self._database.run(lambda: log.read(after, before, first, last))
+        return self._database.run(lambda: log.read(window))
 
     def count(self, session_id: str) -> int:
         return self._database.run(lambda: Log(self._database, session_id).count())

@@ -82,9 +82,9 @@ class Documents:
             again = files.read(path)
             if again == data:
                 if log is None:
-                    return stored, replace(document, text="")
+                    return stored, document._replace(text="")
                 at = document.updated_at if log.at is None else log.at
-                return stored, replace(document, updated_at=at)
+                return stored, document._replace(updated_at=at)
             data = again
         self.check_folder(kind)
         return None, None
@@ -228,7 +228,7 @@ class Documents:
         if document is None:
             return None, None
         if stored is None:  # damaged: nothing tells that the entry is not its own
-            return replace(document, created_at=-place[0]), place
+            return document._replace(created_at=-place[0]), place
         return document, stored.places(subject[0]).get(subject)
 
     def _repair(self, subject: Subject, place: Place) -> None:

@@ -20,7 +20,7 @@ from agentx_persistence._fs.log_file import (
     format_lines,
     new_header,
 )
-from agentx_persistence.documents import Entry, Slice
+from agentx_persistence.documents import Entry, Slice, Window
 from agentx_persistence.errors import (
     CorruptRecordError,
     RecordConflictError,
@@ -72,23 +72,12 @@ class Logs(ForkAware):
     def position(self, log: Log, entry_id: str) -> int:
         return self._ask(log, lambda file, history: _position(file, history, entry_id))
 
-    def read(
-        self,
-        log: Log,
-        after: int,
-        before: int | None,
-        first: int | None,
-        last: int | None,
-    ) -> Slice:
-        def window(file: LogFile, history: History) -> Slice:
-            count = history.count()
-            stop = count if before is None else min(before - 1, count)
-            start = after if last is None else max(after, stop - last)
-            if first is not None:
-                stop = min(stop, start + first)
+    def read(self, log: Log, window: Window) -> Slice:
+        def work(file: LogFile, history: History) -> Slice:
+            start, stop = window.within(history.count())
             return Slice(start + 1, [line.text for line in history.lines(file, start, stop)])
 
-        return self._ask(log, window)
+        return self._ask(log, work)
 
     def append(self, log: Log, entries: Sequence[Entry], at: int) -> list[int]:
         def work(file: LogFile, history: History) -> list[int]:

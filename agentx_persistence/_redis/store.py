@@ -29,7 +29,7 @@ from agentx_persistence._redis.scripts import (
     TRUNCATE,
     Script,
 )
-from agentx_persistence.documents import Document, DocumentStore, Entry, Slice
+from agentx_persistence.documents import Document, DocumentStore, Entry, Slice, Window
 from agentx_persistence.documents.store import SESSIONS
 from agentx_persistence.errors import (
     BackendError,
@@ -154,14 +154,8 @@ class RedisStore(DocumentStore):
             raise RecordNotFoundError("message", entry_id)
         return int(found)
 
-    def read(
-        self,
-        session_id: str,
-        after: int,
-        before: int | None,
-        first: int | None,
-        last: int | None,
-    ) -> Slice:
+    def read(self, session_id: str, window: Window) -> Slice:
+        after, before, first, last = window
         # Both ends as LRANGE counts them: from 0, the end included, -1 for the last entry.
         start, stop = after, -1 if before is None else before - 2
         if last is not None:

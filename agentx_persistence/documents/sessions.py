@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from agentx_persistence import records
 from agentx_persistence.arguments import check_messages, check_window
 from agentx_persistence.documents.repositories import DocumentRepository
-from agentx_persistence.documents.store import SESSIONS, Entry, Slice
+from agentx_persistence.documents.store import SESSIONS, Entry, Slice, Window
 from agentx_persistence.fields import check_id, now
 from agentx_persistence.loading import load, readable_id
 from agentx_persistence.messages import MESSAGES, Message
@@ -71,17 +71,18 @@ class DocumentSessionRepository(DocumentRepository[SessionRecord], SessionReposi
         check_window(session_id, first, last, after, before)
         low = 0 if after is None else self._store.position(session_id, after)
         high = None if before is None else self._store.position(session_id, before)
-        return self._messages(session_id, self._store.read(session_id, low, high, first, last))
+        window = Window(low, high, first, last)
+        return self._messages(session_id, self._store.read(session_id, window))
 
     def iter_messages(self, session_id: str) -> Iterator[Message]:
         check_id("session", session_id)
-        return self._stream(session_id, self._store.read(session_id, 0, None, _STREAM_CHUNK, None))
+        return self._stream(session_id, self._store.read(session_id, Window(first=_STREAM_CHUNK)))
 
     def _stream(self, session_id: str, found: Slice) -> Iterator[Message]:
         while found.texts:
             yield from self._messages(session_id, found)
             last = found.start + len(found.texts) - 1
-            found = self._store.read(session_id, last, None, _STREAM_CHUNK, None)
+            found = self._store.read(session_id, Window(last, first=_STREAM_CHUNK))
 
     def count_messages(self, session_id: str) -> int:
         check_id("session", session_id)

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 CONTAINERS, IMAGES, SESSIONS = "containers", "images", "sessions"
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(NamedTuple):
     """`created_at` and `updated_at` are what the text says of them, in Unix milliseconds."""
 
     key: str
@@ -40,11 +38,31 @@ class Slice(NamedTuple):
     texts: list[str] | list[bytes]
 
 
+class Window(NamedTuple):
+    """Which entries of a log: those between two positions, both excluded.
+
+    Of these only so many: the `first` ones or the `last` ones.
+    """
+
+    after: int = 0
+    before: int | None = None
+    first: int | None = None
+    last: int | None = None
+
+    def within(self, length: int) -> tuple[int, int]:
+        """Return, for a log of this length, the position in front of the window, and its last."""
+        stop = length if self.before is None else min(self.before - 1, length)
+        start = self.after if self.last is None else max(self.after, stop - self.last)
+        return start, stop if self.first is None else min(stop, start + self.first)
+
+
 class DocumentStore(ABC):
     """Keys are any text that is a legal id; `kind` is one of the three constants above.
 
     Methods may be called from any thread. After `close` each raises `PersistenceClosedError`.
     """
+
+    closed = False
 
     @abstractmethod
     def put(self, kind: str, document: Document, indexes: Mapping[str, str]) -> None:
@@ -113,18 +131,9 @@ class DocumentStore(ABC):
         """
 
     @abstractmethod
-    def read(
-        self,
-        session_id: str,
-        after: int,
-        before: int | None,
-        first: int | None,
-        last: int | None,
-    ) -> Slice:
-        """Return the entries between two positions, both excluded, oldest first.
+    def read(self, session_id: str, window: Window) -> Slice:
+        """Return these entries, oldest first.
 
-        :param before: ``None`` for no bound
-        :param first: only so many, from the start of that range; `last`: up to its end
         :raises RecordNotFoundError: if there is no such session
         """
 
@@ -133,7 +142,7 @@ class DocumentStore(ABC):
 
         :raises RecordNotFoundError: if there is no such session
         """
-        newest = self.read(session_id, 0, None, None, 1)
+        newest = self.read(session_id, Window(last=1))
         return newest.start + len(newest.texts) - 1
 
     @abstractmethod
@@ -152,6 +161,6 @@ class DocumentStore(ABC):
         """Ask the backend for a sign of life; see `Storage.ping`."""
         self.get(CONTAINERS, "ping")
 
-    @abstractmethod
     def close(self) -> None:
         """Release everything that the store opened; a second time does nothing."""
+        self.closed = True

@@ -26,6 +26,13 @@ def custom_backend(tmp_path: Path) -> Backend:
     return Backend("custom", "tests.backends.custom", (str(tmp_path / "custom.db"),))
 
 
+def _where(kind: str, id: str, position: int | None) -> tuple[str, tuple[object, ...]]:
+    if position is None:
+        return "WHERE kind = ? AND key = ?", (kind, id)
+    return """WHERE (kind, key) = (SELECT kind, key FROM entries
+        WHERE kind = 'messages' AND value = ? AND age = -?)""", (id, position)
+
+
 def corrupt(
     backend: Backend,
     persistence: Persistence,
@@ -38,20 +45,16 @@ def corrupt(
         text = raw.decode()
     except UnicodeDecodeError:
         return False  # it would not come out of the database
+    where, values = _where(kind, id, position)
+    change = f"UPDATE documents SET text = ? {where}"  # noqa: S608
     with closing(sqlite3.connect(backend.arguments[0])) as connection, connection:
-        if position is None:
-            change = "UPDATE documents SET text = ? WHERE kind = ? AND key = ?"
-            return connection.execute(change, (text, kind, id)).rowcount > 0
-        change = "UPDATE entries SET text = ? WHERE log = ? AND place = ?"
-        return connection.execute(change, (text, id, position)).rowcount == 1
+        return connection.execute(change, (text, *values)).rowcount == 1
 
 
 def stored(
     backend: Backend, persistence: Persistence, kind: str, id: str, position: int | None
 ) -> object:
+    where, values = _where(kind, id, position)
+    look = f"SELECT CAST(text AS BLOB) FROM documents {where}"  # noqa: S608
     with closing(sqlite3.connect(backend.arguments[0])) as connection:
-        if position is None:
-            look = "SELECT CAST(text AS BLOB) FROM documents WHERE kind = ? AND key = ?"
-            return connection.execute(look, (kind, id)).fetchone()
-        look = "SELECT CAST(text AS BLOB) FROM entries WHERE log = ? AND place = ?"
-        return connection.execute(look, (id, position)).fetchone()
+        return connection.execute(look, values).fetchone()

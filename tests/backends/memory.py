@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -28,7 +27,7 @@ def corrupt(
         store._logs[id].texts[position - 1] = text
     else:
         document, indexes = store._documents[kind, id]
-        store._documents[kind, id] = (replace(document, text=text), indexes)
+        store._documents[kind, id] = (document._replace(text=text), indexes)
     return True
 
 
