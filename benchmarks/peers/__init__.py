@@ -1,0 +1,1 @@
+"""How this package compares with others: see ``python -m benchmarks.peers --help``."""

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+from importlib.metadata import version
+from itertools import count
+from typing import Any
+
+from agno.db.base import SessionType
+from agno.db.mysql import MySQLDb
+from agno.db.postgres import PostgresDb
+from agno.db.redis import RedisDb
+from agno.db.sqlite import SqliteDb
+from agno.models.message import Message
+from agno.run.agent import RunOutput
+from agno.run.base import RunStatus
+from agno.session.agent import AgentSession
+from worker import LAST, PAGE, TEXT, Call, serve
+
+
+class Agno:
+    version = version("agno")
+
+    def __init__(self, url: str, folder: str) -> None:
+        scheme, rest = url.split(":", 1)
+        self._db: Any = {
+            "sqlite": lambda: SqliteDb(db_url=url),
+            "postgresql": lambda: PostgresDb(db_url=f"postgresql+psycopg:{rest}"),
+            "mysql": lambda: MySQLDb(db_url=f"mysql+pymysql:{rest}"),
+            "redis": lambda: RedisDb(db_url=url),
+        }[scheme]()
+        self.notes = {
+            "append": (
+                "upsert_run alone, one message in a run, as its caller gives the position; an"
+                " unknown session is {}, a different run under a used id replaces the old one"
+            ).format("refused (foreign key)" if scheme != "redis" else "accepted"),
+            "turn": (
+                "what Agent.run does: get_session, which reads the whole history, upsert_session,"
+                " upsert_run, in three transactions; ours reads the last 50 and appends"
+            ),
+            "load": "get_session(runs_limit=50): 50 runs of one message",
+            "list": "get_sessions without runs; "
+            + ("reads every session of the store" if scheme == "redis" else "counts them, too"),
+        }
+        self._ids, self._sizes = count(), dict[str, int]()
+
+    def fill(self, session: str, size: int) -> None:
+        self._db.upsert_session(_session(session, "user"))
+        for index in range(size):
+            self._db.upsert_run(self._run(session), session, user_id="user", run_index=index)
+        self._sizes[session] = size
+
+    def append(self, session: str) -> Call:
+        run, index = self._run(session), self._next(session)
+        return lambda: self._db.upsert_run(run, session, user_id="user", run_index=index)
+
+    def turn(self, session: str) -> Call:
+        run, index = self._run(session), self._next(session)
+
+        def call() -> None:
+            found = self._db.get_session(session, SessionType.AGENT, user_id="user")
+            found.upsert_run(run)
+            self._db.upsert_session(found)
+            self._db.upsert_run(run, session, user_id="user", run_index=index)
+
+        return call
+
+    def load(self, session: str) -> Call:
+        get = self._db.get_session
+        return lambda: get(session, SessionType.AGENT, runs_limit=LAST).runs
+
+    def fill_list(self, count: int) -> None:
+        for number in range(count):
+            self._db.upsert_session(_session(f"listed {number}", f"owner {number // PAGE}"))
+
+    def list(self, owner: str) -> Call:
+        return lambda: self._db.get_sessions(
+            SessionType.AGENT,
+            user_id=owner,
+            limit=PAGE,
+            sort_by="created_at",
+            sort_order="desc",
+            include_runs=False,
+        )
+
+    def _next(self, session: str) -> int:
+        self._sizes[session] += 1
+        return self._sizes[session] - 1
+
+    def _run(self, session: str) -> RunOutput:
+        return RunOutput(
+            run_id=f"run {next(self._ids)}",
+            agent_id="agent",
+            session_id=session,
+            user_id="user",
+            messages=[Message(role="user", content=TEXT)],
+            status=RunStatus.completed,
+        )
+
+
+def _session(session: str, owner: str) -> AgentSession:
+    return AgentSession(
+        session_id=session,
+        agent_id="agent",
+        user_id=owner,
+        agent_data={"agent_id": "agent", "name": "name"},
+        session_data={"session_state": {}},
+    )
+
+
+if __name__ == "__main__":
+    serve(Agno)

@@ -1,0 +1,77 @@
+"""Which peers there are, and what each needs."""
+
+from __future__ import annotations
+
+from benchmarks.peers.environments import Peer
+
+_SQL = ("sqlite", "postgresql", "mariadb")
+_AGENTS = ("openai-agents[sqlalchemy]", "aiosqlite", "asyncpg", "aiomysql")
+_LANGCHAIN = (
+    "langchain-community",
+    "langchain-postgres",
+    "sqlalchemy",
+    "psycopg[binary]",
+    "pymysql",
+    "redis",
+)
+
+PEERS = (
+    Peer(
+        "agno",
+        "agno",
+        ("agno", "sqlalchemy[asyncio]", "psycopg[binary]", "pymysql", "redis"),
+        "agno_worker.py",
+        (*_SQL, "redis"),
+    ),
+    Peer(
+        "openai-agents SQLiteSession",
+        "openai_agents",
+        _AGENTS,
+        "openai_agents_worker.py",
+        ("sqlite",),
+        "sqlite",
+    ),
+    Peer(
+        "openai-agents SQLAlchemySession",
+        "openai_agents",
+        _AGENTS,
+        "openai_agents_worker.py",
+        _SQL,
+        "sqlalchemy",
+    ),
+    Peer(
+        "langchain-community",
+        "langchain",
+        _LANGCHAIN,
+        "langchain_worker.py",
+        (*_SQL, "redis"),
+        "community",
+    ),
+    Peer(
+        "langchain-postgres",
+        "langchain",
+        _LANGCHAIN,
+        "langchain_worker.py",
+        ("postgresql",),
+        "postgres",
+    ),
+    Peer(
+        "google-adk",
+        "adk",
+        ("google-adk", "sqlalchemy[asyncio]", "aiosqlite", "asyncpg", "aiomysql"),
+        "adk_worker.py",
+        _SQL,
+    ),
+    Peer(
+        "langgraph",
+        "langgraph",
+        (
+            "langgraph",
+            "langgraph-checkpoint-sqlite",
+            "langgraph-checkpoint-postgres",
+            "psycopg[binary]",
+        ),
+        "langgraph_worker.py",
+        ("sqlite", "postgresql"),
+    ),
+)

@@ -1,0 +1,105 @@
+"""An environment of its own for each peer, and the process that runs in it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import venv
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+_CHECKOUT = Path(__file__).parents[2]
+_HERE = Path(__file__).parent
+
+
+class PeerError(Exception):
+    """A peer could not be installed, or did not do what it was asked to do."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    name: str
+    environment: str
+    packages: tuple[str, ...]
+    script: str
+    backends: tuple[str, ...]
+    variant: str = ""
+    """Which of the peer's classes, where one script has several."""
+
+    def command(self) -> list[str]:
+        """Return the command that runs it, once its environment is there."""
+        return [str(self._python()), str(_HERE / self.script), self.variant]
+
+    def _python(self) -> Path:
+        folder = _CHECKOUT / ".venv" / "peers" / self.environment
+        python = folder / "bin" / "python"
+        done = folder / "installed"
+        wanted = "\n".join(self.packages)
+        if not done.exists() or done.read_text() != wanted:
+            venv.create(folder, with_pip=True)
+            pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            made = subprocess.run(
+                [*pip, "--upgrade", *self.packages], capture_output=True, text=True, timeout=900
+            )
+            if made.returncode:
+                raise PeerError(f"cannot be installed: {made.stderr.strip()[-300:]}")
+            done.write_text(wanted)
+        return python
+
+
+def our_command() -> list[str]:
+    return [sys.executable, "-m", "benchmarks.peers.ours"]
+
+
+class Worker:
+    """A process that answers one JSON line with one JSON line."""
+
+    def __init__(self, command: list[str], folder: Path, name: str) -> None:
+        self._log = folder / f"{name}.log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=_CHECKOUT,
+                bufsize=1,
+            )
+
+    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise PeerError(f"it ended: {self._log.read_text(errors='replace')[-300:]}")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise PeerError(answer["error"])
+        return answer
+
+    def time(self, do: str, **arguments: Any) -> float:
+        seconds: float = self.ask(do, **arguments)["seconds"]
+        return seconds
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import Any
+
+from agents import SQLiteSession
+from agents.extensions.memory import SQLAlchemySession
+from sqlalchemy.ext.asyncio import create_async_engine
+from worker import LAST, TEXT, Call, serve
+
+_PROMISES = "the session is made where it is missing; items have no ids, so a retry appends twice"
+
+
+class OpenaiAgents:
+    """Its sessions are kept open, as by an application that serves them."""
+
+    version = version("openai-agents")
+
+    def __init__(self, url: str, folder: str) -> None:
+        self._sessions: dict[str, Any] = {}
+        self._url = url
+
+    async def fill(self, session: str, size: int) -> None:
+        opened = self._sessions[session] = self._open(session)
+        await opened.get_items(limit=1)  # makes the tables
+        if size:
+            await opened.add_items([_item() for _ in range(size)])
+
+    def append(self, session: str) -> Call:
+        items, opened = [_item()], self._sessions[session]
+        return lambda: opened.add_items(items)
+
+    def load(self, session: str) -> Call:
+        opened = self._sessions[session]
+        return lambda: opened.get_items(limit=LAST)
+
+    def _open(self, session: str) -> Any:
+        raise NotImplementedError
+
+
+class Sqlite(OpenaiAgents):
+    notes = {  # noqa: RUF012
+        "append": f"{_PROMISES}; runs in a thread",
+        "load": "plain dicts, unvalidated; lines that are not JSON are skipped; runs in a thread",
+    }
+
+    def _open(self, session: str) -> SQLiteSession:
+        return SQLiteSession(session, self._url.removeprefix("sqlite:///"))
+
+
+class Sqlalchemy(OpenaiAgents):
+    notes = {  # noqa: RUF012
+        "append": f"{_PROMISES}; order is by time to the second, then by id",
+        "load": "plain dicts, unvalidated; lines that are not JSON are skipped",
+    }
+
+    def __init__(self, url: str, folder: str) -> None:
+        super().__init__(url, folder)
+        scheme, rest = url.split(":", 1)
+        driver = {"sqlite": "aiosqlite", "postgresql": "asyncpg", "mysql": "aiomysql"}[scheme]
+        self._engine = create_async_engine(f"{scheme}+{driver}:{rest}")
+
+    def _open(self, session: str) -> SQLAlchemySession:
+        return SQLAlchemySession(session, engine=self._engine, create_tables=True)
+
+
+def _item() -> dict[str, str]:
+    return {"role": "user", "content": TEXT}
+
+
+if __name__ == "__main__":
+    serve({"sqlite": Sqlite, "sqlalchemy": Sqlalchemy}[sys.argv[1]])

@@ -1,0 +1,78 @@
+"""This package, answering as a peer does."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from agentx_persistence import (
+    ImageRecord,
+    PersistenceDriver,
+    SessionRecord,
+    UserMessage,
+    create_persistence,
+)
+from agentx_persistence.mysql import mysql_driver
+from agentx_persistence.postgresql import postgresql_driver
+from agentx_persistence.redis import redis_driver
+from agentx_persistence.sqlite import sqlite_driver
+from benchmarks.peers.worker import LAST, PAGE, TEXT, Call, serve
+
+
+class Ours:
+    version = version("agentx-persistence")
+    notes: dict[str, str] = {}  # noqa: RUF012
+
+    def __init__(self, url: str, folder: str) -> None:
+        self._persistence = create_persistence(_driver(url))
+        self._sessions = self._persistence.sessions
+
+    def fill(self, session: str, size: int) -> None:
+        record = SessionRecord(session_id=session, image_id="image", container_id="box")
+        self._sessions.save(record)
+        for start in range(0, size, 1000):
+            messages = [UserMessage(content=TEXT) for _ in range(min(size - start, 1000))]
+            self._sessions.add_messages(session, messages)
+
+    def append(self, session: str) -> Call:
+        message = UserMessage(content=TEXT)
+        return lambda: self._sessions.add_message(session, message)
+
+    def turn(self, session: str) -> Call:
+        message = UserMessage(content=TEXT)
+
+        def call() -> None:
+            self._sessions.get(session)
+            self._sessions.get_messages(session, last=LAST)
+            self._sessions.add_message(session, message)
+
+        return call
+
+    def load(self, session: str) -> Call:
+        return lambda: self._sessions.get_messages(session, last=LAST)
+
+    def fill_list(self, count: int) -> None:
+        for number in range(count):
+            owner = f"owner {number // PAGE}"
+            self._persistence.images.save(
+                ImageRecord(container_id=owner, name=f"name {number}", system_prompt="Be brief.")
+            )
+
+    def list(self, owner: str) -> Call:
+        return lambda: self._persistence.images.find_all(container_id=owner, limit=PAGE)
+
+
+def _driver(url: str) -> PersistenceDriver:
+    scheme, _, path = url.partition("://")
+    drivers: dict[str, Any] = {
+        "sqlite": lambda: sqlite_driver(path.removeprefix("/")),
+        "postgresql": lambda: postgresql_driver(url, migrate=True),
+        "mysql": lambda: mysql_driver(url, migrate=True),
+        "redis": lambda: redis_driver(url),
+    }
+    driver: PersistenceDriver = drivers[scheme]()
+    return driver
+
+
+if __name__ == "__main__":
+    serve(Ours)

@@ -1,0 +1,100 @@
+"""What a process does that holds one store, this package's or a peer's: it answers in JSON lines.
+
+It runs in the peer's own environment, so only the standard library may be imported here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import json
+import sys
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+TEXT = "x" * 400  # makes a message of about 500 bytes of JSON
+LAST = 50
+PAGE = 20
+
+Call = Callable[[], Any]  # what is measured; an asynchronous peer's returns an awaitable
+
+
+class Store(Protocol):
+    """One store. What need not be measured, such as making the message, is done before the call.
+
+    It may also have ``turn(session)``, all that the peer's framework does to the store in a turn,
+    and ``fill_list(count)`` and ``list(owner)``, where it has something to list by owner.
+    """
+
+    version: str
+    notes: dict[str, str]
+    """What the peer does less, more or otherwise, for each operation."""
+
+    def fill(self, session: str, size: int) -> Awaitable[None] | None:
+        """Make a session with this many messages."""
+
+    def append(self, session: str) -> Call: ...
+
+    def load(self, session: str) -> Call:
+        """Return the call that returns the last 50 messages."""
+
+
+def serve(open_store: Callable[[str, str], Any]) -> None:
+    """Open the store that the first argument names, a URL, beside a folder for its files."""
+    out, sys.stdout = sys.stdout, sys.stderr  # what a peer prints is no answer
+    asyncio.run(_serve(open_store, out))
+
+
+async def _serve(open_store: Callable[[str, str], Any], out: Any) -> None:
+    store = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            if request["do"] == "open":
+                store = await _finished(open_store(request["url"], request["folder"]))
+                answer = {
+                    "version": store.version,
+                    "notes": store.notes,
+                    "operations": [
+                        name for name in ("append", "turn", "load", "list") if hasattr(store, name)
+                    ],
+                }
+            else:
+                answer = await _answer(store, **request)
+        except Exception as error:
+            traceback.print_exc()
+            text = " ".join(str(error).split())
+            answer = {"error": f"{type(error).__name__}: {text[:300]}"}
+        print(json.dumps(answer), file=out, flush=True)
+
+
+async def _answer(store: Any, do: str, **arguments: Any) -> dict[str, Any]:
+    if do in ("fill", "fill_list"):
+        await _finished(getattr(store, do)(**arguments))
+        return {}
+    seconds, found = await _measure(getattr(store, do)(**arguments))
+    wanted = {"load": LAST, "list": PAGE}.get(do)
+    if wanted is not None and len(found) != wanted:
+        raise AssertionError(f"{do} returned {len(found)} instead of {wanted}")
+    return {"seconds": seconds}
+
+
+async def _measure(call: Call) -> tuple[float, Any]:
+    gc.disable()
+    try:
+        start = time.perf_counter()
+        found = call()
+        end = time.perf_counter()
+        if inspect.isawaitable(found):
+            found = await found
+            end = time.perf_counter()
+    finally:
+        gc.enable()
+    return end - start, found
+
+
+async def _finished(found: Any) -> Any:
+    return await found if inspect.isawaitable(found) else found
