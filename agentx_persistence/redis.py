@@ -6,9 +6,10 @@ import random
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
+from threading import Semaphore
 from typing import Any, TypeVar
 
 from agentx_persistence._redis.client import Argument, Command, Subject
@@ -103,7 +104,13 @@ def redis_driver(
         if client is not None
         else partial(kind.from_url, url, **defaults | options),
         retry_seconds,
+        None if client is not None else _connection_limit(url, options),
     )
+
+
+def _connection_limit(url: str, options: dict[str, Any]) -> int | None:
+    limit: int | None = {**parse_url(url), **options}.get("max_connections")  # type: ignore[no-untyped-call]
+    return limit
 
 
 def _without_secrets(url: str) -> str:
@@ -126,6 +133,7 @@ class _RedisDriver(PersistenceDriver):
     owned: bool
     connect: Callable[[], Any]
     retry_seconds: float
+    max_connections: int | None
 
     def __repr__(self) -> str:
         return f"redis_driver({self.place!r}, base={self.base!r})"
@@ -153,8 +161,15 @@ class _Connection(ForkAware):
         self._closed = False
         # Any, since few of redis-py's methods have types.
         self._client: Any = None
-        self._gate = ForkGate()
+        self._renew()
         renew_after_fork(self)
+
+    def _renew(self) -> None:
+        self._gate = ForkGate()
+        # redis-py's pool refuses whom it has no connection for, and repeating that is no queue: the
+        # one who repeats it is overtaken, again and again.
+        limit = self._driver.max_connections
+        self._turn: Semaphore | nullcontext[None] = Semaphore(limit) if limit else nullcontext()
 
     def before_fork(self) -> None:
         # redis-py sees in a child that connections are the parent's, but some thread that is not
@@ -165,7 +180,7 @@ class _Connection(ForkAware):
         self._gate.reopen()
 
     def after_fork(self) -> None:
-        self._gate = ForkGate()
+        self._renew()
 
     def examine(self) -> tuple[bool, set[str]]:
         """Connect, without repeating it; return whether it is a cluster, and what can lose data."""
@@ -255,10 +270,10 @@ class _Connection(ForkAware):
         patience = self._driver.retry_seconds if seconds is None else seconds
         deadline, attempt = 0.0, 0
         while True:
-            if self._closed:
-                raise PersistenceClosedError
             try:
-                with self._gate:
+                with self._turn, self._gate:
+                    if self._closed:
+                        raise PersistenceClosedError
                     result = work(self._client)
             except (RedisError, RedisClusterException, UnicodeDecodeError) as error:
                 deadline = deadline or time.monotonic() + patience

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agentx_persistence import Persistence
-from tests.backends.backend import DATABASE_SERVER, SHARED, Backend
+from tests.backends.backend import DATABASE_SERVER, POOLED, SHARED, Backend
 
 # Every backend that the contract suite runs on, and what it can do that not all can.
 # tests/backends/<name>.py has its fixtures.
@@ -15,14 +15,14 @@ BACKENDS = {
     "memory": frozenset(),
     "fs": frozenset({SHARED}),
     "sqlite": frozenset({SHARED}),
-    "mysql": frozenset({SHARED, DATABASE_SERVER}),
-    "mariadb": frozenset({SHARED, DATABASE_SERVER}),
-    "postgresql": frozenset({SHARED, DATABASE_SERVER}),
-    "pgbouncer": frozenset({SHARED}),
-    "redis": frozenset({SHARED}),
-    "redis_cluster": frozenset({SHARED}),
-    "valkey": frozenset({SHARED}),
-    "mongodb": frozenset({SHARED}),
+    "mysql": frozenset({SHARED, DATABASE_SERVER, POOLED}),
+    "mariadb": frozenset({SHARED, DATABASE_SERVER, POOLED}),
+    "postgresql": frozenset({SHARED, DATABASE_SERVER, POOLED}),
+    "pgbouncer": frozenset({SHARED, POOLED}),
+    "redis": frozenset({SHARED, POOLED}),
+    "redis_cluster": frozenset({SHARED, POOLED}),
+    "valkey": frozenset({SHARED, POOLED}),
+    "mongodb": frozenset({SHARED, POOLED}),
     "custom": frozenset({SHARED}),
 }
 

@@ -266,7 +266,8 @@ class Database(ForkAware):
             raise PersistenceClosedError
 
     def _translated(self, error: PyMongoError) -> PersistenceError:
-        if self._closed and isinstance(error, InvalidOperation):
+        if self._closed and (_is_passing(error) or isinstance(error, InvalidOperation)):
+            # What `close` did to a connection in use is no failure of the server.
             return PersistenceClosedError()
         kind = BackendUnavailableError if _is_passing(error) else BackendError
         return kind("mongodb", f"{self.name}: {error}")

@@ -8,7 +8,16 @@ from agentx_persistence import Persistence, PersistenceDriver, create_persistenc
 
 # What a backend may lack. A test that needs one of these says so: @pytest.mark.needs(SHARED).
 DATABASE_SERVER = "database server"  # an SQL server that tests end connections of
+POOLED = "pooled"  # has a pool of connections whose size can be told
 SHARED = "shared"  # what one opening writes, another one sees, in other processes, too
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Options that limit a pool to five connections, and how many the process then has."""
+
+    options: dict[str, Any]
+    connections: int = 5
 
 
 @dataclass(frozen=True)

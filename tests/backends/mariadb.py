@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.backends.backend import Backend
-from tests.backends.mysql import corrupt, emptied, migrated, stored
+from tests.backends.mysql import POOL_OF_FIVE, corrupt, emptied, migrated, stored
 from tests.servers.mariadb import start_server
 from tests.servers.mysql import MysqlServer, given_server
 from tests.servers.process import given, server_folder
 
-__all__ = ["corrupt", "stored"]
+__all__ = ["POOL_OF_FIVE", "corrupt", "stored"]
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,13 @@ from bson import Binary
 from pymongo.database import Database
 
 from agentx_persistence import Persistence
-from tests.backends.backend import Backend
+from tests.backends.backend import Backend, Pool
 from tests.contract.records import texts
 from tests.servers.mongodb import MongodbServer, start_server
 from tests.servers.process import given
+
+# Two more watch the server.
+POOL_OF_FIVE = Pool({"maxPoolSize": 5}, connections=7)
 
 
 @pytest.fixture(scope="session")

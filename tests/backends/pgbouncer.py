@@ -8,12 +8,12 @@ import pytest
 from agentx_persistence import create_persistence
 from agentx_persistence.postgresql import postgresql_driver
 from tests.backends.backend import Backend
-from tests.backends.postgresql import corrupt, stored
+from tests.backends.postgresql import POOL_OF_FIVE, corrupt, stored
 from tests.servers.pgbouncer import start_server
 from tests.servers.postgresql import PostgresqlServer
 from tests.servers.process import server_folder
 
-__all__ = ["corrupt", "stored"]
+__all__ = ["POOL_OF_FIVE", "corrupt", "stored"]
 
 
 @pytest.fixture(scope="session")

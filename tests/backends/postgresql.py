@@ -7,12 +7,15 @@ import pytest
 
 from agentx_persistence import Persistence, create_persistence
 from agentx_persistence.postgresql import postgresql_driver
-from tests.backends.backend import Backend
+from tests.backends.backend import Backend, Pool
 from tests.backends.damage import damage, look_up
 from tests.servers.postgresql import PostgresqlServer, given_server, start_server
 from tests.servers.process import given, server_folder
 
 DATABASE = "agentx_test"
+
+
+POOL_OF_FIVE = Pool({"pool_size": 5, "max_overflow": 0})
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,11 @@ from redis import RedisCluster as ClusterClient
 
 from agentx_persistence import Persistence
 from agentx_persistence._redis.keys import Keys
-from tests.backends.backend import Backend
+from tests.backends.backend import Backend, Pool
 from tests.servers.process import given
 from tests.servers.redis import RedisCluster, RedisServer, redis_binary, start_server
+
+POOL_OF_FIVE = Pool({"max_connections": 5})
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.backends.backend import Backend
+from tests.backends.backend import Backend, Pool
 from tests.backends.redis import corrupt, empty_store, stored
 from tests.servers.process import given
 from tests.servers.redis import RedisCluster, RedisServer, redis_binary, start_cluster
 
 __all__ = ["corrupt", "stored"]
+
+
+# For each of the masters, and one that asks which nodes there are.
+POOL_OF_FIVE = Pool({"max_connections": 5}, connections=16)
 
 
 @pytest.fixture(scope="session")

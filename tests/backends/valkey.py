@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.backends.backend import Backend
-from tests.backends.redis import corrupt, empty_store, stored
+from tests.backends.redis import POOL_OF_FIVE, corrupt, empty_store, stored
 from tests.servers.process import given
 from tests.servers.redis import RedisServer, start_server, valkey_binary
 
-__all__ = ["corrupt", "stored"]
+__all__ = ["POOL_OF_FIVE", "corrupt", "stored"]
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -15,8 +16,10 @@ from tests.model.anchors import Anchors
 from tests.model.listings import Listings
 from tests.model.readers import Readers
 
-# The long form: AGENTX_TEST_MODEL_STEPS=100000, in runs of 100.
+# The long form: AGENTX_TEST_MODEL_STEPS=100000, in runs of 100, or what can be done in so many
+# seconds: AGENTX_TEST_MODEL_SECONDS=600.
 _STEPS = int(os.environ.get("AGENTX_TEST_MODEL_STEPS", "300"))
+_SECONDS = float(os.environ.get("AGENTX_TEST_MODEL_SECONDS", "inf"))
 _STEPS_OF_A_RUN = 30 if _STEPS < 10_000 else 100
 
 
@@ -26,17 +29,18 @@ def test_random_operations_do_what_a_plain_model_does_and_readers_see_nothing_wr
     steps: Counter[str] = Counter()
     walks: Counter[str] = Counter()
     anchors = Anchors()
+    deadline = time.monotonic() + _SECONDS
     with backend.open() as persistence:
         anchors.save(persistence)
         shared = {"persistence": persistence, "anchors": anchors, "steps": steps, "walked": walks}
         machine = type(f"ModelOn{backend.name}", (Listings,), shared)
         with Readers(persistence, anchors, random.getrandbits(32)) as readers:
-            while steps.total() < _STEPS and not readers.wrong:
+            while steps.total() < _STEPS and not readers.wrong and time.monotonic() < deadline:
                 missing = (_STEPS - steps.total()) // _STEPS_OF_A_RUN + 1
                 run_state_machine_as_test(
                     machine,
                     settings=settings(
-                        max_examples=min(missing, 100),
+                        max_examples=min(missing, 20),
                         stateful_step_count=_STEPS_OF_A_RUN,
                         deadline=None,
                         suppress_health_check=list(HealthCheck),

@@ -30,6 +30,7 @@ from tests.servers.process import free_port
 from tests.servers.redis import RedisCluster, RedisServer, redis_binary, start_server
 from tests.servers.tls import TlsFront
 
+_ONE = {"max_connections": 1}
 SECRET = "s3cret-pass"
 
 
@@ -134,6 +135,25 @@ def test_more_threads_than_connections_wait_for_each_other(spare: RedisServer, b
             )
         assert sorted(positions) == list(range(1, 61))
         assert len(spare.connections()) <= 2
+
+
+@pytest.mark.parametrize("in_url", [False, True])
+def test_nobody_is_overtaken_until_its_patience_is_at_an_end(
+    spare: RedisServer, base: str, in_url: bool
+) -> None:
+    """The others hold the only connection for all of the time that a call is repeated."""
+    url, options = (f"{spare.url}?max_connections=1", {}) if in_url else (spare.url, _ONE)
+    driver = redis_driver(url, base=base, retry_seconds=0.2, **options)
+    with create_persistence(driver) as persistence:
+        saved_session(persistence)
+        with ThreadPoolExecutor(8) as threads, spare.client() as raw:
+            raw.client_pause(500)
+            positions = list(
+                threads.map(
+                    lambda _: persistence.sessions.add_message("session", message()), range(16)
+                )
+            )
+    assert sorted(positions) == list(range(1, 17))
 
 
 def _unavailable(open: Callable[[], Persistence]) -> BackendUnavailableError:
