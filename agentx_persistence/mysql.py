@@ -39,9 +39,9 @@ try:
 except ModuleNotFoundError as error:
     raise MissingDependencyError("mysql", "sqlalchemy") from error
 
+from agentx_persistence._sql import tables
 from agentx_persistence._sql.appending import Appending, IdAndBody
 from agentx_persistence._sql.flavour import Flavour
-from agentx_persistence._sql.mappings import SessionRow
 from agentx_persistence._sql.server import ServerDriver, server_url
 
 # What a client writes as two bytes (https://dev.mysql.com/doc/c-api/en/mysql-real-escape-string.html).
@@ -192,10 +192,10 @@ class _MysqlDriver(ServerDriver):
 def _reserve() -> ClauseElement:
     # There is no UPDATE … RETURNING. LAST_INSERT_ID(x) hands x over with the statement's own
     # answer (https://dev.mysql.com/doc/refman/8.4/en/information-functions.html).
-    count = func.last_insert_id(SessionRow.message_count + bindparam("added"))
+    count = func.last_insert_id(tables.sessions.c.message_count + bindparam("added"))
     return (
-        update(SessionRow)
-        .where(SessionRow.session_id == bindparam("session"))
+        update(tables.sessions)
+        .where(tables.sessions.c.session_id == bindparam("session"))
         .values(message_count=count, updated_at=bindparam("at"))
     )
 

@@ -33,9 +33,9 @@ try:
 except ModuleNotFoundError as error:
     raise MissingDependencyError("postgresql", "sqlalchemy") from error
 
+from agentx_persistence._sql import tables
 from agentx_persistence._sql.appending import COLUMNS, Appending, IdAndBody
 from agentx_persistence._sql.flavour import Flavour
-from agentx_persistence._sql.mappings import IdText, MessageRow, SessionRow
 from agentx_persistence._sql.server import ServerDriver, server_url
 
 
@@ -161,13 +161,13 @@ class _PostgresqlDriver(ServerDriver):
 
 def _reserved() -> Any:
     return (
-        update(SessionRow)
-        .where(SessionRow.session_id == bindparam("session"))
+        update(tables.sessions)
+        .where(tables.sessions.c.session_id == bindparam("session"))
         .values(
-            message_count=SessionRow.message_count + bindparam("added"),
+            message_count=tables.sessions.c.message_count + bindparam("added"),
             updated_at=bindparam("at"),
         )
-        .returning(SessionRow.session_id, SessionRow.message_count)
+        .returning(tables.sessions.c.session_id, tables.sessions.c.message_count)
         .cte("reserved")
     )
 
@@ -177,10 +177,10 @@ def _append_one() -> ClauseElement:
     row = select(
         reserved.c.session_id,
         reserved.c.message_count,
-        bindparam("message_id", type_=IdText),
+        bindparam("message_id", type_=tables.IdText),
         bindparam("body", type_=Text),
     )
-    return insert(MessageRow).from_select(COLUMNS, row).returning(MessageRow.position)
+    return insert(tables.messages).from_select(COLUMNS, row).returning(tables.messages.c.position)
 
 
 def _append_many() -> ClauseElement:
@@ -197,4 +197,4 @@ def _append_many() -> ClauseElement:
         new.c.message_id,
         new.c.body,
     ).select_from(reserved.join(new, true()))
-    return insert(MessageRow).from_select(COLUMNS, rows).returning(MessageRow.position)
+    return insert(tables.messages).from_select(COLUMNS, rows).returning(tables.messages.c.position)

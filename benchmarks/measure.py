@@ -47,9 +47,9 @@ def compare(
                 taken[which].append((time.perf_counter() - start) * 1e6)
     finally:
         gc.enable()
-    return Comparison(operation, _timing(taken[0]), _timing(taken[1]))
+    return Comparison(operation, timing(taken[0]), timing(taken[1]))
 
 
-def _timing(taken: list[float]) -> Timing:
+def timing(taken: list[float]) -> Timing:
     low, median, high = quantiles(taken, n=4)
     return Timing(low, median, high)

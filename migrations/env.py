@@ -8,7 +8,7 @@ from alembic import context
 from sqlalchemy import URL, Connection
 
 from agentx_persistence._sql import schema
-from agentx_persistence._sql.mappings import Row
+from agentx_persistence._sql.tables import METADATA
 
 
 def _url() -> URL:
@@ -29,7 +29,7 @@ def _migrate(connection: Connection) -> None:
         schema.lock(connection)
         context.configure(
             connection=connection,
-            target_metadata=Row.metadata,
+            target_metadata=METADATA,
             render_as_batch=True,  # SQLite's ALTER TABLE can do next to nothing
             compare_type=True,
             compare_server_default=True,
@@ -40,7 +40,7 @@ def _migrate(connection: Connection) -> None:
 if context.is_offline_mode():
     context.configure(
         url=_url(),
-        target_metadata=Row.metadata,
+        target_metadata=METADATA,
         literal_binds=True,
         dialect_opts={"paramstyle": "named"},
     )

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
+from agentx_persistence._sql import tables
 from agentx_persistence._sql.engine import Database, DuplicateError
-from agentx_persistence._sql.mappings import MessageRow, SessionRow
 from agentx_persistence.errors import RecordConflictError, RecordNotFoundError
 
 COLUMNS = ("session_id", "position", "message_id", "body")
@@ -55,13 +55,13 @@ class Appending:
         statement = self.database.statement(
             "reserve positions",
             lambda: (
-                update(SessionRow)
-                .where(SessionRow.session_id == bindparam("session"))
+                update(tables.sessions)
+                .where(tables.sessions.c.session_id == bindparam("session"))
                 .values(
-                    message_count=SessionRow.message_count + bindparam("added"),
+                    message_count=tables.sessions.c.message_count + bindparam("added"),
                     updated_at=bindparam("at"),
                 )
-                .returning(SessionRow.message_count)
+                .returning(tables.sessions.c.message_count)
             ),
         )
         values = {"session": session_id, "added": added, "at": at}
@@ -73,7 +73,9 @@ class Appending:
         self, cursor: Cursor, session_id: str, count: int, messages: Sequence[IdAndBody]
     ) -> None:
         """Insert the messages behind the first `count` ones."""
-        statement = self.database.statement("insert message", lambda: insert(MessageRow), COLUMNS)
+        statement = self.database.statement(
+            "insert message", lambda: insert(tables.messages), COLUMNS
+        )
         rows = [
             statement.bind(
                 {"session_id": session_id, "position": position, "message_id": id, "body": body}
@@ -89,25 +91,25 @@ class Appending:
         lock = self.database.statement(
             "lock session",
             lambda: (
-                select(SessionRow.message_count)
-                .where(SessionRow.session_id == bindparam("session"))
+                select(tables.sessions.c.message_count)
+                .where(tables.sessions.c.session_id == bindparam("session"))
                 .with_for_update()
             ),
         )
         find = self.database.statement(
             "find message",
             lambda: select(
-                MessageRow.position, self.database.flavour.body(MessageRow.__table__.c.body)
+                tables.messages.c.position, self.database.flavour.body(tables.messages.c.body)
             ).where(
-                MessageRow.session_id == bindparam("session"),
-                MessageRow.message_id == bindparam("message"),
+                tables.messages.c.session_id == bindparam("session"),
+                tables.messages.c.message_id == bindparam("message"),
             ),
         )
         touch = self.database.statement(
             "touch session",
             lambda: (
-                update(SessionRow)
-                .where(SessionRow.session_id == bindparam("session"))
+                update(tables.sessions)
+                .where(tables.sessions.c.session_id == bindparam("session"))
                 .values(message_count=bindparam("count"), updated_at=bindparam("at"))
             ),
         )

@@ -11,12 +11,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Condition
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from sqlalchemy import Connection, Engine, PoolProxiedConnection, exc, orm
+from sqlalchemy import Connection, Engine, PoolProxiedConnection, exc
 
 from agentx_persistence._sql.flavour import Flavour
+
+if TYPE_CHECKING:
+    from sqlalchemy import orm
 
 Pooled = Connection | PoolProxiedConnection
 
@@ -113,6 +116,8 @@ class Connections:
 
         :raises LostConnectionError: if the connection is gone, or there was none
         """
+        from sqlalchemy import orm  # who gets here has paid for it: see `units`
+
         lease = self._check_out(self._engine.connect)
         try:
             connection = lease.pooled

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
 from threading import Lock
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import Engine, exc, orm
+from sqlalchemy import Engine, exc
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 from sqlalchemy.sql import ClauseElement
 
@@ -29,6 +29,9 @@ from agentx_persistence.errors import (
     SchemaError,
 )
 from agentx_persistence.forking import ForkAware, renew_after_fork
+
+if TYPE_CHECKING:
+    from sqlalchemy import orm
 
 T = TypeVar("T")
 W = TypeVar("W")

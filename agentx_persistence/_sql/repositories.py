@@ -7,12 +7,12 @@ from hashlib import blake2b
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import TypeAdapter
-from sqlalchemy import CursorResult, Select, bindparam, delete, literal_column, orm, select
+from sqlalchemy import Select, Table, bindparam, literal_column, select
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
 from agentx_persistence import records
+from agentx_persistence._sql import tables
 from agentx_persistence._sql.engine import Database
-from agentx_persistence._sql.mappings import ContainerRow, ImageRow, Row, SessionRow
 from agentx_persistence._sql.statements import Statement
 from agentx_persistence.arguments import (
     MetadataChange,
@@ -37,21 +37,16 @@ def name_digest(name: str) -> str:
     return blake2b(name.encode(), digest_size=16).hexdigest()
 
 
-# How many ids one statement names; SQLite takes 32,766 parameters, older ones 999.
-_CHUNK = 500
-
-
 class SqlRepository(Repository[R], Generic[R]):
     record: ClassVar[type[Any]]
-    row: ClassVar[type[Row]]
+    table: ClassVar[Table]
     many: ClassVar[TypeAdapter[Any]]
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._table = self.row.__table__
         # Fields with a column of their own; all of them are in the body, too.
-        self._fields = [c.name for c in self._table.columns if c.name in self.record.model_fields]
-        (self._key,) = self._table.primary_key.columns
+        self._fields = [c.name for c in self.table.columns if c.name in self.record.model_fields]
+        (self._key,) = self.table.primary_key.columns
 
     def save(self, record: R) -> None:
         check_record(self.record, record)
@@ -68,7 +63,7 @@ class SqlRepository(Repository[R], Generic[R]):
     def find(self, id: str) -> R | None:
         check_id(self.record.record_kind, id)
         statement = self._database.statement(
-            (self.row, "find"),
+            (self.table.name, "find"),
             lambda: self._select().where(self._key == bindparam("id")),
         )
         rows = self._database.fetch(statement.sql, statement.bind({"id": id}))
@@ -77,23 +72,10 @@ class SqlRepository(Repository[R], Generic[R]):
     def exists(self, id: str) -> bool:
         check_id(self.record.record_kind, id)
         statement = self._database.statement(
-            (self.row, "exists"),
+            (self.table.name, "exists"),
             lambda: select(literal_column("1")).where(self._key == bindparam("id")),
         )
         return bool(self._database.fetch(statement.sql, statement.bind({"id": id})))
-
-    def delete(self, id: str) -> bool:
-        check_id(self.record.record_kind, id)
-
-        def work(unit: orm.Session) -> bool:
-            self._delete_owned(unit, id)
-            deleted = unit.execute(delete(self.row).where(self._key == id))
-            return isinstance(deleted, CursorResult) and deleted.rowcount > 0
-
-        return self._database.unit(work)
-
-    def _delete_owned(self, unit: orm.Session, id: str) -> None:
-        """Delete what this record owns and no foreign key takes with it."""
 
     def _find_all(self, filters: dict[str, str | None], limit: int | None) -> list[R]:
         given = check_filters(filters)
@@ -118,7 +100,7 @@ class SqlRepository(Repository[R], Generic[R]):
             values["name_digest"] = name_digest(values.pop("name"))
         fields = tuple(values)
         statement = self._database.statement(
-            (self.row, "page", fields, after is None, limit is None),
+            (self.table.name, "page", fields, after is None, limit is None),
             lambda: self._page(fields, after is not None, limit is not None),
         )
         if after is not None:
@@ -126,7 +108,7 @@ class SqlRepository(Repository[R], Generic[R]):
         return self._database.fetch(statement.sql, statement.bind({**values, "limit": limit}))
 
     def _page(self, fields: Sequence[str], after: bool, limited: bool) -> Any:
-        columns = self._table.c
+        columns = self.table.c
         page = self._select().order_by(columns.newest, self._key)
         for field in fields:
             page = page.where(columns[field] == bindparam(field))
@@ -140,7 +122,7 @@ class SqlRepository(Repository[R], Generic[R]):
         return {**values, "body": body}
 
     def _select(self) -> Select[Any]:
-        body = self._database.flavour.body(self._table.c.body)
+        body = self._database.flavour.body(self.table.c.body)
         return select(body, self._key)
 
     def _checked_values(self, record: R) -> dict[str, Any]:
@@ -151,15 +133,15 @@ class SqlRepository(Repository[R], Generic[R]):
 
     def _save_statement(self, values: dict[str, Any]) -> Statement:
         return self._database.statement(
-            (self.row, "save"),
-            lambda: self._database.flavour.upsert(self._table, list(values)),
+            (self.table.name, "save"),
+            lambda: self._database.flavour.upsert(self.table, list(values)),
             list(values),
         )
 
     def _load(self, rows: Sequence[Sequence[Any]]) -> list[R]:
         def describe(index: int) -> tuple[str, str, str]:
             id = str(rows[index][1])
-            place = f"{self._database.flavour.place}, table {self._table.name}, {self._key.name}"
+            place = f"{self._database.flavour.place}, table {self.table.name}, {self._key.name}"
             return self.record.record_kind, id, f"{place} = {id!r}"
 
         loaded: list[R] = load(self.many, [row[0] for row in rows], describe)
@@ -173,7 +155,7 @@ def _searchable(value: Any) -> Any:
 
 class SqlContainerRepository(SqlRepository[ContainerRecord], ContainerRepository):
     record = ContainerRecord
-    row = ContainerRow
+    table = tables.containers
     many = records.CONTAINERS
 
     def find_all(self, *, limit: int | None = None) -> list[ContainerRecord]:
@@ -182,18 +164,16 @@ class SqlContainerRepository(SqlRepository[ContainerRecord], ContainerRepository
     def find_page(self, *, size: int = 50, cursor: str | None = None) -> Page[ContainerRecord]:
         return self._find_page({}, size, cursor)
 
-    def _delete_owned(self, unit: orm.Session, id: str) -> None:
-        images = unit.scalars(select(ImageRow.image_id).where(ImageRow.container_id == id)).all()
-        for start in range(0, len(images), _CHUNK):
-            chunk = images[start : start + _CHUNK]
-            unit.execute(delete(SessionRow).where(SessionRow.image_id.in_(chunk)))
-        unit.execute(delete(SessionRow).where(SessionRow.container_id == id))
-        unit.execute(delete(ImageRow).where(ImageRow.container_id == id))
+    def delete(self, id: str) -> bool:
+        check_id("container", id)
+        from agentx_persistence._sql import units
+
+        return self._database.unit(lambda unit: units.delete_container(unit, id))
 
 
 class SqlImageRepository(SqlRepository[ImageRecord], ImageRepository):
     record = ImageRecord
-    row = ImageRow
+    table = tables.images
     many = records.IMAGES
 
     def find_all(
@@ -240,5 +220,8 @@ class SqlImageRepository(SqlRepository[ImageRecord], ImageRepository):
         digest = None if record.name is None else name_digest(record.name)
         return {**super()._values(record), "name_digest": digest}
 
-    def _delete_owned(self, unit: orm.Session, id: str) -> None:
-        unit.execute(delete(SessionRow).where(SessionRow.image_id == id))
+    def delete(self, id: str) -> bool:
+        check_id("image", id)
+        from agentx_persistence._sql import units
+
+        return self._database.unit(lambda unit: units.delete_image(unit, id))

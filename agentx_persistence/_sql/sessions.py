@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Select, bindparam, delete, orm, select, update
+from sqlalchemy import Select, bindparam, select
 
 from agentx_persistence import records
+from agentx_persistence._sql import tables
 from agentx_persistence._sql.engine import Database
-from agentx_persistence._sql.mappings import MessageRow, SessionRow
 from agentx_persistence._sql.repositories import SqlRepository
 from agentx_persistence.arguments import check_messages, check_window
 from agentx_persistence.errors import RecordNotFoundError
@@ -24,13 +24,13 @@ _STREAM_CHUNK = 500
 
 class SqlSessionRepository(SqlRepository[SessionRecord], SessionRepository):
     record = SessionRecord
-    row = SessionRow
+    table = tables.sessions
     many = records.SESSIONS
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self._appending = database.flavour.appending(database)
-        self._body = database.flavour.body(MessageRow.__table__.c.body)
+        self._body = database.flavour.body(tables.messages.c.body)
 
     def find_all(
         self,
@@ -106,7 +106,7 @@ class SqlSessionRepository(SqlRepository[SessionRecord], SessionRepository):
         statement = self._database.statement(
             "chunk of messages",
             lambda: self._window([], False, True).where(
-                MessageRow.position > bindparam("position")
+                tables.messages.c.position > bindparam("position")
             ),
         )
         values = {"session": session_id, "position": position, "limit": _STREAM_CHUNK}
@@ -119,7 +119,7 @@ class SqlSessionRepository(SqlRepository[SessionRecord], SessionRepository):
         check_id("session", session_id)
         statement = self._database.statement(
             "count of messages",
-            lambda: select(SessionRow.message_count).where(self._key == bindparam("id")),
+            lambda: select(tables.sessions.c.message_count).where(self._key == bindparam("id")),
         )
         rows = self._database.fetch(statement.sql, statement.bind({"id": session_id}))
         if not rows:
@@ -129,15 +129,26 @@ class SqlSessionRepository(SqlRepository[SessionRecord], SessionRepository):
 
     def clear_messages(self, session_id: str) -> int:
         check_id("session", session_id)
-        return self._database.unit(lambda unit: _truncate(unit, session_id, None))
+        return self._truncate(session_id, None)
 
     def truncate_after(self, session_id: str, message_id: str) -> int:
         check_id("session", session_id)
         check_id("message", message_id)
-        return self._database.unit(lambda unit: _truncate(unit, session_id, message_id))
+        return self._truncate(session_id, message_id)
+
+    def delete(self, id: str) -> bool:
+        check_id("session", id)
+        from agentx_persistence._sql import units
+
+        return self._database.unit(lambda unit: units.delete_session(unit, id))
+
+    def _truncate(self, session_id: str, message_id: str | None) -> int:
+        from agentx_persistence._sql import units
+
+        return self._database.unit(lambda unit: units.truncate(unit, session_id, message_id))
 
     def _select(self) -> Select[Any]:
-        return super()._select().add_columns(SessionRow.updated_at)
+        return super()._select().add_columns(tables.sessions.c.updated_at)
 
     def _load(self, rows: Sequence[Sequence[Any]]) -> list[SessionRecord]:
         return [
@@ -147,8 +158,8 @@ class SqlSessionRepository(SqlRepository[SessionRecord], SessionRepository):
         ]
 
     def _window(self, bounds: list[str], newest_first: bool, limited: bool) -> Any:
-        position = MessageRow.position
-        window = select(self._body).where(MessageRow.session_id == bindparam("session"))
+        position = tables.messages.c.position
+        window = select(self._body).where(tables.messages.c.session_id == bindparam("session"))
         if "after" in bounds:
             window = window.where(position > _position("after").scalar_subquery())
         if "before" in bounds:
@@ -170,8 +181,8 @@ class SqlSessionRepository(SqlRepository[SessionRecord], SessionRepository):
         def describe(index: int) -> tuple[str, str, str]:
             statement = self._database.statement(
                 "broken message",
-                lambda: select(MessageRow.message_id, MessageRow.position).where(
-                    MessageRow.session_id == bindparam("session"),
+                lambda: select(tables.messages.c.message_id, tables.messages.c.position).where(
+                    tables.messages.c.session_id == bindparam("session"),
                     self._body == bindparam("body"),
                 ),
             )
@@ -185,35 +196,7 @@ class SqlSessionRepository(SqlRepository[SessionRecord], SessionRepository):
 
 
 def _position(parameter: str) -> Select[int]:
-    row = MessageRow.__table__.alias()
+    row = tables.messages.alias()
     return select(row.c.position).where(
         row.c.session_id == bindparam("session"), row.c.message_id == bindparam(parameter)
     )
-
-
-def _truncate(unit: orm.Session, session_id: str, message_id: str | None) -> int:
-    # Appending takes the same lock on the session first, so that neither meets the other half-way.
-    count = unit.scalar(
-        select(SessionRow.message_count)
-        .where(SessionRow.session_id == session_id)
-        .with_for_update()
-    )
-    if count is None:
-        raise RecordNotFoundError("session", session_id)
-    kept = 0
-    if message_id is not None:
-        position = unit.scalar(
-            select(MessageRow.position).where(
-                MessageRow.session_id == session_id, MessageRow.message_id == message_id
-            )
-        )
-        if position is None:
-            raise RecordNotFoundError("message", message_id)
-        kept = position
-    unit.execute(
-        delete(MessageRow).where(MessageRow.session_id == session_id, MessageRow.position > kept)
-    )
-    unit.execute(
-        update(SessionRow).where(SessionRow.session_id == session_id).values(message_count=kept)
-    )
-    return count - kept

@@ -1,4 +1,4 @@
-"""Statements of the hot paths: built from the mappings, compiled once, run on the driver's cursor.
+"""Statements of the hot paths: built from the tables, compiled once, run on the driver's cursor.
 
 Running a cached statement through SQLAlchemy's connection costs more than inserting a message.
 """

@@ -29,8 +29,11 @@ def custom_backend(tmp_path: Path) -> Backend:
 def _where(kind: str, id: str, position: int | None) -> tuple[str, tuple[object, ...]]:
     if position is None:
         return "WHERE kind = ? AND key = ?", (kind, id)
-    return """WHERE (kind, key) = (SELECT kind, key FROM entries
-        WHERE kind = 'messages' AND value = ? AND age = -?)""", (id, position)
+    return (
+        """WHERE (kind, key) = (SELECT kind, key FROM entries
+        WHERE kind = 'messages' AND value = ? AND age = -?)""",
+        (id, position),
+    )
 
 
 def corrupt(
