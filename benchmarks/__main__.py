@@ -1,6 +1,10 @@
 """python -m benchmarks: this package beside the raw client library, call by call in one run.
 
 Times are microseconds per call; trust the ratio, not the times.
+
+    python -m benchmarks sqlite-full redis   measure these and print tables
+    python -m benchmarks peers               beside other packages
+    python -m benchmarks publish             measure all, and write docs/performance.md
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,23 +24,17 @@ from benchmarks.backends import BACKENDS
 from benchmarks.measure import Comparison
 
 
-def main() -> None:
-    if sys.argv[1:2] == ["peers"]:
-        from benchmarks import peers  # which the rest can do without
-
-        peers.main(sys.argv[2:])
-        return
+def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=__doc__,
-        epilog="python -m benchmarks peers: beside other packages",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("backend", nargs="*", default=list(BACKENDS), help=", ".join(BACKENDS))
     parser.add_argument("--rounds", type=int, default=1000, help="calls of each (1000)")
     parser.add_argument("--largest", type=int, default=100_000, help="largest store (100000)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    asked = parser.parse_args()
+    asked = parser.parse_args(arguments)
     for name in asked.backend:
         version, comparisons = measure(name, asked.rounds, asked.largest)
         if asked.json:
@@ -46,6 +45,7 @@ def main() -> None:
 
 
 def measure(name: str, rounds: int, largest: int) -> tuple[str, list[Comparison]]:
+    """Return the backend's version and what was found; show the progress meanwhile."""
     comparisons = []
     with tempfile.TemporaryDirectory() as folder, BACKENDS[name](Path(folder)) as contest:
         total = operations.count(largest)
@@ -65,4 +65,14 @@ def show(version: str, comparisons: list[Comparison]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # The other two bring what measuring alone can do without.
+    if sys.argv[1:2] == ["peers"]:
+        from benchmarks.peers.__main__ import main as main_of_peers
+
+        main_of_peers(sys.argv[2:])
+    elif sys.argv[1:2] == ["publish"]:
+        from benchmarks.publish import publish
+
+        publish(sys.argv[2:])
+    else:
+        main(sys.argv[1:])

@@ -1,0 +1,98 @@
+"""The plots of docs/performance.md."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib import pyplot
+
+from benchmarks.results import Results, medians
+
+matplotlib.use("svg")
+# The same SVG for the same figures.
+matplotlib.rcParams["svg.hashsalt"] = "agentx-persistence"
+matplotlib.rcParams["svg.fonttype"] = "none"
+
+# Where a peer is measured, and beside which of ours.
+_PANELS = {
+    "sqlite": "sqlite-full",
+    "postgresql": "postgresql",
+    "mariadb": "mariadb",
+    "redis": "redis",
+}
+_NOT_IN_BARS = "open a current store"
+
+
+def draw_histories(path: Path, raw: dict[str, Results], peers: list[dict[str, Any]]) -> None:
+    """Draw the cost of one message against the length of the history, beside raw and peers."""
+    panels = {name: ours for name, ours in _PANELS.items() if ours in raw}
+    figure, axes = pyplot.subplots(
+        1, len(panels), figsize=(4.2 * len(panels), 4.6), sharey=True, squeeze=False
+    )
+    for axis, (backend, name) in zip(axes[0], panels.items(), strict=True):
+        ours = _appends(raw[name])
+        lengths = sorted(ours)
+        axis.plot([max(n, 1) for n in lengths], [1.0] * len(lengths), "k--", label="raw code")
+        axis.plot(
+            [max(n, 1) for n in lengths],
+            [ours[n] for n in lengths],
+            "C0o-",
+            linewidth=2.5,
+            label="agentx-persistence",
+            zorder=5,
+        )
+        for peer in sorted({row["peer"] for row in peers}):
+            # Theirs was measured beside ours, and ours beside raw: both are ratios of one run.
+            points = {
+                row["stored"]: row["ratio"] * ours[row["stored"]]
+                for row in peers
+                if (row["peer"], row["backend"], row["operation"]) == (peer, backend, "append")
+                and row["ratio"] is not None
+                and row["stored"] in ours
+            }
+            if points:
+                xs = sorted(points)
+                axis.plot([max(x, 1) for x in xs], [points[x] for x in xs], ".-", label=peer)
+        axis.set(xscale="log", yscale="log", title=raw[name]["version"].partition(",")[0])
+        axis.set_xticks([1, 100, 1_000, 10_000, 100_000], ["0", "100", "1k", "10k", "100k"])
+        axis.minorticks_off()
+        axis.set_xlabel("messages stored")
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=7, loc="upper left")
+    axes[0][0].set_ylabel("cost of one more message, raw = 1")
+    _save(figure, path)
+
+
+def draw_ratios(path: Path, raw: dict[str, Results]) -> None:
+    """Draw, for each backend, how many times as long as raw code each operation takes."""
+    figure, axes = pyplot.subplots(
+        1, len(raw), figsize=(2.6 * len(raw) + 2.4, 5.2), sharey=True, squeeze=False
+    )
+    for axis, results in zip(axes[0], raw.values(), strict=True):
+        rows = [row for row in medians(results) if row[0] != _NOT_IN_BARS]
+        axis.barh([row[0] for row in rows], [row[3] for row in rows], color="C0")
+        axis.axvline(1, color="black", linewidth=1)
+        axis.set_title(results["version"].partition(",")[0], fontsize=9)
+        axis.set_xlim(0, 2.5)
+        axis.grid(axis="x", alpha=0.3)
+    axes[0][0].invert_yaxis()
+    figure.supxlabel("time, raw code = 1")
+    _save(figure, path)
+
+
+def _appends(results: Results) -> dict[int, float]:
+    """Return the ratio to raw code by the number of stored messages."""
+    found = {}
+    for operation, _, _, ratio in medians(results):
+        if stored := re.fullmatch(r"append at ([\d,]+) stored", operation):
+            found[int(stored[1].replace(",", ""))] = ratio
+    return found
+
+
+def _save(figure: Any, path: Path) -> None:
+    figure.tight_layout()
+    figure.savefig(path, format="svg", metadata={"Date": None})
+    pyplot.close(figure)
