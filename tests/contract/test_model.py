@@ -20,7 +20,7 @@ from tests.model.readers import Readers
 # seconds: AGENTX_TEST_MODEL_SECONDS=600.
 _STEPS = int(os.environ.get("AGENTX_TEST_MODEL_STEPS", "300"))
 _SECONDS = float(os.environ.get("AGENTX_TEST_MODEL_SECONDS", "inf"))
-_STEPS_OF_A_RUN = 30 if _STEPS < 10_000 else 100
+_STEPS_OF_A_RUN, _PAUSE = (30, 0.02) if _STEPS < 10_000 else (100, 0.2)
 
 
 def test_random_operations_do_what_a_plain_model_does_and_readers_see_nothing_wrong(
@@ -34,7 +34,7 @@ def test_random_operations_do_what_a_plain_model_does_and_readers_see_nothing_wr
         anchors.save(persistence)
         shared = {"persistence": persistence, "anchors": anchors, "steps": steps, "walked": walks}
         machine = type(f"ModelOn{backend.name}", (Listings,), shared)
-        with Readers(persistence, anchors, random.getrandbits(32)) as readers:
+        with Readers(persistence, anchors, random.getrandbits(32), _PAUSE) as readers:
             while steps.total() < _STEPS and not readers.wrong and time.monotonic() < deadline:
                 missing = (_STEPS - steps.total()) // _STEPS_OF_A_RUN + 1
                 run_state_machine_as_test(

@@ -22,10 +22,6 @@ from tests.model.listings import AnyRecord, fits, id_of, place_of
 from tests.model.written import check_messages, check_record
 
 _IDS = ["a", "A", "a:b", "a/b", "🙂"]
-# Seconds between two operations of a reader. Without, the three threads would mostly wait for the
-# interpreter, and the writer would do a tenth of its steps.
-_PAUSE = 0.05
-
 # How the listings are filtered in which the anchors are.
 _FILTERS: dict[str, list[dict[str, Any]]] = {
     "containers": [{}],
@@ -37,8 +33,10 @@ _FILTERS: dict[str, list[dict[str, Any]]] = {
 class Readers:
     """Two of them, as long as the `with` block lasts; at its end what went wrong is raised."""
 
-    def __init__(self, persistence: Persistence, anchors: Anchors, seed: int) -> None:
-        self._persistence, self._anchors = persistence, anchors
+    def __init__(self, persistence: Persistence, anchors: Anchors, seed: int, pause: float) -> None:
+        """:param pause: seconds between two operations of a reader; without any, the three threads
+        would mostly wait for the interpreter, and the writer would do a tenth of its steps"""
+        self._persistence, self._anchors, self._pause = persistence, anchors, pause
         self._ended = threading.Event()
         self.reads: Counter[str] = Counter()
         self.wrong: list[BaseException] = []
@@ -77,7 +75,7 @@ class Readers:
                 read = chance.choice(reads)
                 read(chance)
                 self.reads[read.__name__.strip("_")] += 1
-                time.sleep(_PAUSE)
+                time.sleep(self._pause)
         except BaseException as error:
             self.wrong.append(error)
 

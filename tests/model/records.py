@@ -130,23 +130,17 @@ class Records(RuleBasedStateMachine):
         assert updated == old.model_copy(update=changes)
         self.images[id] = updated
 
-    @step(id=ids)
-    def get_records(self, id: str) -> None:
-        for repository, records in (
-            (self.persistence.containers, self.containers),
-            (self.persistence.images, self.images),
-            (self.persistence.sessions, self.sessions),
-        ):
-            record = records.get(id)
-            assert repository.exists(id) is (record is not None)
-            found = repository.find(id)
-            assert found == record
-            if record is None:
-                with pytest.raises(RecordNotFoundError):
-                    repository.get(id)
-            else:
-                assert found is not None
-                assert found.to_json() == repository.get(id).to_json() == record.to_json()
+    @step(kind=st.sampled_from(["containers", "images", "sessions"]), id=ids)
+    def get_a_record(self, kind: str, id: str) -> None:
+        repository = getattr(self.persistence, kind)
+        record = getattr(self, kind).get(id)
+        assert repository.exists(id) is (record is not None)
+        assert repository.find(id) == record
+        if record is None:
+            with pytest.raises(RecordNotFoundError):
+                repository.get(id)
+        else:
+            assert repository.get(id).to_json() == record.to_json()
 
     @step(id=ids)
     def delete_container(self, id: str) -> None:
