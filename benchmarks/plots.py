@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib
 from matplotlib import pyplot
 
-from benchmarks.results import Results, medians
+from benchmarks.measured import Results, medians
 
 matplotlib.use("svg")
 # The same SVG for the same figures.

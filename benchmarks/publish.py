@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from benchmarks import commands, report, results, startup
+from benchmarks import commands, measured, report, startup
 from benchmarks.backends import BACKENDS
 from benchmarks.measure import Comparison, Timing
 
@@ -29,9 +29,9 @@ def publish(arguments: Sequence[str]) -> None:
         if what == "startup":
             _startup(asked.runs)
         elif what == "mongodb":
-            results.write("mongodb", commands.count())
+            measured.write("mongodb", commands.count())
         elif what == "peers":
-            results.write("peers", json.loads(_benchmarks("peers", "--json")))
+            measured.write("peers", json.loads(_benchmarks("peers", "--json")))
         else:
             _backend(what, asked.runs, asked.rounds, asked.largest)
     report.write()
@@ -48,13 +48,13 @@ def _backend(name: str, runs: int, rounds: int, largest: int) -> None:
         ]
         for run in found
     ]
-    results.write(name, results.stored_runs(found[0]["version"], compared))
+    measured.write(name, measured.stored_runs(found[0]["version"], compared))
 
 
 def _startup(runs: int) -> None:
-    kept = results.stored_runs("", [list(startup.run(20)) for _ in range(runs)])
+    kept = measured.stored_runs("", [list(startup.run(20)) for _ in range(runs)])
     megabytes = startup.streaming_megabytes(_STREAMED)
-    results.write("startup", {**kept, "streamed": _STREAMED, "streaming_megabytes": megabytes})
+    measured.write("startup", {**kept, "streamed": _STREAMED, "streaming_megabytes": megabytes})
 
 
 def _benchmarks(*arguments: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import plots, results
+from benchmarks import measured, plots
 
 _DOCS = Path(__file__).parents[1] / "docs"
 _ORDER = (
@@ -23,9 +23,9 @@ _ORDER = (
 
 def write() -> None:
     """Write the page anew; what was not measured is not in it."""
-    found = {name: results.read(name) for name in _ORDER}
+    found = {name: measured.read(name) for name in _ORDER}
     raw = {name: kept for name, kept in found.items() if kept}
-    peers = results.read("peers") or []
+    peers = measured.read("peers") or []
     _DOCS.mkdir(exist_ok=True)
     plots.draw_ratios(_DOCS / "ratios.svg", raw)
     plots.draw_histories(_DOCS / "histories.svg", raw, peers)
@@ -33,8 +33,8 @@ def write() -> None:
     parts = {
         "{ratios}": _ratios(raw),
         "{times}": _times(raw),
-        "{startup}": _startup(results.read("startup")),
-        "{commands}": _commands(results.read("mongodb")),
+        "{startup}": _startup(measured.read("startup")),
+        "{commands}": _commands(measured.read("mongodb")),
         "{peers}": _peers(peers),
         "{versions}": _versions(raw),
     }
@@ -43,10 +43,10 @@ def write() -> None:
     (_DOCS / "performance.md").write_text(page)
 
 
-def _ratios(raw: dict[str, results.Results]) -> str:
+def _ratios(raw: dict[str, measured.Results]) -> str:
     """Return one row for each operation, one column for each backend."""
     columns = {
-        name: {row[0]: f"{row[3]:.2f}" for row in results.medians(kept)}
+        name: {row[0]: f"{row[3]:.2f}" for row in measured.medians(kept)}
         for name, kept in raw.items()
     }
     operations = list(dict.fromkeys(row for column in columns.values() for row in column))
@@ -56,18 +56,20 @@ def _ratios(raw: dict[str, results.Results]) -> str:
     )
 
 
-def _times(raw: dict[str, results.Results]) -> str:
+def _times(raw: dict[str, measured.Results]) -> str:
     tables = []
     for name, kept in raw.items():
-        rows = [[row[0], *(f"{value:,.0f}" for value in row[1:3])] for row in results.medians(kept)]
+        rows = [
+            [row[0], *(f"{value:,.0f}" for value in row[1:3])] for row in measured.medians(kept)
+        ]
         tables.append(f"**{name}**\n\n" + _table(["", "ours, µs", "raw, µs"], rows))
     return "\n\n".join(tables)
 
 
-def _startup(kept: results.Results | None) -> str:
+def _startup(kept: measured.Results | None) -> str:
     if kept is None:
         return "Not measured."
-    rows = [[row[0], f"{row[3]:.2f}"] for row in results.medians(kept)]
+    rows = [[row[0], f"{row[3]:.2f}"] for row in measured.medians(kept)]
     growth = f"{kept['streaming_megabytes']:.1f} MB"
     rows.append([f"memory while streaming {kept['streamed']:,} messages, more than before", growth])
     return _table(["a new process", "importing pydantic = 1"], rows)
@@ -100,7 +102,7 @@ def _peers(rows: list[dict[str, Any]]) -> str:
     return f"{table}\n\n{said}"
 
 
-def _versions(raw: dict[str, results.Results]) -> str:
+def _versions(raw: dict[str, measured.Results]) -> str:
     rows = [
         [name, kept["version"], kept["date"], str(len(kept["runs"])), kept["python"]]
         for name, kept in raw.items()
