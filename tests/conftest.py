@@ -7,22 +7,22 @@ from typing import Any
 import pytest
 
 from agentx_persistence import Persistence
-from tests.backends.backend import DATABASE_SERVER, POOLED, SHARED, Backend
+from tests.backends.backend import DATABASE_SERVER, POOLED, PROXIED, RAW, SHARED, Backend
 
 # Every backend that the contract suite runs on, and what it can do that not all can.
 # tests/backends/<name>.py has its fixtures.
 BACKENDS = {
     "memory": frozenset(),
-    "fs": frozenset({SHARED}),
-    "sqlite": frozenset({SHARED}),
-    "mysql": frozenset({SHARED, DATABASE_SERVER, POOLED}),
-    "mariadb": frozenset({SHARED, DATABASE_SERVER, POOLED}),
-    "postgresql": frozenset({SHARED, DATABASE_SERVER, POOLED}),
+    "fs": frozenset({SHARED, RAW}),
+    "sqlite": frozenset({SHARED, RAW}),
+    "mysql": frozenset({SHARED, RAW, PROXIED, DATABASE_SERVER, POOLED}),
+    "mariadb": frozenset({SHARED, RAW, PROXIED, DATABASE_SERVER, POOLED}),
+    "postgresql": frozenset({SHARED, RAW, PROXIED, DATABASE_SERVER, POOLED}),
     "pgbouncer": frozenset({SHARED, POOLED}),
-    "redis": frozenset({SHARED, POOLED}),
-    "redis_cluster": frozenset({SHARED, POOLED}),
-    "valkey": frozenset({SHARED, POOLED}),
-    "mongodb": frozenset({SHARED, POOLED}),
+    "redis": frozenset({SHARED, RAW, PROXIED, POOLED}),
+    "redis_cluster": frozenset({SHARED, RAW, PROXIED, POOLED}),
+    "valkey": frozenset({SHARED, RAW, PROXIED, POOLED}),
+    "mongodb": frozenset({SHARED, RAW, PROXIED, POOLED}),
     "custom": frozenset({SHARED}),
 }
 

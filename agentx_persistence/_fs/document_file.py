@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import to_json
@@ -17,7 +17,9 @@ _SEPARATOR, _END = b',\n"record":', b"}\n"
 @dataclass(frozen=True, slots=True)
 class Stored:
     """:param log: generation and end of a session's log when the document was written: as long as
-    they are the same, nothing was added since, and `updated_at` is that of the session"""
+    they are the same, nothing was added since, and `updated_at` is that of the session
+    :param leaves: index entries that were to go once this was written, so that whoever changes the
+    document after a process that died then can remove them"""
 
     __pydantic_config__ = ConfigDict(defer_build=True)
 
@@ -26,6 +28,7 @@ class Stored:
     updated_at: int
     indexes: dict[str, str]
     log: tuple[str, int] | None = None
+    leaves: list[tuple[Subject, Place]] = field(default_factory=list)
 
     def places(self, kind: str) -> dict[Subject, Place]:
         """Return the index entries of the document."""

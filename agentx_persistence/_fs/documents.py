@@ -1,8 +1,9 @@
 """The documents of all kinds, with their index entries.
 
-The file of a document is what counts. It is written after its new index entries and before its old
-ones go, and an index entry that does not agree with it is passed over: a process that dies between
-leaves only such entries behind, and who meets one removes it.
+The file of a document is what counts. It is drafted before its new index entries are made, and
+published before its old ones go, which it names. An index entry that does not agree with it is
+passed over: a process that dies between leaves only such entries behind, and who meets one removes
+it. So does who changes the document next, or opens the store: the draft or the document tells.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ class Documents:
             files.make_folder(f"{self._base}/{name}")
         for draft in os.listdir(self._drafts_folder):
             purpose, _, name = draft.partition("-")
-            with self._locks.hold(purpose, name):
+            with self._locks.hold("index" if purpose == "index" else "record", name):
+                if purpose in (CONTAINERS, IMAGES, SESSIONS):
+                    self._finish_put(purpose, name.partition(".")[0])
                 files.remove(f"{self._drafts_folder}/{draft}")
         self.finish_deletions()
 
@@ -142,24 +145,29 @@ class Documents:
         key = document.key
         name = file_name(kind, key)
         with self._locks.hold("record", name):
-            self._finish_deletion(kind, name)
+            self._finish(kind, name)
             before, there = self.get(kind, key)
             stored = Stored(key, document.created_at, document.updated_at, dict(indexes))
             old = set(before.places(kind).items()) if before else set()
             new = set(stored.places(kind).items())
+            leaves = {*old, *(before.leaves if before else ())} - new
+            if kind == SESSIONS:
+                # A log without a document is left over from a killed process.
+                ask = self._logs.state if there else self._logs.create
+                stored = replace(stored, log=ask(self.log(key)).mark)
+            stored = replace(stored, leaves=sorted(leaves, key=str))
+            file = self._file(kind, name)
+            file.prepare([document_file.dump(stored, document.text)])
             try:
                 for subject, place in new - old:
                     self._index(subject).add(place)
-                if kind == SESSIONS:
-                    # A log without a document is left over from a killed process.
-                    ask = self._logs.state if there else self._logs.create
-                    stored = replace(stored, log=ask(self.log(key)).mark)
-                self._file(kind, name).write(document_file.dump(stored, document.text))
+                file.publish()
             except OSError:
                 for subject, place in new - old:
                     self._remove_stale(subject, place)
+                files.remove(file.draft)
                 raise
-            for subject, place in old - new:
+            for subject, place in stored.leaves:
                 self._index(subject).remove(place)
 
     def update(
@@ -187,7 +195,7 @@ class Documents:
         name = file_name(kind, key)
         path, deleted = self._file(kind, name).path, self._deleted_path(kind, name)
         with self._locks.hold("record", name):
-            self._finish_deletion(kind, name)
+            self._finish(kind, name)
             there = self.exists(kind, key)
             if there:
                 os.replace(path, deleted)
@@ -205,6 +213,24 @@ class Documents:
             with self._locks.hold("record", name):
                 self._finish_deletion(kind, name)
 
+    def _finish(self, kind: str, name: str) -> None:
+        """Finish, or take back, what a killed process did to this document."""
+        self._finish_deletion(kind, name)
+        self._finish_put(kind, name)
+
+    def _finish_put(self, kind: str, name: str) -> None:
+        file = self._file(kind, name)
+        data = files.read(file.draft)
+        if data is None:
+            return
+        drafted, current = document_file.load_head(data), files.read(file.path)
+        stored = document_file.load_head(current) if current is not None else None
+        if drafted and (stored or current is None):
+            there = stored.places(kind) if stored else {}
+            for subject, place in drafted.places(kind).items() - there.items():
+                self._index(subject).remove(place)
+        files.remove(file.draft)
+
     def _finish_deletion(self, kind: str, name: str) -> None:
         deleted = self._deleted_path(kind, name)
         data = files.read(deleted)
@@ -212,7 +238,7 @@ class Documents:
             return
         self._remove_rest(kind, name)
         stored = document_file.load_head(data)
-        for subject, place in stored.places(kind).items() if stored else ():
+        for subject, place in (*stored.places(kind).items(), *stored.leaves) if stored else ():
             self._index(subject).remove(place)
         files.remove(deleted)
 
@@ -236,7 +262,7 @@ class Documents:
         name = file_name(kind, key)
         try:
             with self._locks.hold("record", name):
-                self._finish_deletion(kind, name)
+                self._finish(kind, name)
                 if not self.exists(kind, key):
                     self._remove_rest(kind, name)
                 self._remove_stale(subject, place)
@@ -253,11 +279,11 @@ class Documents:
 
     def _file(self, kind: str, name: str) -> File:
         path = f"{self._base}/{kind}/{name[:2]}/{name[2:]}.json"
-        return File(path, f"{self._drafts_folder}/record-{name}.json")
+        return File(path, f"{self._drafts_folder}/{kind}-{name}.json")
 
     def _log_file(self, name: str) -> File:
         path = f"{self._base}/{SESSIONS}/{name[:2]}/{name[2:]}.messages.jsonl"
-        return File(path, f"{self._drafts_folder}/record-{name}.messages.jsonl")
+        return File(path, f"{self._drafts_folder}/{SESSIONS}-{name}.messages.jsonl")
 
     def _deleted_path(self, kind: str, name: str) -> str:
         return f"{self._deleted_folder}/{kind}-{name}.json"

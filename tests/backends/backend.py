@@ -9,6 +9,8 @@ from agentx_persistence import Persistence, PersistenceDriver, create_persistenc
 # What a backend may lack. A test that needs one of these says so: @pytest.mark.needs(SHARED).
 DATABASE_SERVER = "database server"  # an SQL server that tests end connections of
 POOLED = "pooled"  # has a pool of connections whose size can be told
+PROXIED = "proxied"  # a server whose connections tests cut
+RAW = "raw"  # tests know how it lies: tests/faults/raw_*.py
 SHARED = "shared"  # what one opening writes, another one sees, in other processes, too
 
 

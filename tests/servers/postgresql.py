@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -171,7 +172,9 @@ def start_server(folder: Path, *, durable: bool = False) -> PostgresqlServer:
     command = [str(binaries / "postgres"), "-D", str(data)]
     for name, value in settings.items():
         command += ["-c", f"{name}={value}"]
-    server.process = ServerProcess(command, folder, lambda: server.connect().close())
+    server.process = ServerProcess(
+        command, folder, lambda: server.connect().close(), end=signal.SIGINT
+    )
     server.process.start()
     return server
 

@@ -89,21 +89,25 @@ class ServerProcess:
         environment: Mapping[str, str] | None = None,
         seconds: float = 60,
         user: str | None = UNPRIVILEGED,
+        end: signal.Signals = signal.SIGTERM,
     ) -> None:
         """:param is_ready: raises as long as the server does not answer
+        :param end: ends the server in order, without waiting for its clients
         :param user: who runs it if the tests run as root; ``None`` for root, too
         """
         self._command, self._folder, self._is_ready = list(command), folder, is_ready
         self._environment = {**os.environ, **(environment or {})}
         self._seconds = seconds
         self._user = user if os.geteuid() == 0 else None
+        self._in_order = end
         self._process: subprocess.Popen[bytes] | None = None
         self.log = folder / "server.log"
 
-    def start(self) -> None:
+    def start(self, *more: str) -> None:
+        """:param more: further arguments, this time"""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command,
+                [*self._command, *more],
                 cwd=self._folder,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
@@ -127,7 +131,7 @@ class ServerProcess:
 
     def stop(self) -> None:
         """End the server in order; a second time does nothing."""
-        self._end(signal.SIGTERM)
+        self._end(self._in_order)
 
     def kill(self) -> None:
         """End the server as a crash would."""

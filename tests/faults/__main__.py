@@ -1,0 +1,152 @@
+"""The long form of the proof: ``python -m tests.faults [backend …]``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.faults.checker import FAULTS
+from tests.faults.labs import NAMES, family, open_lab
+from tests.faults.phases import Proof
+
+_PHASES = ("threads", "kills", "restarts", "limit", "cuts", "slow", "deadlocks", "full", "clock")
+_COLUMNS = (
+    *("operations", "acknowledged messages", "kills", "server killed", "server stopped"),
+    *("cut before", "cut after", "cut amid", "deadlocks", "disk full", *FAULTS),
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("backends", nargs="*", metavar="backend", help=", ".join(NAMES))
+    parser.add_argument("--kills", type=int, default=200, help="of a writer, for each backend")
+    parser.add_argument("--cuts", type=int, default=100, help="of each kind, for each backend")
+    parser.add_argument("--restarts", type=int, default=10, help="of each server")
+    parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
+    parser.add_argument("--phases", nargs="*", default=list(_PHASES), choices=_PHASES)
+    parser.add_argument("--jobs", type=int, default=2, help="how many backends at once")
+    parser.add_argument("--json", action="store_true", help="print results, not a table")
+    arguments = parser.parse_args()
+    names = arguments.backends or list(NAMES)
+    if len(names) == 1:
+        results = [_prove(names[0], arguments)]
+    else:
+        with ThreadPoolExecutor(arguments.jobs) as jobs:
+            results = list(jobs.map(_prove_apart, names))
+    print("\n".join(map(json.dumps, results)) if arguments.json else _table(results))
+    return any(result["problems"] for result in results)
+
+
+def _prove_apart(name: str) -> dict[str, Any]:
+    """Prove one backend in a process of its own."""
+    options = [argument for argument in sys.argv[1:] if argument not in NAMES]
+    command = [sys.executable, "-m", "tests.faults", name, "--json", *options]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    try:
+        result: dict[str, Any] = json.loads(done.stdout)
+    except ValueError:
+        result = {"backend": name, "version": "", "counts": {}, "problems": [done.stdout]}
+    return result
+
+
+def _prove(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    counts: Counter[str] = Counter()
+    problems: list[str] = []
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="agentx-faults-") as folder:
+        with open_lab(name, Path(folder)) as lab:
+            proof = Proof(lab, Path(folder), arguments.seed)
+            for phase, run in _plan(name, proof, arguments).items():
+                if phase in arguments.phases:
+                    _run(name, phase, run, problems)
+        counts += proof.counts
+        problems += proof.problems
+        if "full" in arguments.phases and name in ("fs", "sqlite"):
+            _run(name, "full", lambda: _fill(name, Path(folder), arguments, counts), problems)
+    for problem in problems[:50]:
+        print(f"{name}, seed {arguments.seed}: {problem}", file=sys.stderr)
+    if problems:
+        again = f"--seed {arguments.seed} --kills {arguments.kills} --cuts {arguments.cuts}"
+        print(f"again: python -m tests.faults {name} {again}", file=sys.stderr)
+    return {
+        "backend": name,
+        "version": lab.version,
+        "python": platform.python_version(),
+        "seed": arguments.seed,
+        "seconds": round(time.monotonic() - began),
+        "counts": counts,
+        "problems": problems,
+    }
+
+
+def _run(name: str, phase: str, run: Callable[[], None], problems: list[str]) -> None:
+    began = time.monotonic()
+    try:
+        run()
+    except Exception:  # the other phases go on
+        problems.append(f"[{phase}] {traceback.format_exc()}")
+    print(f"{name}: {phase}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
+
+
+def _plan(name: str, proof: Proof, arguments: argparse.Namespace) -> dict[str, Callable[[], None]]:
+    """Return what applies to this backend."""
+    if name == "memory":
+        return {"threads": lambda: proof.threads(20)}
+    plan: dict[str, Callable[[], None]] = {
+        "kills": lambda: proof.kills(arguments.kills, max(1, arguments.kills // 40)),
+        "clock": proof.clock,
+    }
+    if proof.lab.servers:
+        plan["restarts"] = lambda: proof.restarts(arguments.restarts)
+        plan["cuts"] = lambda: proof.cuts(arguments.cuts)
+        plan["slow"] = lambda: proof.slow(6, 25)
+    if proof.lab.limit:
+        plan["limit"] = lambda: proof.few_connections(8)
+    if family(name) in ("mysql", "postgresql"):
+        plan["deadlocks"] = lambda: proof.deadlocks(20)
+    return plan
+
+
+def _fill(name: str, folder: Path, arguments: argparse.Namespace, counts: Counter[str]) -> None:
+    with _small_disk(folder / "disk") as disk, open_lab(name, disk) as lab:
+        proof = Proof(lab, folder, arguments.seed)
+        proof.full_disk(disk, 20)
+    for count in ("disk full", "operations", "acknowledged messages", "failed calls", *FAULTS):
+        counts[count] += proof.counts[count]
+    if proof.problems:
+        raise AssertionError("\n".join(proof.problems))
+
+
+@contextmanager
+def _small_disk(folder: Path) -> Iterator[Path]:
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def _table(results: list[dict[str, Any]]) -> str:
+    lines = ["| backend | server | " + " | ".join(_COLUMNS) + " |"]
+    lines.append("|---" * (len(_COLUMNS) + 2) + "|")
+    for result in results:
+        counts = [str(result["counts"].get(column, 0)) for column in _COLUMNS]
+        lines.append(f"| {result['backend']} | {result['version']} | {' | '.join(counts)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
