@@ -71,6 +71,8 @@ def _prove(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
             for phase, run in _plan(name, proof, arguments).items():
                 if phase in arguments.phases:
                     _run(name, phase, run, problems)
+            if name != "memory":
+                _run(name, "empty", proof.empty, problems)
         counts += proof.counts
         problems += proof.problems
         if "full" in arguments.phases and name in ("fs", "sqlite"):

@@ -12,6 +12,7 @@ from agentx_persistence import Persistence
 from tests.faults.model import Model, mark, stored_state
 from tests.faults.raw import Raw
 from tests.faults.recorder import ABANDONED, ACKNOWLEDGED, WRONG, Record
+from tests.faults.writers import BOXES, NUMBERS
 
 # What there must be none of.
 FAULTS = ("lost", "doubled", "reordered", "gaps", "traces", "torn", "index", "wrong")
@@ -135,7 +136,7 @@ def _check_own(
                 there = raw.messages.get(id, [])
                 if there != list(enumerate((m for m, _ in expected["messages"]), 1)):
                     verdict.fault("wrong", f"{id}: the raw messages are {there}")
-    boxes = {f"{writer}/box:{number}" for number in range(2)}
+    boxes = {f"{writer}/box:{number}" for number in BOXES}
     names = {f"{writer} name {number}" for number in range(5)}
     images = {id: (i["container_id"], i["name"]) for id, i in model.images.items()}
     for box in boxes:
@@ -169,7 +170,7 @@ def _check_own(
                 {id for id, found in images.items() if found == (box, name)},
                 "image_id",
             )
-    for number in range(4):
+    for number in NUMBERS:
         image = f"{writer}-i{number}"
         _compare(
             verdict,

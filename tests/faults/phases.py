@@ -25,7 +25,7 @@ from tests.faults.checker import Verdict
 from tests.faults.crew import Crew, Threads, share
 from tests.faults.labs import READERS, Lab, change_of, through
 from tests.faults.proxy import AFTER, AMID, BEFORE, FaultyProxy
-from tests.faults.writers import SHARED, WEIGHTS
+from tests.faults.writers import BOXES, NUMBERS, SHARED, WEIGHTS
 
 _HOUR = 3_600_000_000_000
 
@@ -67,9 +67,32 @@ class Proof:
             verdict = checker.check(persistence, raw, self._journals, SHARED)
         # What reading repairs is repaired now.
         again = READERS[self.lab.backend.name](self.lab.backend)
-        for problem in [*again.problems, *again.repairable]:
+        for problem in again.problems:
             verdict.fault("traces", f"raw, after all was read: {problem}")
         self._take(phase, verdict)
+
+    def empty(self) -> None:
+        """Delete all that the writers may ever have saved: nothing must be left of it, raw."""
+        verdict = Verdict()
+        with self.lab.backend.open() as persistence:
+            for name in (journal.name for journal in self._journals):
+                for box in BOXES:
+                    persistence.containers.delete(f"{name}/box:{box}")
+                for number in NUMBERS:
+                    persistence.images.delete(f"{name}-i{number}")
+                    persistence.sessions.delete(f"{name}-s{number}")
+            for session in SHARED:
+                persistence.sessions.delete(session)
+        raw = READERS[self.lab.backend.name](self.lab.backend)
+        left = [
+            *raw.problems,
+            *raw.repairable,
+            *raw.messages,
+            *(id for k in raw.ids.values() for id in k),
+        ]
+        for what in left:
+            verdict.fault("traces", f"raw, after all was deleted: {what}")
+        self._take("deleted", verdict)
 
     def _take(self, phase: str, verdict: Verdict) -> None:
         # Each check is of all phases until then: its figures replace those of the last one.

@@ -30,7 +30,8 @@ def test_writers_that_are_killed_lose_double_and_reorder_nothing(
     backend: Backend, tmp_path: Path
 ) -> None:
     proof = Proof(Lab(backend, ""), tmp_path, _SEED)
-    proof.kills(5)
+    proof.kills(4)
+    proof.empty()
     _hold(proof)
 
 

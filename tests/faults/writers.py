@@ -28,6 +28,8 @@ from tests.faults.model import Model, Operation, Subject, content, stored_state
 from tests.faults.recorder import ABANDONED, ACKNOWLEDGED, REFUSED, WRONG, Journal, Record
 
 SHARED = ("shared:0", "shared/1")
+# Of its own, a writer has so many containers, and images and sessions.
+BOXES, NUMBERS = range(2), range(4)
 # How often each operation is chosen.
 WEIGHTS = {
     "append shared": 30,
@@ -297,8 +299,8 @@ class Writer:
         return self._make_save(kind, chance) if kind.startswith("save") else None
 
     def _make_save(self, kind: str, chance: random.Random) -> Operation:
-        box = f"{self.name}/box:{chance.randrange(2)}"
-        number = chance.randrange(4)
+        box = f"{self.name}/box:{chance.choice(BOXES)}"
+        number = chance.choice(NUMBERS)
         created_at = chance.choice((1_000, 2_000, 3_000 + self._number))
         if kind == "save container":
             return {"do": kind, "id": box, "note": self._number}
