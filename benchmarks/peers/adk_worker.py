@@ -28,7 +28,7 @@ class Adk:
         "list": "list_sessions, which has no limit: the owner has just 20",
     }
 
-    def __init__(self, url: str, folder: str) -> None:
+    def __init__(self, url: str) -> None:
         scheme, rest = url.split(":", 1)
         driver = {"sqlite": "aiosqlite", "postgresql": "asyncpg", "mysql": "aiomysql"}[scheme]
         self._service = DatabaseSessionService(f"{scheme}+{driver}:{rest}")
@@ -76,8 +76,14 @@ class Adk:
         return call
 
     async def fill_list(self, count: int) -> None:
-        for number in range(count):
-            await self._service.create_session(app_name="app", user_id=f"owner {number // PAGE}")
+        row = self._service._get_schema_classes().StorageSession
+        for start in range(0, count, PAGE):
+            owner = f"owner {start // PAGE}"
+            await self._service.create_session(app_name="app", user_id=owner)
+            async with self._service.database_session_factory() as unit:
+                others = range(start + 1, min(start + PAGE, count))
+                unit.add_all([row(app_name="app", user_id=owner, state={}) for _ in others])
+                await unit.commit()
 
     def list(self, owner: str) -> Call:
         async def call() -> Any:

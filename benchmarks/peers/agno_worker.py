@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from importlib.metadata import version
 from itertools import count
 from typing import Any
@@ -9,6 +10,7 @@ from agno.db.mysql import MySQLDb
 from agno.db.postgres import PostgresDb
 from agno.db.redis import RedisDb
 from agno.db.sqlite import SqliteDb
+from agno.db.utils import build_single_run_row
 from agno.models.message import Message
 from agno.run.agent import RunOutput
 from agno.run.base import RunStatus
@@ -19,7 +21,7 @@ from worker import LAST, PAGE, TEXT, Call, serve
 class Agno:
     version = version("agno")
 
-    def __init__(self, url: str, folder: str) -> None:
+    def __init__(self, url: str) -> None:
         scheme, rest = url.split(":", 1)
         self._db: Any = {
             "sqlite": lambda: SqliteDb(db_url=url),
@@ -40,12 +42,24 @@ class Agno:
             "list": "get_sessions without runs; "
             + ("reads every session of the store" if scheme == "redis" else "counts them, too"),
         }
+        self._in_sql = scheme != "redis"
+        self._without_runs = {"include_runs": False} if self._in_sql else {}
         self._ids, self._sizes = count(), dict[str, int]()
 
     def fill(self, session: str, size: int) -> None:
         self._db.upsert_session(_session(session, "user"))
-        for index in range(size):
-            self._db.upsert_run(self._run(session), session, user_id="user", run_index=index)
+        runs = [self._run(session) for _ in range(size)]
+        if self._in_sql and runs:
+            # One by one through its interface takes minutes.
+            rows = [
+                build_single_run_row(run, session, "user", index) for index, run in enumerate(runs)
+            ]
+            table = self._db._get_table("runs", create_table_if_not_found=True)
+            with self._db.Session() as unit, unit.begin():
+                unit.execute(table.insert(), rows)
+        else:
+            for index, run in enumerate(runs):
+                self._db.upsert_run(run, session, user_id="user", run_index=index)
         self._sizes[session] = size
 
     def append(self, session: str) -> Call:
@@ -68,8 +82,10 @@ class Agno:
         return lambda: get(session, SessionType.AGENT, runs_limit=LAST).runs
 
     def fill_list(self, count: int) -> None:
-        for number in range(count):
-            self._db.upsert_session(_session(f"listed {number}", f"owner {number // PAGE}"))
+        for start in range(0, count, PAGE):
+            numbers = range(start, min(start + PAGE, count))
+            owner = f"owner {start // PAGE}"
+            self._db.upsert_sessions([_session(f"listed {number}", owner) for number in numbers])
 
     def list(self, owner: str) -> Call:
         return lambda: self._db.get_sessions(
@@ -78,7 +94,7 @@ class Agno:
             limit=PAGE,
             sort_by="created_at",
             sort_order="desc",
-            include_runs=False,
+            **self._without_runs,
         )
 
     def _next(self, session: str) -> int:
@@ -103,6 +119,7 @@ def _session(session: str, owner: str) -> AgentSession:
         user_id=owner,
         agent_data={"agent_id": "agent", "name": "name"},
         session_data={"session_state": {}},
+        created_at=int(time.time()),
     )
 
 

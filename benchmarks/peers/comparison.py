@@ -1,4 +1,4 @@
-"""One peer beside this package on one backend, call by call."""
+"""One peer beside this package on one backend, a few calls of each in turn."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from pathlib import Path
 from statistics import quantiles
 
 from benchmarks.peers.environments import Peer, PeerError, Worker, our_command
+from benchmarks.peers.worker import LAST, PAGE
 
 SIZES = (0, 100, 1_000, 10_000)
-_TOO_SLOW = 1.0  # seconds for one call: larger sizes are left out
-_FEWEST = 5  # rounds, however long they take
-_PAGE = 20
+_AT_ONCE = 5  # calls of one side before it is the other's turn: the first one wakes the process
+_FEWEST = 5  # calls, however long they take
+_SLOW = 0.05  # seconds for a call: such calls take turns one by one
+_TOO_SLOW = 1.0  # seconds for a call: larger sizes are left out
 
 
 @dataclass(frozen=True)
@@ -44,99 +46,88 @@ class Limits:
     rounds: int
     largest: int
     seconds: float
-    """How long one row may take, beyond a few rounds."""
+    """How long one row may take, beyond a few calls."""
 
 
 def compare(
     peer: Peer, backend: str, urls: tuple[str, str], folder: Path, limits: Limits
 ) -> Iterator[Result]:
-    """Measure each operation that the peer has; what fails is a result, too."""
-    version = ""
+    """Measure each operation that the peer has; what it cannot do is a result, too."""
+    version, operation = "", "open"
+
+    def result(stored: int, note: str, timings: tuple[Timing, Timing] | None = None) -> Result:
+        ours, theirs = timings or (None, None)
+        ratio = timings and timings[1].median / timings[0].median
+        return Result(peer.name, version, backend, operation, stored, ours, theirs, ratio, note)
+
     try:
         command = peer.command()
-        with (
-            Worker(our_command(), folder, "ours") as ours,
-            Worker(command, folder, "theirs") as theirs,
-        ):
-            ours.ask("open", url=urls[0], folder=str(folder))
-            opened = theirs.ask("open", url=urls[1], folder=str(folder))
+        with Worker(our_command(), folder) as ours, Worker(command, folder) as theirs:
+            ours.ask("open", url=urls[0])
+            opened = theirs.ask("open", url=urls[1])
             version = opened["version"]
-            pair = Pair(ours, theirs, limits)
+            pair = _Pair(ours, theirs, limits)
             for operation in opened["operations"]:
-                note = opened["notes"].get(operation, "")
-                for stored, measure in _rows(pair, operation, limits.largest):
-                    timings = measure()
-                    ratio = timings[1].median / timings[0].median
-                    yield Result(
-                        peer.name, version, backend, operation, stored, *timings, ratio, note
-                    )
-                    if timings[1].median > _TOO_SLOW * 1e6:
+                for size in _sizes(operation, limits.largest):
+                    timings = pair.measure(operation, size)
+                    yield result(size, opened["notes"][operation], timings)
+                    if timings[1].median > _TOO_SLOW * 1e6 and size < limits.largest:
+                        yield result(limits.largest, "left out: more than a second for a call")
                         break
     except PeerError as error:
-        note = f"does not run: {error}"
-        yield Result(peer.name, version, backend, "-", 0, None, None, None, note)
+        yield result(0, f"does not run: {error}")
 
 
-class Pair:
+def _sizes(operation: str, largest: int) -> list[int]:
+    sizes = [size for size in SIZES if size <= largest]
+    if operation == "load":
+        return [size for size in sizes if size >= LAST]
+    return sizes[-1:] if operation == "list" else sizes
+
+
+class _Pair:
     def __init__(self, ours: Worker, theirs: Worker, limits: Limits) -> None:
         self._sides, self._limits = (ours, theirs), limits
-        self._sessions = 0
+        self._sessions: dict[int, tuple[str, int]] = {}
+        self._made = 0
 
-    def on_sessions(self, operation: str, size: int) -> tuple[Timing, Timing]:
-        """Measure on sessions of this size, which what is measured lets grow by a tenth at most."""
-        name, used = "", 0
+    def measure(self, operation: str, size: int) -> tuple[Timing, Timing]:
+        if operation == "list":
+            for side in self._sides:
+                side.ask("fill_list", arguments=[size])
+            owner = f"owner {size // PAGE // 2}"
+            return self._alternate(operation, lambda: owner)
+        return self._alternate(operation, lambda: self._session(size, operation != "load"))
 
-        def prepare() -> dict[str, str]:
-            nonlocal name, used
-            if operation == "load":
-                name = name or self._new_session(size)
-            elif not name or used >= max(1, size // 10):
-                name, used = self._new_session(size), 0
-            used += 1
-            return {"session": name}
-
-        return self._alternate(operation, prepare)
-
-    def on_list(self, count: int) -> tuple[Timing, Timing]:
-        for side in self._sides:
-            side.ask("fill_list", count=count)
-        return self._alternate("list", lambda: {"owner": f"owner {count // _PAGE // 2}"})
-
-    def _new_session(self, size: int) -> str:
-        self._sessions += 1
-        name = f"session {self._sessions}"
-        for side in self._sides:
-            side.ask("fill", session=name, size=size)
+    def _session(self, size: int, growing: bool) -> str:
+        """Return a session of this size, to which a tenth has been added at most."""
+        name, added = self._sessions.get(size, ("", 0))
+        if not name or (growing and added >= max(1, size // 10)):
+            self._made += 1
+            name, added = f"session {self._made}", 0
+            for side in self._sides:
+                side.ask("fill", arguments=[name, size])
+        self._sessions[size] = name, added + growing
         return name
 
-    def _alternate(
-        self, operation: str, prepare: Callable[[], dict[str, str]]
-    ) -> tuple[Timing, Timing]:
+    def _alternate(self, operation: str, argument: Callable[[], str]) -> tuple[Timing, Timing]:
+        warm_up = [argument()]
+        took = [side.time(operation, warm_up)[0] for side in self._sides]
+        at_once = 1 if max(took) > _SLOW else _AT_ONCE
+        warm_up = [argument() for _ in range(at_once)]
+        for side in self._sides:
+            side.time(operation, warm_up)
         taken: tuple[list[float], list[float]] = ([], [])
-        warm_up = 3
         until = time.monotonic() + self._limits.seconds
-        for number in range(self._limits.rounds + warm_up):
-            arguments = prepare()
-            # Each goes first in half of the rounds: the first may warm something for the second.
-            for which in (0, 1) if number % 2 else (1, 0):
-                seconds = self._sides[which].time(operation, **arguments)
-                if number >= warm_up:
-                    taken[which].append(seconds * 1e6)
+        while len(taken[0]) < self._limits.rounds:
+            arguments = [argument() for _ in range(at_once)]
+            # Each goes first in half of the turns: the first may warm something for the second.
+            for which in (0, 1) if len(taken[0]) // at_once % 2 else (1, 0):
+                taken[which].extend(self._sides[which].time(operation, arguments))
             if time.monotonic() > until and len(taken[0]) >= _FEWEST:
                 break
         return _timing(taken[0]), _timing(taken[1])
 
 
-def _rows(
-    pair: Pair, operation: str, largest: int
-) -> Iterator[tuple[int, Callable[[], tuple[Timing, Timing]]]]:
-    sizes = [size for size in SIZES if size <= largest]
-    if operation == "list":
-        yield sizes[-1], lambda: pair.on_list(sizes[-1])
-        return
-    for size in sizes[-1:] if operation == "load" else sizes:
-        yield size, lambda size=size: pair.on_sessions(operation, size)  # type: ignore[misc]
-
-
 def _timing(taken: list[float]) -> Timing:
-    return Timing(*quantiles(taken, n=4))
+    return Timing(*(seconds * 1e6 for seconds in quantiles(taken, n=4)))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import venv
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -57,9 +59,10 @@ def our_command() -> list[str]:
 class Worker:
     """A process that answers one JSON line with one JSON line."""
 
-    def __init__(self, command: list[str], folder: Path, name: str) -> None:
-        self._log = folder / f"{name}.log"
-        with self._log.open("wb") as log:
+    def __init__(self, command: list[str], folder: Path) -> None:
+        handle, name = tempfile.mkstemp(dir=folder)
+        self._log = Path(name)
+        with open(handle, "wb") as log:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -73,18 +76,20 @@ class Worker:
     def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # then there is no answer, either
+            self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+            self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise PeerError(f"it ended: {self._log.read_text(errors='replace')[-300:]}")
+            raise PeerError(f"it ended: {self._log.read_text(errors='replace').strip()[-300:]}")
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise PeerError(answer["error"])
         return answer
 
-    def time(self, do: str, **arguments: Any) -> float:
-        seconds: float = self.ask(do, **arguments)["seconds"]
+    def time(self, do: str, arguments: list[str]) -> list[float]:
+        """Do this once for each argument; return the seconds that each took."""
+        seconds: list[float] = self.ask(do, arguments=arguments)["seconds"]
         return seconds
 
     def __enter__(self) -> Self:

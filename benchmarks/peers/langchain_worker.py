@@ -27,7 +27,7 @@ class Langchain:
 
     notes = {"append": _PROMISES, "load": _LOAD}  # noqa: RUF012
 
-    def __init__(self, url: str, folder: str) -> None:
+    def __init__(self, url: str) -> None:
         self._histories: dict[str, Any] = {}
         self._url = url
 
@@ -50,9 +50,13 @@ class Langchain:
 
 class Community(Langchain):
     version = version("langchain-community")
+    notes = {  # noqa: RUF012
+        "append": f"{_PROMISES}; in SQL there is no index by session",
+        "load": f"{_LOAD}; in SQL there is no index by session, so that it reads the whole table",
+    }
 
-    def __init__(self, url: str, folder: str) -> None:
-        super().__init__(url, folder)
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
         self._engine = None
         if not url.startswith("redis"):
             for scheme, driver in (("postgresql", "psycopg"), ("mysql", "pymysql")):
@@ -70,8 +74,8 @@ class Community(Langchain):
 class Postgres(Langchain):
     version = version("langchain-postgres")
 
-    def __init__(self, url: str, folder: str) -> None:
-        super().__init__(url, folder)
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
         self._connection = psycopg.connect(url)
         PostgresChatMessageHistory.create_tables(self._connection, "history")
 

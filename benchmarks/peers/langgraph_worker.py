@@ -17,17 +17,18 @@ from worker import LAST, PAGE, TEXT, Call, serve
 class Langgraph:
     notes = {  # noqa: RUF012
         "append": (
-            "put: writes the whole history as one new checkpoint, and keeps those before it; threads"
-            " are not known, and a retry adds another checkpoint"
+            "put: writes the whole history as a new checkpoint, and keeps those before it; threads"
+            " are not known; of two that append at once, one hides what the other added"
         ),
         "turn": (
-            "get_tuple, which reads the whole history, and one put; ours reads the last 50 and appends"
+            "get_tuple, which reads the whole history, and one put, of which a graph does more;"
+            " ours reads the last 50 and appends"
         ),
         "load": "get_tuple, which reads the whole history, of which the last 50 are then taken",
         "list": "list with a filter on the metadata, in which an owner can be kept",
     }
 
-    def __init__(self, url: str, folder: str) -> None:
+    def __init__(self, url: str) -> None:
         self._saver: Any
         if url.startswith("sqlite"):
             self.version = version("langgraph-checkpoint-sqlite")

@@ -17,7 +17,7 @@ class OpenaiAgents:
 
     version = version("openai-agents")
 
-    def __init__(self, url: str, folder: str) -> None:
+    def __init__(self, url: str) -> None:
         self._sessions: dict[str, Any] = {}
         self._url = url
 
@@ -51,12 +51,12 @@ class Sqlite(OpenaiAgents):
 
 class Sqlalchemy(OpenaiAgents):
     notes = {  # noqa: RUF012
-        "append": f"{_PROMISES}; order is by time to the second, then by id",
+        "append": f"{_PROMISES}; order is by time, then by id",
         "load": "plain dicts, unvalidated; lines that are not JSON are skipped",
     }
 
-    def __init__(self, url: str, folder: str) -> None:
-        super().__init__(url, folder)
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
         scheme, rest = url.split(":", 1)
         driver = {"sqlite": "aiosqlite", "postgresql": "asyncpg", "mysql": "aiomysql"}[scheme]
         self._engine = create_async_engine(f"{scheme}+{driver}:{rest}")

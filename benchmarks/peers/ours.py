@@ -23,7 +23,7 @@ class Ours:
     version = version("agentx-persistence")
     notes: dict[str, str] = {}  # noqa: RUF012
 
-    def __init__(self, url: str, folder: str) -> None:
+    def __init__(self, url: str) -> None:
         self._persistence = create_persistence(_driver(url))
         self._sessions = self._persistence.sessions
 
@@ -42,7 +42,6 @@ class Ours:
         message = UserMessage(content=TEXT)
 
         def call() -> None:
-            self._sessions.get(session)
             self._sessions.get_messages(session, last=LAST)
             self._sessions.add_message(session, message)
 

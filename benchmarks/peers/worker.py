@@ -9,6 +9,7 @@ import asyncio
 import gc
 import inspect
 import json
+import os
 import sys
 import time
 import traceback
@@ -42,19 +43,20 @@ class Store(Protocol):
         """Return the call that returns the last 50 messages."""
 
 
-def serve(open_store: Callable[[str, str], Any]) -> None:
-    """Open the store that the first argument names, a URL, beside a folder for its files."""
-    out, sys.stdout = sys.stdout, sys.stderr  # what a peer prints is no answer
+def serve(open_store: Callable[[str], Any]) -> None:
+    """Open the store that it is told, and answer until there is no more to read."""
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a peer prints, and some do, is no answer
     asyncio.run(_serve(open_store, out))
 
 
-async def _serve(open_store: Callable[[str, str], Any], out: Any) -> None:
+async def _serve(open_store: Callable[[str], Any], out: Any) -> None:
     store = None
     for line in sys.stdin:
         request = json.loads(line)
         try:
             if request["do"] == "open":
-                store = await _finished(open_store(request["url"], request["folder"]))
+                store = await _finished(open_store(request["url"]))
                 answer = {
                     "version": store.version,
                     "notes": store.notes,
@@ -71,15 +73,18 @@ async def _serve(open_store: Callable[[str, str], Any], out: Any) -> None:
         print(json.dumps(answer), file=out, flush=True)
 
 
-async def _answer(store: Any, do: str, **arguments: Any) -> dict[str, Any]:
+async def _answer(store: Any, do: str, arguments: list[Any]) -> dict[str, Any]:
     if do in ("fill", "fill_list"):
-        await _finished(getattr(store, do)(**arguments))
+        await _finished(getattr(store, do)(*arguments))
         return {}
-    seconds, found = await _measure(getattr(store, do)(**arguments))
     wanted = {"load": LAST, "list": PAGE}.get(do)
-    if wanted is not None and len(found) != wanted:
-        raise AssertionError(f"{do} returned {len(found)} instead of {wanted}")
-    return {"seconds": seconds}
+    taken = []
+    for argument in arguments:
+        seconds, found = await _measure(getattr(store, do)(argument))
+        taken.append(seconds)
+        if wanted is not None and len(found) != wanted:
+            raise AssertionError(f"{do} returned {len(found)} instead of {wanted}")
+    return {"seconds": taken}
 
 
 async def _measure(call: Call) -> tuple[float, Any]:
