@@ -17,8 +17,8 @@ class Adk:
     version = version("google-adk")
     notes = {  # noqa: RUF012
         "append": (
-            "append_event, given the session object: an unknown or stale session is refused, and an"
-            " event id that is used, but a retry is an error; order is by time"
+            "append_event, given the session object: an unknown session, one that another has"
+            " added to and a used event id are refused, so a retry is an error; order is by time"
         ),
         "turn": (
             "what the Runner does: get_session, which reads the whole history, then append_event;"

@@ -20,6 +20,20 @@ from worker import LAST, PAGE, TEXT, Call, serve
 
 class Agno:
     version = version("agno")
+    notes = {  # noqa: RUF012
+        "append": (
+            "upsert_run alone, with one message in the run; its caller gives the position; a"
+            " different run under a used id silently replaces the old one; Redis accepts an unknown"
+            " session"
+        ),
+        "turn": (
+            "what Agent.run does: get_session, which reads the whole history, upsert_session and"
+            " upsert_run, each by itself; ours reads the last 50 and appends"
+        ),
+        "load": "get_session(runs_limit=50), of one message each; Redis reads the whole history",
+        "list": "get_sessions; on MariaDB and Redis with their runs, of which there are none; Redis"
+        " reads every session of the store",
+    }
 
     def __init__(self, url: str) -> None:
         scheme, rest = url.split(":", 1)
@@ -29,21 +43,8 @@ class Agno:
             "mysql": lambda: MySQLDb(db_url=f"mysql+pymysql:{rest}"),
             "redis": lambda: RedisDb(db_url=url),
         }[scheme]()
-        self.notes = {
-            "append": (
-                "upsert_run alone, one message in a run, as its caller gives the position; an"
-                " unknown session is {}, a different run under a used id replaces the old one"
-            ).format("refused (foreign key)" if scheme != "redis" else "accepted"),
-            "turn": (
-                "what Agent.run does: get_session, which reads the whole history, upsert_session,"
-                " upsert_run, in three transactions; ours reads the last 50 and appends"
-            ),
-            "load": "get_session(runs_limit=50): 50 runs of one message",
-            "list": "get_sessions without runs; "
-            + ("reads every session of the store" if scheme == "redis" else "counts them, too"),
-        }
         self._in_sql = scheme != "redis"
-        self._without_runs = {"include_runs": False} if self._in_sql else {}
+        self._without_runs = {"include_runs": False} if scheme in ("sqlite", "postgresql") else {}
         self._ids, self._sizes = count(), dict[str, int]()
 
     def fill(self, session: str, size: int) -> None:

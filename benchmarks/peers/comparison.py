@@ -70,7 +70,7 @@ def compare(
             for operation in opened["operations"]:
                 for size in _sizes(operation, limits.largest):
                     timings = pair.measure(operation, size)
-                    yield result(size, opened["notes"][operation], timings)
+                    yield result(size, opened["notes"].get(operation, ""), timings)
                     if timings[1].median > _TOO_SLOW * 1e6 and size < limits.largest:
                         yield result(limits.largest, "left out: more than a second for a call")
                         break

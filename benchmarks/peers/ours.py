@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import version
-from typing import Any
 
 from agentx_persistence import (
     ImageRecord,
@@ -12,10 +13,6 @@ from agentx_persistence import (
     UserMessage,
     create_persistence,
 )
-from agentx_persistence.mysql import mysql_driver
-from agentx_persistence.postgresql import postgresql_driver
-from agentx_persistence.redis import redis_driver
-from agentx_persistence.sqlite import sqlite_driver
 from benchmarks.peers.worker import LAST, PAGE, TEXT, Call, serve
 
 
@@ -62,15 +59,13 @@ class Ours:
 
 
 def _driver(url: str) -> PersistenceDriver:
-    scheme, _, path = url.partition("://")
-    drivers: dict[str, Any] = {
-        "sqlite": lambda: sqlite_driver(path.removeprefix("/")),
-        "postgresql": lambda: postgresql_driver(url, migrate=True),
-        "mysql": lambda: mysql_driver(url, migrate=True),
-        "redis": lambda: redis_driver(url),
-    }
-    driver: PersistenceDriver = drivers[scheme]()
-    return driver
+    scheme, _, rest = url.partition("://")
+    # An application imports the one that it uses.
+    module = import_module(f"agentx_persistence.{scheme}")
+    driver: Callable[..., PersistenceDriver] = getattr(module, f"{scheme}_driver")
+    if scheme == "sqlite":
+        return driver(rest.removeprefix("/"))
+    return driver(url) if scheme == "redis" else driver(url, migrate=True)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ class Store(Protocol):
 
     version: str
     notes: dict[str, str]
-    """What the peer does less, more or otherwise, for each operation."""
+    """What the peer does less, more or otherwise, by operation."""
 
     def fill(self, session: str, size: int) -> Awaitable[None] | None:
         """Make a session with this many messages."""
