@@ -16,7 +16,6 @@ from agentx_persistence._sql.repositories import name_digest
 from agentx_persistence._sql.statements import Statement
 from tests.backends.backend import DATABASE_SERVER, Backend
 from tests.contract.records import container, image, message, saved_session, texts
-from tests.servers.proxy import Proxy
 
 pytestmark = pytest.mark.needs(DATABASE_SERVER)
 
@@ -29,32 +28,6 @@ def server(backend: Backend, request: pytest.FixtureRequest) -> Any:
 @pytest.fixture
 def database(backend: Backend) -> str:
     return str(backend.options["database"])
-
-
-def test_a_call_takes_as_few_round_trips_as_the_protocol_allows(
-    backend: Backend, server: Any, database: str
-) -> None:
-    with (
-        Proxy(server.url.host, server.url.port).open() as proxy,
-        create_persistence(server.driver(database, port=proxy.port)) as persistence,
-    ):
-        saved_session(persistence)
-        # One statement on PostgreSQL; on MySQL two that change rows, and a commit.
-        append = 1 if backend.name == "postgresql" else 3
-
-        def appending() -> object:
-            return persistence.sessions.add_message("session", message())
-
-        def reading() -> object:
-            return persistence.sessions.get_messages("session")
-
-        for call, expected in ((appending, append), (reading, 1)):
-            for _ in range(10):  # the first ones are not prepared yet
-                call()
-            before = proxy.round_trips
-            for _ in range(20):
-                call()
-            assert proxy.round_trips - before == 20 * expected
 
 
 @pytest.fixture

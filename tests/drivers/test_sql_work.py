@@ -1,0 +1,100 @@
+"""How much each operation asks of a database: statements and round trips, not times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentx_persistence import Persistence, create_persistence
+from agentx_persistence.sqlite import sqlite_driver
+from tests.backends.backend import DATABASE_SERVER, Backend
+from tests.contract.records import container, image, message, saved_session, session
+from tests.servers.proxy import Proxy
+
+STORED = [message(id="m1"), message(id="m2")]
+
+Operation = Callable[[Persistence], object]
+
+# The round trips to PostgreSQL, and to MySQL, whose transactions are opened by their first
+# statement; and the statements of SQLite, for which BEGIN and COMMIT count, too.
+# Each is measured as one of several in a row: between a read and a write MySQL is told once whether
+# it is to commit by itself. A deletion is a unit of work.
+WORK: dict[str, tuple[Operation, int, int, int]] = {
+    "append": (lambda p: p.sessions.add_message("session", message()), 1, 3, 4),
+    "append 100": (
+        lambda p: p.sessions.add_messages("session", [message() for _ in range(100)]),
+        1,
+        3,
+        103,
+    ),
+    "append again": (lambda p: p.sessions.add_message("session", STORED[0]), 5, 6, 8),
+    "load": (lambda p: p.sessions.get_messages("session"), 1, 1, 1),
+    "last": (lambda p: p.sessions.get_messages("session", last=50), 1, 1, 1),
+    "above": (lambda p: p.sessions.get_messages("session", last=50, before="m2"), 1, 1, 1),
+    "count": (lambda p: p.sessions.count_messages("session"), 1, 1, 1),
+    "session of an image": (lambda p: p.sessions.find_by_image("image"), 1, 1, 1),
+    "page": (lambda p: p.images.find_page(container_id="box", size=20), 1, 1, 1),
+    "page by name": (lambda p: p.images.find_page(container_id="box", name="n", size=20), 1, 1, 1),
+    "list": (lambda p: p.containers.find_all(limit=20), 1, 1, 1),
+    "get": (lambda p: p.images.get("image"), 1, 1, 1),
+    "exists": (lambda p: p.images.exists("image"), 1, 1, 1),
+    "save": (lambda p: p.images.save(image("image")), 1, 1, 1),
+    "change": (lambda p: p.images.update_metadata("image", {"key": "value"}), 4, 3, 4),
+    "rewind": (lambda p: p.sessions.truncate_after("session", "m1"), 6, 9, 6),
+    "clear": (lambda p: p.sessions.clear_messages("session"), 5, 8, 5),
+    "delete a session": (lambda p: p.sessions.delete("absent"), 3, 6, 3),
+    "delete an image": (lambda p: p.images.delete("absent"), 4, 7, 4),
+    "delete a container": (lambda p: p.containers.delete("absent"), 6, 9, 6),
+    "ping": (lambda p: p.ping(), 1, 1, 1),
+}
+
+
+def _prepare(persistence: Persistence) -> None:
+    persistence.containers.save(container("box"))
+    persistence.images.save(image("image", container_id="box"))
+    saved_session(persistence)
+    persistence.sessions.save(session(image_id="image"))
+    persistence.sessions.add_messages("session", STORED)
+
+
+@pytest.mark.needs(DATABASE_SERVER)
+def test_each_operation_takes_its_round_trips_and_no_more(
+    backend: Backend, request: pytest.FixtureRequest
+) -> None:
+    server: Any = request.getfixturevalue(f"{backend.name}_server")
+    found = {}
+    with (
+        Proxy(server.url.host, server.url.port).open() as proxy,
+        create_persistence(
+            server.driver(backend.options["database"], port=proxy.port)
+        ) as persistence,
+    ):
+        for name, (operation, *_) in WORK.items():
+            _prepare(persistence)
+            for _ in range(7):  # the first ones are not prepared yet
+                before = proxy.round_trips
+                operation(persistence)
+                found[name] = proxy.round_trips - before
+    which = 1 if backend.name == "postgresql" else 2
+    assert found == {name: row[which] for name, row in WORK.items()}
+
+
+def test_each_operation_of_sqlite_is_as_many_statements_and_no_more(tmp_path: Path) -> None:
+    found = {}
+    with create_persistence(sqlite_driver(tmp_path / "agentx.db")) as persistence:
+        statements: list[str] = []
+        sessions: Any = persistence.sessions
+        connections = sessions._database._connections
+        for name, (operation, *_) in WORK.items():
+            _prepare(persistence)
+            lease = connections.take()
+            lease.connection.set_trace_callback(statements.append)
+            connections.give_back(lease)
+            statements.clear()
+            operation(persistence)
+            found[name] = len(statements)
+            lease.connection.set_trace_callback(None)
+    assert found == {name: row[3] for name, row in WORK.items()}
