@@ -115,7 +115,6 @@ class _MysqlAppending(Appending):
 
 class _MysqlFlavour(Flavour):
     backend = "mysql"
-    appending = _MysqlAppending
     packet_limit = 0
 
     def welcome(self, connection: Any) -> None:
@@ -168,6 +167,7 @@ class _MysqlFlavour(Flavour):
 class _MysqlDriver(ServerDriver):
     backend = "mysql"
     flavour = _MysqlFlavour
+    appending = _MysqlAppending
 
     def create_engine(self) -> Engine:
         own = self.url.get_driver_name() == "pymysql"

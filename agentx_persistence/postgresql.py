@@ -120,7 +120,6 @@ class _PostgresqlAppending(Appending):
 
 class _PostgresqlFlavour(Flavour):
     backend = "postgresql"
-    appending = _PostgresqlAppending
 
     def begin(self, connection: Any, cursor: Cursor) -> None:
         cursor.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
@@ -144,6 +143,7 @@ class _PostgresqlFlavour(Flavour):
 class _PostgresqlDriver(ServerDriver):
     backend = "postgresql"
     flavour = _PostgresqlFlavour
+    appending = _PostgresqlAppending
 
     def create_engine(self) -> Engine:
         return create_engine(

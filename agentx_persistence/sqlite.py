@@ -100,12 +100,11 @@ class _SqliteDriver(PersistenceDriver):
         except BaseException:
             database.close()
             raise
-        return SqlStorage(database)
+        return SqlStorage(database, Appending(database))
 
 
 class _SqliteFlavour(Flavour):
     backend = "sqlite"
-    appending = Appending
     # SQLite lets waiting writers sleep and retry, in no order; a lock of this process hands over
     # at once, and none of its threads starves. And it keeps account of file locks per process: a
     # child of a fork would believe that it has the locks which only its parent has

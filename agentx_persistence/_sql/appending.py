@@ -18,7 +18,7 @@ IdAndBody = tuple[str, str]
 
 
 class Appending:
-    """Where a database has a shorter way for new messages, its flavour overrides `append_new`."""
+    """Where a database has a shorter way for new messages, its driver overrides `append_new`."""
 
     def __init__(self, database: Database) -> None:
         self.database = database

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from sqlalchemy import (
     Column,
@@ -16,15 +16,11 @@ from sqlalchemy import (
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 from sqlalchemy.sql.dml import Insert
 
-if TYPE_CHECKING:
-    from agentx_persistence._sql.appending import Appending
-
 
 class Flavour(ABC):
     """A `connection` is the driver's own, of any library."""
 
     backend: ClassVar[str]
-    appending: ClassVar[type[Appending]]
     # Whether the database runs in this process instead of a server: its writers then queue up
     # here, and no connection is open while the process forks.
     in_process: ClassVar[bool] = False

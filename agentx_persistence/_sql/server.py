@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from sqlalchemy import URL, Engine, exc
 
 from agentx_persistence._sql import schema
+from agentx_persistence._sql.appending import Appending
 from agentx_persistence._sql.engine import Database
 from agentx_persistence._sql.flavour import Flavour
 from agentx_persistence._sql.storage import SqlStorage
@@ -19,6 +20,7 @@ from agentx_persistence.persistence import PersistenceDriver, Storage
 class ServerDriver(PersistenceDriver):
     backend: ClassVar[str]
     flavour: ClassVar[type[Flavour]]
+    appending: ClassVar[type[Appending]]
 
     def __init__(
         self, url: URL, engine: Engine | None, migrate: bool, options: Mapping[str, Any]
@@ -52,7 +54,7 @@ class ServerDriver(PersistenceDriver):
         except BaseException:
             database.close()
             raise
-        return SqlStorage(database)
+        return SqlStorage(database, self.appending(database))
 
 
 def server_url(

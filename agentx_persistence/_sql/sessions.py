@@ -9,6 +9,7 @@ from sqlalchemy import Select, bindparam, select
 
 from agentx_persistence import records
 from agentx_persistence._sql import tables
+from agentx_persistence._sql.appending import Appending
 from agentx_persistence._sql.engine import Database
 from agentx_persistence._sql.repositories import SqlRepository
 from agentx_persistence.arguments import check_messages, check_window
@@ -27,9 +28,9 @@ class SqlSessionRepository(SqlRepository[SessionRecord], SessionRepository):
     table = tables.sessions
     many = records.SESSIONS
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, appending: Appending) -> None:
         super().__init__(database)
-        self._appending = database.flavour.appending(database)
+        self._appending = appending
         self._body = database.flavour.body(tables.messages.c.body)
 
     def find_all(
