@@ -25,16 +25,13 @@ def load(
     """
     if not stored:
         return []
-    array = _array(stored)
     try:
         # One pass over all costs a fourth less than one pass each. The count tells when torn texts
         # happen to make whole ones together.
-        loaded: list[T] = records.validator.validate_json(array)
+        loaded: list[T] = records.validator.validate_json(_array(stored))
     except ValidationError:
         loaded = []
-    if len(loaded) == len(stored) and not _may_be_no_json(array):
-        return loaded
-    return _load_singly(records, stored, describe)
+    return loaded if len(loaded) == len(stored) else _load_singly(records, stored, describe)
 
 
 def _array(stored: Sequence[str] | Sequence[bytes]) -> str | bytes:
@@ -42,13 +39,6 @@ def _array(stored: Sequence[str] | Sequence[bytes]) -> str | bytes:
     if isinstance(first, bytes):
         return b"[%s]" % b",".join(stored)  # type: ignore[arg-type]
     return f"[{','.join(stored)}]"  # type: ignore[arg-type]
-
-
-def _may_be_no_json(text: str | bytes) -> bool:
-    """Tell whether the text has a number that pydantic reads, but JSON does not have."""
-    if isinstance(text, bytes):
-        return b"NaN" in text or b"Infinity" in text
-    return "NaN" in text or "Infinity" in text
 
 
 def _load_singly(
@@ -59,10 +49,7 @@ def _load_singly(
     loaded = []
     for index in range(len(stored)):
         try:
-            array = _array(stored[index : index + 1])
-            (record,) = records.validate_json(array)
-            if _may_be_no_json(array):
-                from_json(array, allow_inf_nan=False)
+            (record,) = records.validate_json(_array(stored[index : index + 1]))
         except ValueError as error:  # not JSON, not this record, or more than one of them
             raise CorruptRecordError(*describe(index)) from error
         loaded.append(record)

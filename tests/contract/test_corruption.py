@@ -126,27 +126,6 @@ def test_a_damaged_record_can_be_deleted_with_what_it_owns(
     assert persistence.sessions.find_all() == []
 
 
-@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
-def test_a_number_that_json_does_not_have_is_corrupt(
-    backend: Backend, persistence: Persistence, number: str
-) -> None:
-    sent = [message("NaN and Infinity", id="m1"), message(id="m2")]
-    kept = image("i", description="-Infinity")
-    persistence.images.save(kept)
-    persistence.sessions.add_messages(saved_session(persistence), sent)
-    assert persistence.images.get("i") == kept
-    assert persistence.sessions.get_messages("session") == sent
-    extra = f',"extra":[{number}]}}'
-    for record, place in ((sent[1], ("sessions", "session", 2)), (kept, ("images", "i", None))):
-        raw = record.to_json()[:-1] + extra
-        assert _corrupt(backend, persistence, *place, raw.encode())
-    with pytest.raises(CorruptRecordError) as raised:
-        persistence.sessions.get_messages("session")
-    assert raised.value.id == "m2"
-    with pytest.raises(CorruptRecordError):
-        persistence.images.get("i")
-
-
 def test_a_session_that_is_not_even_text_keeps_its_messages(
     backend: Backend, persistence: Persistence
 ) -> None:
