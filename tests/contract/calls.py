@@ -12,7 +12,7 @@ Call = Callable[[], object]
 
 
 def all_calls(persistence: Persistence, own: str) -> list[Call]:
-    """Return calls that, made in this order, leave nothing of the owner behind.
+    """Return calls that, made in this order, leave nothing behind. Each id and name is `own`.
 
     Some of them are refused, and one leaves an iterator before its end.
     """
@@ -21,8 +21,8 @@ def all_calls(persistence: Persistence, own: str) -> list[Call]:
         persistence.images,
         persistence.sessions,
     )
-    box, picture, thread = f"{own} box", f"{own} image", f"{own} session"
-    first = message("first", id=f"{own} first")
+    box = picture = thread = own
+    first = message("first", id=own)
 
     def absent() -> None:
         with suppress(RecordNotFoundError):

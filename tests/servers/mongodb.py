@@ -57,10 +57,16 @@ class MongodbServer:
             self.process.stop()
 
 
-def start_server(folder: Path, *, stand_alone: bool = False) -> MongodbServer:
-    """Start a new, empty server in this folder: one that has transactions, or a stand-alone."""
+def start_server(
+    folder: Path, *, stand_alone: bool = False, passwords: bool = False
+) -> MongodbServer:
+    """Start a server in this folder, an empty one if that is new.
+
+    :param stand_alone: without transactions
+    :param passwords: for users that are there already; only a stand-alone
+    """
     data = folder / "data"
-    data.mkdir()
+    data.mkdir(exist_ok=True)
     hand_over(folder)
     hand_over(data)
     port = free_port()
@@ -80,6 +86,7 @@ def start_server(folder: Path, *, stand_alone: bool = False) -> MongodbServer:
         command = [sys.executable, "-m", "secantus", "--storage-path", str(data)]
         command += ["--host", "127.0.0.1", "--port", str(port)]
         command += ["--standalone"] if stand_alone else []
+    command += ["--auth"] if passwords else []
     # The interpreter of a virtual environment need not be open to other users.
     user = UNPRIVILEGED if mongod else None
     server.process = ServerProcess(command, folder, is_ready, user=user)
