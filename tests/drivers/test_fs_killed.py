@@ -152,6 +152,36 @@ def test_a_record_that_moves_is_found_only_where_it_is(base: Path) -> None:
     assert {"old", "new"} == set(seen)
 
 
+def _index_entries(folder: Path) -> int:
+    leaves = [file for file in _files(folder) if file.startswith("index")]
+    return sum((folder / leaf).read_text().count('"image"') for leaf in leaves)
+
+
+def test_what_a_save_was_interrupted_in_goes_with_the_record_unread(base: Path) -> None:
+    old = image("image", name="old", created_at=1)
+    new = image("image", name="new", container_id="other", created_at=2)
+    for persistence in _at_every_call(
+        base, lambda p: p.images.save(old), lambda p: p.images.save(new)
+    ):
+        persistence.images.delete("image")
+        (folder,) = base.parent.glob("killed at *")
+        assert _index_entries(folder) == 0
+
+
+def test_a_save_that_is_repeated_leaves_no_index_entry_of_the_interrupted_one(base: Path) -> None:
+    old = image("image", name="old", created_at=1)
+    new = image("image", name="new", created_at=2)
+    for persistence in _at_every_call(
+        base, lambda p: p.images.save(old), lambda p: p.images.save(new)
+    ):
+        (folder,) = base.parent.glob("killed at *")
+        for saved in (new, old):
+            persistence.images.save(saved)
+            assert _index_entries(folder) == 4
+            found = _found_as("all", "box", str(saved.name), f"box {saved.name}")
+            assert sorted(_places(persistence).items()) == sorted(found.items())
+
+
 def test_a_deletion_that_was_interrupted_finishes_when_it_is_repeated(base: Path) -> None:
     def prepare(persistence: Persistence) -> None:
         persistence.containers.save(container("box"))
