@@ -7,13 +7,13 @@ measured alike. A file is not shared: each side has its own, in the same folder.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from agentx_persistence import Persistence, PersistenceDriver, create_persistence
+from agentx_persistence import ImageRecord, Persistence, PersistenceDriver, create_persistence
 from agentx_persistence.mysql import mysql_driver
 from agentx_persistence.postgresql import postgresql_driver
 from agentx_persistence.sqlite import sqlite_driver
@@ -31,6 +31,8 @@ class Contest:
     driver: PersistenceDriver
     open_raw: Callable[[], object]  # connects, asks something, closes
     version: str
+    # Saves many images, to have something to measure on.
+    fill: Callable[[Sequence[ImageRecord]], object]
 
 
 def _sqlite(
@@ -48,6 +50,7 @@ def _sqlite(
                 driver,
                 lambda: RawSqlite(path, synchronous, make=False).close(),
                 f"SQLite {sqlite3.sqlite_version}, synchronous={synchronous}",
+                _filler(persistence),
             )
         raw.close()
 
@@ -69,7 +72,8 @@ def _postgresql(folder: Path) -> Iterator[Contest]:
                 with server.connect("bench") as other:
                     other.execute("SELECT 1").fetchall()
 
-            yield Contest(persistence, RawPostgresql(connection), driver, open_raw, version)
+            raw = RawPostgresql(connection)
+            yield Contest(persistence, raw, driver, open_raw, version, _filler(persistence))
     finally:
         server.stop()
 
@@ -91,7 +95,8 @@ def _mysql(
                         other.cursor().execute("SELECT 1")
 
                 version = connection.get_server_info()
-                yield Contest(persistence, RawMysql(connection), driver, open_raw, version)
+                raw = RawMysql(connection)
+                yield Contest(persistence, raw, driver, open_raw, version, _filler(persistence))
         finally:
             server.stop()
 
@@ -105,6 +110,18 @@ def _connection(persistence: Persistence) -> Any:
     lease = connections.take()
     connections.give_back(lease)
     return lease.connection
+
+
+def _filler(persistence: Persistence) -> Callable[[Sequence[ImageRecord]], object]:
+    repository: Any = persistence.images
+
+    def fill(images: Sequence[ImageRecord]) -> None:
+        rows = [repository._values(image) for image in images]
+        save = repository._save_statement(rows[0])
+        bound = [save.bind(row) for row in rows]
+        repository._database.write(lambda cursor: cursor.executemany(save.sql, bound))
+
+    return fill
 
 
 BACKENDS: dict[str, Callable[[Path], AbstractContextManager[Contest]]] = {

@@ -114,10 +114,10 @@ def _images(contest: Contest, rounds: int, largest: int) -> Iterator[Comparison]
     images, raw = contest.persistence.images, contest.raw
     saved = 0
     for size in (size for size in (100, 10_000, 100_000) if size <= largest):
-        for number in range(saved, size):
-            image = _image(number)
-            images.save(image)
-            _save_raw(contest, image)
+        for start in range(saved, size, 1000):
+            batch = [_image(number) for number in range(start, min(start + 1000, size))]
+            contest.fill(batch)
+            raw.save_images([_row(image) for image in batch])
         saved = size
         yield compare(
             f"page of 20 among {size:,} images",
@@ -171,10 +171,13 @@ def _image(number: int) -> ImageRecord:
     )
 
 
-def _save_raw(contest: Contest, image: ImageRecord) -> None:
+def _row(image: ImageRecord) -> tuple[str, str, str, int, str]:
     text = image.model_dump_json(exclude_unset=True)
-    name = image.name or ""
-    contest.raw.save_image(image.image_id, image.container_id, name, image.created_at, text)
+    return image.image_id, image.container_id, image.name or "", image.created_at, text
+
+
+def _save_raw(contest: Contest, image: ImageRecord) -> None:
+    contest.raw.save_image(*_row(image))
 
 
 def _next(things: list[T], call: Callable[[T], object]) -> Callable[[], object]:

@@ -103,6 +103,13 @@ class RawMysql(RawStore):
     def save_image(self, id: str, container_id: str, name: str, at: int, text: str) -> None:
         self._execute(_SAVE, id, container_id, name, name, at, -at, text)
 
+    def save_images(self, rows: Sequence[tuple[str, str, str, int, str]]) -> None:
+        self._connection.autocommit(False)
+        insert = "INSERT INTO raw_images VALUES (%s, %s, md5(%s), %s, %s, %s, %s)"
+        values = [(id, box, name, name, at, -at, text) for id, box, name, at, text in rows]
+        self._connection.cursor().executemany(insert, values)
+        self._connection.commit()
+
     def get_image(self, id: str) -> Any:
         cursor = self._execute("SELECT body FROM raw_images WHERE id = %s", id)
         return json.loads(cursor.fetchone()[0])

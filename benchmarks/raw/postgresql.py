@@ -104,6 +104,10 @@ class RawPostgresql(RawStore):
     def save_image(self, id: str, container_id: str, name: str, at: int, text: str) -> None:
         self._execute(_SAVE, id, container_id, name, at, text)
 
+    def save_images(self, rows: Sequence[tuple[str, str, str, int, str]]) -> None:
+        with self._connection.transaction(), self._connection.cursor() as cursor:
+            cursor.executemany(_SAVE, rows)
+
     def get_image(self, id: str) -> Any:
         row = self._execute("SELECT body FROM raw_images WHERE id = %s", id).fetchone()
         assert row is not None

@@ -91,6 +91,11 @@ class RawSqlite(RawStore):
             (id, container_id, name, at, text),
         )
 
+    def save_images(self, rows: Sequence[tuple[str, str, str, int, str]]) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.executemany("INSERT INTO images VALUES (?, ?, ?, ?, ?)", rows)
+        self._connection.execute("COMMIT")
+
     def get_image(self, id: str) -> Any:
         sql = "SELECT body FROM images WHERE id = ?"
         return json.loads(self._connection.execute(sql, (id,)).fetchone()[0])

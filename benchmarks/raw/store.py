@@ -25,6 +25,11 @@ class RawStore(ABC):
     @abstractmethod
     def save_image(self, id: str, container_id: str, name: str, at: int, text: str) -> None: ...
 
+    def save_images(self, rows: Sequence[tuple[str, str, str, int, str]]) -> None:
+        """Save many, with the arguments of `save_image`, to have something to measure on."""
+        for row in rows:
+            self.save_image(*row)
+
     @abstractmethod
     def get_image(self, id: str) -> Any: ...
 
