@@ -39,7 +39,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingDependencyError("mysql", "sqlalchemy") from error
 
-from agentx_persistence._sql import tables
+from agentx_persistence._sql import schema, tables
 from agentx_persistence._sql.appending import Appending, IdAndBody
 from agentx_persistence._sql.flavour import Flavour
 from agentx_persistence._sql.server import ServerDriver, server_url
@@ -172,7 +172,7 @@ class _MysqlDriver(ServerDriver):
     def create_engine(self) -> Engine:
         own = self.url.get_driver_name() == "pymysql"
         try:
-            return create_engine(
+            engine = create_engine(
                 self.url,
                 module=pymysql if own else None,
                 # InnoDB's REPEATABLE READ locks gaps, in which writers of different sessions
@@ -187,6 +187,8 @@ class _MysqlDriver(ServerDriver):
             raise InvalidRecordError(
                 "argument", "url", f"{self.url.drivername} is not installed"
             ) from error
+        schema.encode_passwords(engine)
+        return engine
 
 
 def _reserve() -> ClauseElement:

@@ -45,8 +45,14 @@ def problem(revision: str | None, url: URL) -> SchemaError | None:
     found = "the tables are missing" if revision is None else f"the schema has {revision!r}"
     return SchemaError(
         f"{found}, this version needs revision {HEAD!r}",
-        f"run: python -m agentx_persistence upgrade '{url.render_as_string(hide_password=True)}'",
+        f"run: python -m agentx_persistence upgrade '{_without_secrets(url)}'",
     )
+
+
+def _without_secrets(url: URL) -> str:
+    # SQLAlchemy hides the password before the host, not those behind it (password, sslpassword, …).
+    secret = [name for name in url.query if "pass" in name]
+    return url.difference_update_query(secret).render_as_string(hide_password=True)
 
 
 def migrations() -> Path:
@@ -75,11 +81,26 @@ def migrating_engine(url: URL, **options: Any) -> Engine:
     (https://alembic.sqlalchemy.org/en/latest/batch.html#dealing-with-referencing-foreign-keys).
     """
     if url.get_backend_name() != "sqlite":
-        return create_sqlalchemy_engine(url, poolclass=pool.NullPool, **options)
+        engine = create_sqlalchemy_engine(url, poolclass=pool.NullPool, **options)
+        encode_passwords(engine)
+        return engine
     options.setdefault("connect_args", {"timeout": 60})
     engine = create_sqlalchemy_engine(url, poolclass=pool.NullPool, **options)
     begin_immediately(engine)
     return engine
+
+
+def encode_passwords(engine: Engine) -> None:
+    """Give PyMySQL passwords in UTF-8, as MySQL's own programs do. It would take Latin-1, and fail
+    at other characters with an error that holds the password."""
+    if engine.dialect.driver != "pymysql":
+        return
+
+    @event.listens_for(engine, "do_connect")
+    def _encode(dialect: Any, record: Any, arguments: Any, options: dict[str, Any]) -> None:
+        for name in ("password", "passwd"):
+            if isinstance(password := options.get(name), str):
+                options[name] = password.encode()
 
 
 def begin_immediately(engine: Engine) -> None:
