@@ -22,10 +22,27 @@ from tests.faults.labs import NAMES, family, open_lab
 from tests.faults.phases import Proof
 
 _PHASES = ("threads", "kills", "restarts", "limit", "cuts", "slow", "deadlocks", "full", "clock")
-_COLUMNS = (
-    *("operations", "acknowledged messages", "kills", "server killed", "server stopped"),
-    *("cut before", "cut after", "cut amid", "deadlocks", "disk full", *FAULTS),
-)
+# What a column of the table adds up.
+_COLUMNS = {
+    "operations": ["operations"],
+    "messages acknowledged": ["acknowledged messages"],
+    "kills of a writer": ["kills"],
+    "in doubt: there / not / half deleted": [
+        "found there",
+        "found absent",
+        "found a deletion half-way",
+    ],
+    "server killed / stopped / limited": [
+        "server killed",
+        "server stopped",
+        "server restarted with a limit",
+    ],
+    "cut before / after / in the answer": ["cut before", "cut after", "cut amid"],
+    "deadlocks": ["deadlocks"],
+    "disk full": ["disk full"],
+    "longest call, s": ["slowest call, s"],
+    **{fault: [fault] for fault in FAULTS},
+}
 
 
 def main() -> int:
@@ -38,7 +55,11 @@ def main() -> int:
     parser.add_argument("--phases", nargs="*", default=list(_PHASES), choices=_PHASES)
     parser.add_argument("--jobs", type=int, default=2, help="how many backends at once")
     parser.add_argument("--json", action="store_true", help="print results, not a table")
+    parser.add_argument("--table", help="a file of results that were printed: make a table of them")
     arguments = parser.parse_args()
+    if arguments.table:
+        print(_table([json.loads(line) for line in Path(arguments.table).read_text().splitlines()]))
+        return 0
     names = arguments.backends or list(NAMES)
     if len(names) == 1:
         results = [_prove(names[0], arguments)]
@@ -142,12 +163,14 @@ def _small_disk(folder: Path) -> Iterator[Path]:
 
 
 def _table(results: list[dict[str, Any]]) -> str:
-    lines = ["| backend | server | " + " | ".join(_COLUMNS) + " |"]
-    lines.append("|---" * (len(_COLUMNS) + 2) + "|")
+    rows = [["backend", "server", *_COLUMNS], ["---"] * (len(_COLUMNS) + 2)]
     for result in results:
-        counts = [str(result["counts"].get(column, 0)) for column in _COLUMNS]
-        lines.append(f"| {result['backend']} | {result['version']} | {' | '.join(counts)} |")
-    return "\n".join(lines)
+        counts = result["counts"]
+        cells = [
+            " / ".join(str(counts.get(count, 0)) for count in added) for added in _COLUMNS.values()
+        ]
+        rows.append([result["backend"], result["version"], *cells])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 if __name__ == "__main__":

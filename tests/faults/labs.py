@@ -78,21 +78,15 @@ class Lab:
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """Return where the servers listen."""
-        if "port" in self.backend.options:
-            return [("127.0.0.1", self.backend.options["port"])]
-        return [("127.0.0.1", port) for port in _ports(self.backend)]
-
-
-def _ports(backend: Backend) -> list[int]:
-    if not backend.arguments:
-        return []
-    if backend.options.get("cluster"):
-        client = redis.Redis.from_url(backend.arguments[0], decode_responses=True)
-        with client:
-            nodes = client.execute_command("CLUSTER NODES")
-        return [int(address.split("@")[0].rpartition(":")[2]) for address in nodes]
-    port = urlsplit(backend.arguments[0]).port
-    return [port] if port else []
+        options, arguments = self.backend.options, self.backend.arguments
+        if "port" in options:
+            return [(options["host"], options["port"])]
+        url = urlsplit(arguments[0])
+        if options.get("cluster"):
+            with redis.Redis.from_url(arguments[0], decode_responses=True) as client:
+                nodes = [node.split("@")[0] for node in client.execute_command("CLUSTER NODES")]
+            return [(node.rpartition(":")[0], int(node.rpartition(":")[2])) for node in nodes]
+        return [(url.hostname or "localhost", url.port)] if url.port else []
 
 
 def through(
@@ -100,16 +94,17 @@ def through(
 ) -> Backend:
     """Return the same store, reached by these ports instead of those addresses."""
     ways = {port: way for (_, port), way in zip(addresses, ports, strict=True)}
-    if "port" in backend.options:
-        options = {**backend.options, "port": ways[backend.options["port"]]}
-        return replace(backend, options=options)
+    options = {**backend.options}
+    if "port" in options:
+        return replace(
+            backend, options={**options, "host": "127.0.0.1", "port": ways[options["port"]]}
+        )
     url = urlsplit(backend.arguments[0])
     assert url.port
-    arguments = (backend.arguments[0].replace(f":{url.port}", f":{ways[url.port]}"),)
-    options = {**backend.options}
+    way = backend.arguments[0].replace(f"{url.hostname}:{url.port}", f"127.0.0.1:{ways[url.port]}")
     if options.get("cluster"):
         options["address_remap"] = lambda at: ("127.0.0.1", ways.get(at[1], at[1]))
-    return replace(backend, arguments=arguments, options=options)
+    return replace(backend, arguments=(way,), options=options)
 
 
 @contextmanager
