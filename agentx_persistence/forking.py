@@ -8,7 +8,7 @@ that some thread held would stay locked for ever, as that thread is not in the c
 from __future__ import annotations
 
 import os
-from threading import Condition, Lock
+from threading import Condition, Lock, get_ident
 from types import TracebackType
 from weakref import WeakSet
 
@@ -31,14 +31,22 @@ class ForkGate:
 
     def __init__(self) -> None:
         self._condition = Condition(Lock())
-        self._inside = 0
+        # The threads inside, each of which adds and removes itself, in one step and without a lock.
+        self._inside: set[int] = set()
         self._shut = False
 
     def __enter__(self) -> None:
-        with self._condition:
-            while self._shut:
-                self._condition.wait()
-            self._inside += 1
+        """Let this thread in, which must not be inside already."""
+        me = get_ident()
+        self._inside.add(me)
+        # Who shuts the gate looks in after that: one of the two sees the other.
+        while self._shut:
+            with self._condition:
+                self._inside.discard(me)
+                self._condition.notify_all()
+                while self._shut:
+                    self._condition.wait()
+                self._inside.add(me)
 
     def __exit__(
         self,
@@ -46,9 +54,9 @@ class ForkGate:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with self._condition:
-            self._inside -= 1
-            if self._shut and not self._inside:
+        self._inside.discard(get_ident())
+        if self._shut:
+            with self._condition:
                 self._condition.notify_all()
 
     def shut(self) -> None:

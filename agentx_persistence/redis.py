@@ -13,10 +13,11 @@ from threading import Semaphore
 from typing import Any, TypeVar
 
 from agentx_persistence._redis.client import Argument, Command, Subject
-from agentx_persistence._redis.durability import dangers
+from agentx_persistence._redis.durability import DataLossWarning, dangers
+from agentx_persistence._redis.exchange import exchange
 from agentx_persistence._redis.indexing import AtomicIndexing, JournalledIndexing
 from agentx_persistence._redis.keys import Keys
-from agentx_persistence._redis.scripts import Script
+from agentx_persistence._redis.scripts import FETCH, Script
 from agentx_persistence._redis.store import RedisStore
 from agentx_persistence.documents import DocumentStorage
 from agentx_persistence.errors import (
@@ -59,10 +60,6 @@ _LOST = (ConnectionError, TimeoutError, ClusterError, RedisClusterException, Ask
 _PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4)
 # Replies as bytes, even from a client that was told to decode.
 _UNDECODED: dict[str, Any] = {NEVER_DECODE: []}
-
-
-class DataLossWarning(UserWarning):
-    """The server is set up in a way that loses what it acknowledged."""
 
 
 def redis_driver(
@@ -161,6 +158,7 @@ class _Connection(ForkAware):
         self._closed = False
         # Any, since few of redis-py's methods have types.
         self._client: Any = None
+        self._has_pool = False
         self._renew()
         renew_after_fork(self)
 
@@ -186,7 +184,9 @@ class _Connection(ForkAware):
         """Connect, without repeating it; return whether it is a cluster, and what can lose data."""
 
         def work(_: None) -> tuple[bool, set[str]]:
-            self._client = self._driver.connect()
+            client = self._client = self._driver.connect()
+            # Neither has a cluster, nor a client that is one connection and a lock.
+            self._has_pool = isinstance(client, Redis) and client.connection is None
             found: set[str] = set()
             for server in _servers(self._client, primaries=True):
                 with suppress(ResponseError):  # many hosted servers forbid to ask
@@ -206,44 +206,54 @@ class _Connection(ForkAware):
 
         def work(client: Any) -> Any:
             try:
-                return client.execute_command("EVALSHA", script.sha, *rest, **_UNDECODED)
+                return self._execute(client, ("EVALSHA", script.sha, *rest))
             except NoScriptError:  # new to this server, or it was restarted
-                return client.execute_command("EVAL", script.lua, *rest, **_UNDECODED)
+                return self._execute(client, ("EVAL", script.lua, *rest))
 
         return self._attempt(work, subject, keys[0])
 
     def command(self, command: Command, subject: Subject | None = None) -> Any:
-        return self._attempt(
-            lambda client: client.execute_command(*command, **_UNDECODED),
-            subject,
-            command[1],
-        )
+        return self._attempt(lambda client: self._execute(client, command), subject, command[1])
 
     def pipeline(self, commands: Sequence[Command], subjects: Sequence[Subject]) -> list[Any]:
         def work(client: Any) -> list[Any]:
-            pipe = client.pipeline(transaction=False)
-            for command in commands:
-                pipe.execute_command(*command, **_UNDECODED)
-            replies = pipe.execute(raise_on_error=False)
+            if self._has_pool:
+                replies = exchange(client.connection_pool, commands, ResponseError)
+            else:
+                pipe = client.pipeline(transaction=False)
+                for command in commands:
+                    pipe.execute_command(*command, **_UNDECODED)
+                replies = list(pipe.execute(raise_on_error=False))
             for reply in replies:
                 if isinstance(reply, Exception) and not _is_wrong_type(reply):
                     raise reply
-            return list(replies)
+            return replies
 
         replies = self._attempt(work)
-        for reply, command, subject in zip(replies, commands, subjects, strict=True):
+        return self._without_errors(replies, [command[1] for command in commands], subjects)
+
+    def fetch(
+        self, keys: Sequence[bytes], fields: Sequence[str], subjects: Sequence[Subject]
+    ) -> list[Any]:
+        if not keys or isinstance(self._client, RedisCluster):
+            return self.pipeline([("HMGET", key, *fields) for key in keys], subjects)
+        return self._without_errors(self.script(FETCH, subjects[0], keys, fields), keys, subjects)
+
+    def _without_errors(
+        self, replies: list[Any], keys: Sequence[Argument], subjects: Sequence[Subject]
+    ) -> list[Any]:
+        for reply, key, subject in zip(replies, keys, subjects, strict=True):
             if isinstance(reply, Exception):
-                raise self._failure(reply, subject, command[1]) from reply
+                raise self._failure(reply, subject, key) from reply
         return replies
 
-    def transaction(self, commands: Sequence[Command], subject: Subject) -> list[Any]:
-        def work(client: Any) -> list[Any]:
-            pipe = client.pipeline(transaction=True)
-            for command in commands:
-                pipe.execute_command(*command)
-            return list(pipe.execute())
-
-        return self._attempt(work, subject, commands[0][1])
+    def _execute(self, client: Any, command: Command) -> Any:
+        if not self._has_pool:
+            return client.execute_command(*command, **_UNDECODED)
+        (reply,) = exchange(client.connection_pool, [command], ResponseError)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
     def ping(self) -> None:
         self._attempt(lambda client: [server.ping() for server in _servers(client, primaries=True)])

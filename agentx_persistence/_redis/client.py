@@ -31,11 +31,10 @@ class Client(Protocol):
     def pipeline(self, commands: Sequence[Command], subjects: Sequence[Subject]) -> list[Any]:
         """Run the commands in one round trip; return their replies."""
 
-    def transaction(self, commands: Sequence[Command], subject: Subject) -> list[Any]:
-        """Run the commands, whose keys are in one slot, as one step; return their replies.
-
-        They are strings, not bytes, if the caller gave a client that decodes.
-        """
+    def fetch(
+        self, keys: Sequence[bytes], fields: Sequence[str], subjects: Sequence[Subject]
+    ) -> list[Any]:
+        """Return these fields of each hash, in one round trip."""
 
     def ping(self) -> None:
         """See `DocumentStore.ping`."""

@@ -6,6 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 
+class DataLossWarning(UserWarning):
+    """The server is set up in a way that loses what it acknowledged."""
+
+
 def dangers(server: Any) -> Iterator[str]:
     """Yield a sentence for each, from what this client of redis-py tells of its server."""
     policy = server.info("memory").get("maxmemory_policy", "noeviction")

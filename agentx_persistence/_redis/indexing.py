@@ -60,7 +60,7 @@ class Indexing(ABC):
         return [self._keys.document(kind, id), self._keys.journal(kind, id)]
 
     def _log(self, kind: str, id: str) -> list[bytes]:
-        return [self._keys.messages(id), self._keys.positions(id)] if kind == SESSIONS else []
+        return [*self._keys.log(id)[1:]] if kind == SESSIONS else []
 
     def _sweep(self, subject: Subject, removable: Sequence[bytes]) -> None:
         """Remove all entries of these versions, given as versions and entries in turn.

@@ -25,6 +25,7 @@ times are equal, a page could then not start behind a record that is gone.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -47,11 +48,10 @@ class Keys:
     def journal(self, kind: str, id: str) -> bytes:
         return self._key(id, f"{kind}.journal")
 
-    def messages(self, session_id: str) -> bytes:
-        return self._key(session_id, "messages")
-
-    def positions(self, session_id: str) -> bytes:
-        return self._key(session_id, "positions")
+    def log(self, session_id: str) -> tuple[bytes, bytes, bytes]:
+        """Return the keys of the session, of its messages, and of their positions."""
+        tag = f"{self._base}:{{{_tag(session_id)}}}:"
+        return f"{tag}sessions".encode(), f"{tag}messages".encode(), f"{tag}positions".encode()
 
     def index(self, kind: str, index: Index | None) -> bytes:
         if index is None:
@@ -59,7 +59,12 @@ class Keys:
         return self._key(index[1], f"{kind}.by.{index[0]}")
 
     def _key(self, tag: str, name: str) -> bytes:
-        return f"{self._base}:{{{quote(tag, safe='')}}}:{name}".encode()
+        return f"{self._base}:{{{_tag(tag)}}}:{name}".encode()
+
+
+@lru_cache(maxsize=4096)
+def _tag(text: str) -> str:
+    return quote(text, safe="")
 
 
 class Entries(NamedTuple):

@@ -21,55 +21,74 @@ class Script:
 NO_SESSION, DAMAGED, NO_ENTRY = -1, -2, -3
 
 # KEYS: document, messages, positions.
-_LOG_LENGTH = """
+_COUNT = """
 local found = redis.call('HMGET', KEYS[1], 'version', 'count')
 if not found[1] then return -1 end
 local count = tonumber(found[2] or 0)
-if redis.call('LLEN', KEYS[2]) ~= count or redis.call('ZCARD', KEYS[3]) ~= count then
-  return -2
-end
+if redis.call('ZCARD', KEYS[3]) ~= count then return -2 end
+"""
+_LENGTH = """
+if redis.call('LLEN', KEYS[2]) ~= count then return -2 end
 """
 
 # ARGV: updated_at, then the id and the text of each entry.
 # Returns the position of each, or the number of the entry that is in conflict, or what is above.
 APPEND = Script(
-    _LOG_LENGTH
+    _COUNT
     + """
-local positions, texts, places = {}, {}, {}
-for i = 2, #ARGV, 2 do
-  local id, text = ARGV[i], ARGV[i + 1]
-  local place, there = places[id], texts[id]
-  if not place then
-    place = tonumber(redis.call('ZSCORE', KEYS[3], id) or nil)
-    there = place and redis.call('LINDEX', KEYS[2], place - 1)
+if #ARGV == 3 then
+  -- One message, new as a rule: as few calls as can be. Else it is taken back.
+  local length = redis.call('RPUSH', KEYS[2], ARGV[3])
+  if length == count + 1 and redis.call('ZADD', KEYS[3], 'NX', length, ARGV[2]) == 1 then
+    redis.call('HSET', KEYS[1], 'count', length, 'updated_at', ARGV[1])
+    return {length}
   end
-  if not place then
-    count = count + 1
-    places[id], texts[id] = count, text
-    place = count
-  elseif there ~= text then
-    return i / 2
-  end
-  positions[i / 2] = place
+  redis.call('RPOP', KEYS[2])
 end
-if next(places) then
-  for i = 2, #ARGV, 2 do
-    local id = ARGV[i]
-    if places[id] then
-      redis.call('RPUSH', KEYS[2], texts[id])
-      redis.call('ZADD', KEYS[3], places[id], id)
-      places[id] = nil
+"""
+    + _LENGTH
+    + """
+local positions, new, texts, scores = {}, {}, {}, {}
+for first = 2, #ARGV, 1000 do
+  local ids = {}
+  for i = first, math.min(first + 998, #ARGV - 1), 2 do ids[#ids + 1] = ARGV[i] end
+  for n, score in ipairs(redis.call('ZMSCORE', KEYS[3], unpack(ids))) do
+    local id, text = ids[n], ARGV[first + 2 * n - 1]
+    local place = tonumber(score or nil) or new[id]
+    if not place then
+      texts[#texts + 1], scores[#scores + 1] = text, count + #texts + 1
+      scores[#scores + 1] = id
+      place = count + #texts
+      new[id] = place
+    elseif (score and redis.call('LINDEX', KEYS[2], place - 1) or texts[place - count]) ~= text then
+      return first / 2 + n - 1
     end
+    positions[#positions + 1] = place
   end
-  redis.call('HSET', KEYS[1], 'count', count, 'updated_at', ARGV[1])
+end
+if texts[1] then
+  for i = 1, #texts, 500 do
+    redis.call('RPUSH', KEYS[2], unpack(texts, i, math.min(i + 499, #texts)))
+    redis.call('ZADD', KEYS[3], unpack(scores, 2 * i - 1, math.min(2 * i + 998, #scores)))
+  end
+  redis.call('HSET', KEYS[1], 'count', count + #texts, 'updated_at', ARGV[1])
 end
 return positions
 """
 )
 
+# KEYS: also that of the command. ARGV: a command about the log, without its key.
+# Returns version and count of the document, the length of the log, and the command's reply.
+READ = Script("""
+local found = redis.call('HMGET', KEYS[1], 'version', 'count')
+local length = redis.call('LLEN', KEYS[2])
+return {found[1], found[2], length, redis.call(ARGV[1], KEYS[3], unpack(ARGV, 2))}
+""")
+
 # ARGV: the id of the last entry that stays, or nothing. Returns how many went.
 TRUNCATE = Script(
-    _LOG_LENGTH
+    _COUNT
+    + _LENGTH
     + """
 local kept = 0
 if ARGV[1] then
@@ -86,6 +105,13 @@ redis.call('HSET', KEYS[1], 'count', kept)
 return count - kept
 """
 )
+
+# KEYS: documents. ARGV: fields. Returns these of each, or an error in their place.
+FETCH = Script("""
+local found = {}
+for i, key in ipairs(KEYS) do found[i] = redis.pcall('HMGET', key, unpack(ARGV)) end
+return found
+""")
 
 # KEYS: document. ARGV: SHA-1 of the text that is to be replaced, text, updated_at.
 # Returns 0 if the document has another text.
@@ -111,9 +137,9 @@ if stored[1] and stored[2] == ARGV[5] then
 elseif stored[1] and stored[1] ~= ARGV[8] then
   return stored
 end
-local last = ARGV[1] + 1
+local last, member = ARGV[1] + 1, ARGV[7] .. '\\0' .. version
 for i = 2, last do
-  redis.call('ZADD', KEYS[i], 0, ARGV[7] .. '\\0' .. version)
+  redis.call('ZADD', KEYS[i], '0', member)  -- a number would be turned into text each time
 end
 redis.call('HSET', KEYS[1], 'text', ARGV[2], 'created_at', ARGV[3], 'updated_at', ARGV[4],
   'entries', ARGV[5], 'version', version)

@@ -25,6 +25,7 @@ from agentx_persistence._redis.scripts import (
     DAMAGED,
     NO_ENTRY,
     NO_SESSION,
+    READ,
     REPLACE,
     TRUNCATE,
     Script,
@@ -52,7 +53,8 @@ class RedisStore(DocumentStore):
         self._indexing.put(kind, document, indexes)
 
     def get(self, kind: str, key: str) -> Document | None:
-        fields = self._client.command(self._fetch(kind, key), (kind, key))
+        fetch = ("HMGET", self._keys.document(kind, key), *DOCUMENT_FIELDS)
+        fields = self._client.command(fetch, (kind, key))
         return self._document(kind, key, fields)
 
     def find(
@@ -101,8 +103,9 @@ class RedisStore(DocumentStore):
         moved: set[str],
     ) -> None:
         """Append the documents of these index members; remove the members that are none's."""
-        commands = [self._fetch(kind, member.id) for member in members]
-        replies = self._client.pipeline(commands, [(kind, member.id) for member in members])
+        keys = [self._keys.document(kind, member.id) for member in members]
+        subjects = [(kind, member.id) for member in members]
+        replies = self._client.fetch(keys, DOCUMENT_FIELDS, subjects)
         for member, fields in zip(members, replies, strict=True):
             document = self._document(kind, member.id, fields)
             if document is None or fields[3] != member.version:
@@ -148,8 +151,8 @@ class RedisStore(DocumentStore):
         return positions
 
     def position(self, session_id: str, entry_id: str) -> int:
-        score = ("ZSCORE", self._keys.positions(session_id), entry_id.encode())
-        _, found = self._read(session_id, score)
+        positions = self._keys.log(session_id)[2]
+        _, found = self._read(session_id, "ZSCORE", positions, entry_id.encode())
         if found is None:
             raise RecordNotFoundError("message", entry_id)
         return int(found)
@@ -164,9 +167,8 @@ class RedisStore(DocumentStore):
             stop = after + first - 1 if before is None else min(stop, after + first - 1)
         if 0 in (first, last) or (before is not None and before - 2 < after):
             start, stop = 1, 0
-        count, texts = self._read(
-            session_id, ("LRANGE", self._keys.messages(session_id), start, stop)
-        )
+        messages = self._keys.log(session_id)[1]
+        count, texts = self._read(session_id, "LRANGE", messages, start, stop)
         if start < 0:
             start = max(count + start, 0)
             texts = texts[max(after - start, 0) :]
@@ -174,8 +176,7 @@ class RedisStore(DocumentStore):
         return Slice(start + 1, texts)
 
     def count(self, session_id: str) -> int:
-        count, _ = self._read(session_id, ("LLEN", self._keys.messages(session_id)))
-        return count
+        return self._read(session_id, "LLEN", self._keys.log(session_id)[1])[0]
 
     def truncate(self, session_id: str, entry_id: str | None) -> int:
         arguments = [] if entry_id is None else [entry_id.encode()]
@@ -185,7 +186,7 @@ class RedisStore(DocumentStore):
     def where(self, kind: str, key: str, position: int | None = None) -> str:
         if position is None:
             return f"redis, key {self._keys.document(kind, key).decode()!r}"
-        return f"redis, key {self._keys.messages(key).decode()!r}, list index {position - 1}"
+        return f"redis, key {self._keys.log(key)[1].decode()!r}, list index {position - 1}"
 
     def ping(self) -> None:
         self._client.ping()
@@ -193,14 +194,13 @@ class RedisStore(DocumentStore):
     def close(self) -> None:
         self._client.close()
 
-    def _fetch(self, kind: str, id: str) -> Command:
-        return ("HMGET", self._keys.document(kind, id), *DOCUMENT_FIELDS)
-
     def _document(self, kind: str, id: str, fields: Sequence[bytes | None]) -> Document | None:
         if fields.count(None) == len(fields):
             return None
+        text, created_at, updated_at, *_ = fields
         try:
-            text, created_at, updated_at, _, _ = (field for field in fields if field is not None)
+            if text is None or created_at is None or updated_at is None or None in fields:
+                raise ValueError("a field is missing")
             # A damaged text reaches the check of the record, which tells its place.
             return Document(
                 id, text.decode(errors="surrogateescape"), int(created_at), int(updated_at)
@@ -208,17 +208,10 @@ class RedisStore(DocumentStore):
         except ValueError as error:
             raise CorruptRecordError(kind.removesuffix("s"), id, self.where(kind, id)) from error
 
-    def _log_keys(self, session_id: str) -> list[bytes]:
-        return [
-            self._keys.document(SESSIONS, session_id),
-            self._keys.messages(session_id),
-            self._keys.positions(session_id),
-        ]
-
     def _log_script(
         self, script: Script, session_id: str, entry_id: str | None, arguments: Sequence[Argument]
     ) -> Any:
-        keys = self._log_keys(session_id)
+        keys = self._keys.log(session_id)
         reply = self._client.script(script, (SESSIONS, session_id), keys, arguments)
         if reply == NO_SESSION:
             raise RecordNotFoundError("session", session_id)
@@ -228,15 +221,24 @@ class RedisStore(DocumentStore):
             raise self._damaged(session_id)
         return reply
 
-    def _read(self, session_id: str, command: Command) -> tuple[int, Any]:
+    def _read(
+        self, session_id: str, name: str, key: bytes, *arguments: Argument
+    ) -> tuple[int, Any]:
         """Return the number of entries, and the reply to this command about the log."""
-        document, messages, _ = self._log_keys(session_id)
+        document, messages, _ = self._keys.log(session_id)
         commands: list[Command] = [
             ("HMGET", document, "version", "count"),
+            (name, key, *arguments),
             ("LLEN", messages),
-            command,
         ]
-        (version, count), length, reply = self._client.transaction(commands, (SESSIONS, session_id))
+        subject = (SESSIONS, session_id)
+        (version, count), reply, length = self._client.pipeline(commands, [subject] * 3)
+        if version is None or int(count or 0) != length:
+            # Three commands are not one step: another client may have come between. (If it cut as
+            # much as it added, the reply is what was there for a moment.)
+            version, count, length, reply = self._client.script(
+                READ, subject, [document, messages, key], [name, *arguments]
+            )
         if version is None:
             raise RecordNotFoundError("session", session_id)
         if int(count or 0) != length:
@@ -244,7 +246,7 @@ class RedisStore(DocumentStore):
         return length, reply
 
     def _damaged(self, session_id: str) -> CorruptRecordError:
-        document, messages, positions = (key.decode() for key in self._log_keys(session_id))
+        document, messages, positions = (key.decode() for key in self._keys.log(session_id))
         return CorruptRecordError(
             "session",
             session_id,

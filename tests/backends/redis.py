@@ -71,7 +71,7 @@ def corrupt(
     keys = Keys(options.pop("base"))
     with connected(*backend.arguments, **options) as client:
         if position is not None:
-            client.lset(keys.messages(id), position - 1, raw)
+            client.lset(keys.log(id)[1], position - 1, raw)
         else:
             client.hset(keys.document(kind, id), "text", raw)
     return True
@@ -84,5 +84,5 @@ def stored(
     keys = Keys(options.pop("base"))
     with connected(*backend.arguments, **options) as client:
         if position is not None:
-            return client.lindex(keys.messages(id), position - 1)
+            return client.lindex(keys.log(id)[1], position - 1)
         return client.hget(keys.document(kind, id), "text")
