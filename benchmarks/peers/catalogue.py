@@ -12,14 +12,14 @@ _LANGCHAIN = (
     "sqlalchemy",
     "psycopg[binary]",
     "pymysql",
-    "redis",
+    "redis[hiredis]",
 )
 
 PEERS = (
     Peer(
         "agno",
         "agno",
-        ("agno", "sqlalchemy[asyncio]", "psycopg[binary]", "pymysql", "redis"),
+        ("agno", "sqlalchemy[asyncio]", "psycopg[binary]", "pymysql", "redis[hiredis]"),
         "agno_worker.py",
         (*_SQL, "redis"),
     ),
