@@ -1,8 +1,9 @@
 """python -m benchmarks.peers: this package beside others, call by call in one run.
 
 Each peer has an environment of its own, made in .venv/peers from PyPI. Both sides have the same
-server, or a file with the same settings (write-ahead log, synchronous=FULL). Times are microseconds
-per call; ratio is theirs divided by ours: above 1, this package is the faster one.
+server, or a file with the same settings (write-ahead log, synchronous=FULL); sqlite-tmpfs has it in
+memory, so that one sees the libraries and not the disk. Times are microseconds per call; ratio is
+theirs divided by ours: above 1, this package is the faster one.
 
 append   one message of 500 bytes, to a session that has so many
 turn     all that the peer's framework does to its store in a turn; ours: last 50, then append
@@ -81,7 +82,7 @@ def _print(results: list[Result]) -> None:
         print(f"\n{f'{peer} {version}':<44}{'ours (quartiles)':>22}{'theirs':>26}{'ratio':>8}")
         notes: list[str] = []
         for row in rows:
-            what = f"{row.backend:<11} {row.operation:<7} {row.stored:>7,}"
+            what = f"{row.backend:<12} {row.operation:<7} {row.stored:>7,}"
             note = f"{row.operation}: {row.note}"
             if row.note and note not in notes:
                 notes.append(note)

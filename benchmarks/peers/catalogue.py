@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from benchmarks.peers.environments import Peer
 
-_SQL = ("sqlite", "postgresql", "mariadb")
+_SQLITE = ("sqlite", "sqlite-tmpfs")
+_SQL = (*_SQLITE, "postgresql", "mariadb")
 _AGENTS = ("openai-agents[sqlalchemy]", "aiosqlite", "asyncpg", "aiomysql")
 _LANGCHAIN = (
     "langchain-community",
@@ -28,7 +29,7 @@ PEERS = (
         "openai_agents",
         _AGENTS,
         "openai_agents_worker.py",
-        ("sqlite",),
+        _SQLITE,
         "sqlite",
     ),
     Peer(
@@ -72,6 +73,6 @@ PEERS = (
             "psycopg[binary]",
         ),
         "langgraph_worker.py",
-        ("sqlite", "postgresql"),
+        (*_SQLITE, "postgresql"),
     ),
 )
