@@ -100,7 +100,8 @@ def _after_fork() -> None:
 
 def renew_after_fork(thing: ForkAware) -> None:
     """Tell `thing` of every fork from now on, for as long as it exists."""
-    _open.add(thing)
+    with _one_fork_at_a_time:  # which goes through what is open
+        _open.add(thing)
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork

@@ -110,7 +110,7 @@ class _SqliteFlavour(Flavour):
     # child of a fork would believe that it has the locks which only its parent has
     # (https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_).
     in_process = True
-    unit_isolation = None  # `schema.begin_immediately` opens its transactions
+    unit_isolation = None
 
     def __init__(self, place: str, in_memory: bool) -> None:
         super().__init__(place)
@@ -120,6 +120,9 @@ class _SqliteFlavour(Flavour):
         # A deferred transaction that turns into a writing one is refused at once when another has
         # written meanwhile, without waiting (https://www.sqlite.org/lang_transaction.html).
         cursor.execute("BEGIN IMMEDIATE")
+
+    def begin_unit(self, connection: Any) -> None:
+        """`schema.begin_immediately` does it."""
 
     def upsert(self, table: Table, columns: Sequence[str]) -> Insert:
         statement = insert(table)

@@ -11,38 +11,23 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Condition
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from sqlalchemy import Connection, Engine, PoolProxiedConnection, exc
+from sqlalchemy import Connection, Engine, exc
 
 from agentx_persistence._sql.flavour import Flavour
+from agentx_persistence._sql.leases import Lease, LostConnectionError, NoConnectionError, Pooled
+from agentx_persistence.errors import PersistenceClosedError, PersistenceError
 
 if TYPE_CHECKING:
     from sqlalchemy import orm
 
-Pooled = Connection | PoolProxiedConnection
-
-_ORIGIN = "agentx_persistence.origin"
-
-
-class LostConnectionError(Exception):
-    """The connection is gone. The driver's error is the cause."""
-
-
-class NoConnectionError(LostConnectionError):
-    """There was none to begin with."""
-
-
-class Lease:
-    """A connection that is checked out of the pool."""
-
-    __slots__ = ("__weakref__", "connection", "expires", "generation", "pooled")
-
-    connection: Any  # the driver's own
-    pooled: Pooled
-    generation: object
-    expires: float
+# What a child got from its parent, for as long as the child lives: nothing may close it.
+_forgotten: list[object] = []
+# The generation of a connection that is lent. One that comes back to the pool in any way but by
+# `_check_in` (collected after an interruption, say) keeps it, and is not used again.
+_LENT = object()
 
 
 class Connections:
@@ -53,7 +38,7 @@ class Connections:
         self._engine = engine
         self._flavour = flavour
         self._owned = owned
-        self._recycle = float("inf") if recycle is None else recycle
+        self._recycle = float("inf") if recycle is None or recycle < 0 else recycle
         # A caller's engine may be in any mode, which SQLAlchemy puts back when it gets a connection
         # back; and the caller may need it. Of the own ones, those that overflow are not kept.
         self._keep = engine.pool.size() if owned else 0  # type: ignore[attr-defined]
@@ -62,7 +47,7 @@ class Connections:
         # When one connection turns out to be lost, all of its generation are given up: a server
         # that was restarted has ended every one that idles in the pool.
         self._generation = object()
-        self._forgotten: list[Lease] = []
+        self._origin = object()
         self._start()
 
     def _start(self) -> None:
@@ -80,21 +65,25 @@ class Connections:
 
         :raises NoConnectionError: if the database gives none
         """
-        try:
-            lease = self._at_hand.pop()
-        except IndexError:
-            return self._check_out(self._connect)
-        if lease.generation is self._generation and time.monotonic() < lease.expires:
-            return lease
-        self._check_in(lease)
-        return self.take()
+        while True:
+            now = time.monotonic()
+            try:
+                lease = self._at_hand.pop()
+            except IndexError:
+                return self._check_out(self._connect)
+            # No call from here on: Ctrl-C would leave the lease to a traceback.
+            if lease.generation is self._generation and now - lease.since < self._recycle:
+                return lease
+            self._check_in(lease)
 
     def give_back(self, lease: Lease) -> None:
         """Take a connection back that can be used again."""
         self._at_hand.append(lease)
         # In this order: who waits looks at the list after it has said so.
-        if self._wanted or len(self._at_hand) > self._keep:
-            self._clear(0 if self._wanted else self._keep)
+        if self._wanted:
+            self._clear()
+        elif len(self._at_hand) > self._keep:
+            self._check_in_one(surplus=self._owned)
 
     def give_up(self, lease: Lease, error: BaseException) -> None:
         """Take a connection back whose use ended with this error.
@@ -102,7 +91,7 @@ class Connections:
         :raises LostConnectionError: if it is gone
         """
         lost = self._is_lost(lease, error)
-        if lost:
+        if lost and lease.generation is self._generation:
             self._generation = object()
         if lost or not self.is_usable(lease, error):
             lease.pooled.invalidate(error)
@@ -122,10 +111,18 @@ class Connections:
         try:
             connection = lease.pooled
             assert isinstance(connection, Connection)
-            if level := self._flavour.unit_isolation:
+            if self._owned:
+                self._flavour.begin_unit(lease.connection)
+            else:
+                level = self._flavour.unit_isolation
                 connection.execution_options(isolation_level=level)
             with orm.Session(connection) as unit, unit.begin():
-                yield unit
+                try:
+                    yield unit
+                except BaseException as error:
+                    if not self.is_usable(lease, error):
+                        connection.invalidate(error)  # before a rollback is tried on it
+                    raise
         except BaseException as error:
             self.give_up(lease, error)
             raise
@@ -137,7 +134,7 @@ class Connections:
         lease = self._admit()
         try:
             with self._wait():
-                self._clear(0)
+                self._clear()
                 yield
         finally:
             self._forget(lease)
@@ -146,8 +143,10 @@ class Connections:
         """Tell whether the connection can be used after this error."""
         if self._flavour.in_process:
             return True
-        # What is no Exception, such as Ctrl-C, broke off in the middle of a conversation.
-        return isinstance(error, Exception) and not self._is_lost(lease, error)
+        # What else there is, such as Ctrl-C or an error of a signal's handler, may have broken off
+        # in the middle of a conversation.
+        known = (self._dbapi.Error, exc.DBAPIError, PersistenceError)
+        return isinstance(error, known) and not self._is_lost(lease, error)
 
     def _is_lost(self, lease: Lease, error: BaseException) -> bool:
         if isinstance(error, exc.DBAPIError):
@@ -165,7 +164,7 @@ class Connections:
         lease = self._admit()
         try:
             with self._wait():
-                self._clear(len(self._at_hand) - 1)
+                self._check_in_one()
                 is_new = self._open(lease, connect)
         except BaseException:
             self._forget(lease)
@@ -174,6 +173,7 @@ class Connections:
             try:
                 self._flavour.welcome(lease.connection)
             except BaseException as error:
+                lease.generation = None  # so that it is welcomed once more
                 self.give_up(lease, error)
                 raise
         return lease
@@ -182,6 +182,8 @@ class Connections:
     def _wait(self) -> Iterator[None]:
         """Have connections come back to the pool as long as somebody waits for one there."""
         with self._changed:
+            if self._closed:
+                raise PersistenceClosedError
             self._waiting += 1
             self._wanted = True
         try:
@@ -202,50 +204,62 @@ class Connections:
     def _open(self, lease: Lease, connect: Callable[[], Pooled]) -> bool:
         """Check a connection out; tell whether it is used for the first time."""
         while True:
+            current = self._generation
             try:
                 pooled = connect()
             except (self._dbapi.Error, exc.DBAPIError) as error:
                 raise NoConnectionError from error
             proxied = pooled.connection if isinstance(pooled, Connection) else pooled
-            generation, since = proxied.info.get(_ORIGIN, (None, time.monotonic()))
-            if generation in (None, self._generation):
+            generation, since = proxied.info.get(self._origin, (None, time.monotonic()))
+            if generation in (None, current) or self._flavour.in_memory:
                 break
             pooled.invalidate()
             pooled.close()
-        proxied.info[_ORIGIN] = (self._generation, since)
-        lease.pooled, lease.connection = pooled, proxied.dbapi_connection
-        lease.generation, lease.expires = self._generation, since + self._recycle
+        lease.pooled, lease.connection, lease.info = pooled, proxied.dbapi_connection, proxied.info
+        lease.generation, lease.since = current, since
+        lease.info[self._origin] = (_LENT, since)
         return generation is None
 
     def _check_in(self, lease: Lease) -> None:
+        lease.info[self._origin] = (lease.generation, lease.since)
         try:
             lease.pooled.close()
         finally:
             self._forget(lease)
-        if self._closed and self._owned:
-            # Not the engine's `dispose`: that makes a new pool and leaves what is lent to the old.
-            self._engine.pool.dispose()
 
     def _forget(self, lease: Lease) -> None:
         with self._changed:
+            self._end_idle()
             self._leases.discard(lease)
             self._changed.notify_all()
 
-    def _clear(self, keep: int) -> None:
-        """Check in what is at hand, but for so many."""
-        while len(self._at_hand) > keep:
-            try:
-                lease = self._at_hand.pop(0)
-            except IndexError:  # others took the last ones
-                return
-            self._check_in(lease)
+    def _clear(self) -> None:
+        """Check in what is at hand."""
+        while self._check_in_one():
+            pass
+
+    def _check_in_one(self, *, surplus: bool = False) -> bool:
+        try:
+            lease = self._at_hand.pop(0)
+        except IndexError:
+            return False
+        if surplus:
+            lease.pooled.invalidate()
+        self._check_in(lease)
+        return True
 
     def close(self) -> None:
         """Close what is at hand now, and what is lent when it comes back."""
         with self._changed:
             self._closed = self._wanted = True
-        self._clear(0)
-        if self._owned:
+        lease = self._admit()  # a fork waits until the connections are closed
+        self._clear()
+        self._forget(lease)
+
+    def _end_idle(self) -> None:
+        # Who waits in the pool gets what comes back to it, and is not left there.
+        if self._closed and self._owned and not self._waiting:
+            # Not the engine's `dispose`: that makes a new pool and leaves what is lent to the old.
             self._engine.pool.dispose()
 
     def shut(self) -> None:
@@ -253,7 +267,7 @@ class Connections:
         with self._changed:
             self._shut = self._wanted = True
         while True:
-            self._clear(0)
+            self._clear()
             with self._changed:
                 if not self._leases:
                     return
@@ -273,6 +287,6 @@ class Connections:
         :param forget: leave the connections, which the parent goes on using, alone: never close one
         """
         if forget:
-            self._forgotten += [*self._at_hand, *self._leases]
+            _forgotten.extend([self._engine.pool, *self._at_hand, *self._leases])
             self._engine.dispose(close=False)
         self._start()

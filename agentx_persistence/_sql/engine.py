@@ -13,13 +13,9 @@ from sqlalchemy import Engine, exc
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 from sqlalchemy.sql import ClauseElement
 
-from agentx_persistence._sql.connections import (
-    Connections,
-    Lease,
-    LostConnectionError,
-    NoConnectionError,
-)
+from agentx_persistence._sql.connections import Connections
 from agentx_persistence._sql.flavour import Flavour
+from agentx_persistence._sql.leases import Lease, LostConnectionError, NoConnectionError
 from agentx_persistence._sql.statements import Statement
 from agentx_persistence.errors import (
     BackendError,
@@ -152,8 +148,11 @@ class Database(ForkAware):
         try:
             self.flavour.autocommit(lease.connection)
             cursor = lease.connection.cursor()
-            cursor.execute(*statement)
-            rows: list[Sequence[Any]] = cursor.fetchall()
+            try:
+                cursor.execute(*statement)
+                rows: list[Sequence[Any]] = cursor.fetchall()
+            finally:
+                cursor.close()  # or what failed half-way holds SQLite's snapshot
         except BaseException as error:
             self._connections.give_up(lease, error)
             raise
@@ -189,9 +188,11 @@ class Database(ForkAware):
         if self._connections.is_usable(lease, error):
             try:
                 lease.connection.rollback()
-            except self._dbapi.Error as failure:
+            except BaseException as failure:  # an interruption, too: the transaction is still open
                 error = failure
         self._connections.give_up(lease, error)
+        if not isinstance(error, Exception):
+            raise error
 
     def _unit(self, work: Callable[[orm.Session], T]) -> T:
         with self._writing, self._connections.unit() as unit:

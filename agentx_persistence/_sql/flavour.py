@@ -24,7 +24,7 @@ class Flavour(ABC):
     # Whether the database runs in this process instead of a server: its writers then queue up
     # here, and no connection is open while the process forks.
     in_process: ClassVar[bool] = False
-    # What SQLAlchemy sets for a unit of work, which is a transaction on an engine of any mode.
+    # What SQLAlchemy sets for a unit of work on the caller's engine, which may be in any mode.
     unit_isolation: ClassVar[str | None] = "READ COMMITTED"
     in_memory: bool = False  # whether the data is gone with the connection
 
@@ -41,6 +41,10 @@ class Flavour(ABC):
     @abstractmethod
     def begin(self, connection: Any, cursor: Cursor) -> None:
         """Open a transaction that will write."""
+
+    def begin_unit(self, connection: Any) -> None:
+        """Open a transaction that SQLAlchemy's unit of work ends."""
+        self.begin(connection, connection.cursor())
 
     @abstractmethod
     def upsert(self, table: Table, columns: Sequence[str]) -> Insert:
