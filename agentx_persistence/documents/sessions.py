@@ -69,10 +69,20 @@ class DocumentSessionRepository(DocumentRepository[SessionRecord], SessionReposi
         before: str | None = None,
     ) -> list[Message]:
         check_window(session_id, first, last, after, before)
+        bounds = self._bounds(session_id, after, before)
+        while True:
+            found = self._store.read(session_id, Window(*bounds, first, last))
+            # Meanwhile the session may have been rewound, and gone on otherwise from there.
+            known, bounds = bounds, self._bounds(session_id, after, before)
+            if bounds == known:
+                return self._messages(session_id, found)
+
+    def _bounds(
+        self, session_id: str, after: str | None, before: str | None
+    ) -> tuple[int, int | None]:
         low = 0 if after is None else self._store.position(session_id, after)
         high = None if before is None else self._store.position(session_id, before)
-        window = Window(low, high, first, last)
-        return self._messages(session_id, self._store.read(session_id, window))
+        return low, high
 
     def iter_messages(self, session_id: str) -> Iterator[Message]:
         check_id("session", session_id)

@@ -4,12 +4,13 @@ import multiprocessing
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
 import pytest
 
-from agentx_persistence import ImageMetadata, Persistence, UserMessage
+from agentx_persistence import ImageMetadata, Persistence, RecordNotFoundError, UserMessage
 from tests.backends.backend import SHARED, Backend
 from tests.contract.records import image, message, saved_session, session, texts
 
@@ -257,3 +258,34 @@ def test_a_record_that_moves_is_in_each_listing_once(persistence: Persistence) -
     finally:
         ended.set()
         mover.join()
+
+
+def test_what_is_behind_a_message_is_of_the_history_that_has_it(persistence: Persistence) -> None:
+    saved_session(persistence)
+    sessions = persistence.sessions
+    sessions.add_message("session", message("anchor", id="anchor"))
+    ended = threading.Event()
+
+    def go_on_otherwise() -> None:
+        number = 0
+        while not ended.is_set():
+            number += 1
+            sessions.truncate_after("session", "anchor")
+            ids = ["anchor", *(f"{number} {step}" for step in "abc")]
+            sessions.add_messages(
+                "session", [message(id=id, parent_id=ids[at]) for at, id in enumerate(ids[1:])]
+            )
+
+    writer = threading.Thread(target=go_on_otherwise)
+    writer.start()
+    try:
+        for _ in range(150):
+            with suppress(RecordNotFoundError):  # it may have been cut off
+                known = sessions.get_messages("session", last=3)[0]
+                for behind in sessions.get_messages("session", after=known.id)[:1]:
+                    assert behind.parent_id == known.id
+                for ahead in sessions.get_messages("session", before=known.id, last=1):
+                    assert ahead.id == known.parent_id
+    finally:
+        ended.set()
+        writer.join()

@@ -66,7 +66,8 @@ def test_the_commands_of_each_operation(store: Persistence, commands: Commands) 
         (lambda: store.sessions.get_messages("session", first=1000), ["aggregate"]),
         (
             lambda: store.sessions.get_messages("session", last=50, before=messages[900].id),
-            ["aggregate", "aggregate"],
+            # Where the message is, the page, and whether it still is there.
+            ["aggregate", "aggregate", "aggregate"],
         ),
         (lambda: store.sessions.count_messages("session"), ["find"]),
     ):
