@@ -150,12 +150,15 @@ class Documents:
             stored = Stored(key, document.created_at, document.updated_at, dict(indexes))
             old = set(before.places(kind).items()) if before else set()
             new = set(stored.places(kind).items())
-            leaves = {*old, *(before.leaves if before else ())} - new
+            # What the change before this one left, or was to leave when it was killed. Only so does
+            # the list of them not grow with each change.
+            for subject, place in before.leaves if before else ():
+                self._index(subject).remove(place)
             if kind == SESSIONS:
                 # A log without a document is left over from a killed process.
                 ask = self._logs.state if there else self._logs.create
                 stored = replace(stored, log=ask(self.log(key)).mark)
-            stored = replace(stored, leaves=sorted(leaves, key=str))
+            stored = replace(stored, leaves=sorted(old - new, key=str))
             file = self._file(kind, name)
             file.prepare([document_file.dump(stored, document.text)])
             try:

@@ -8,12 +8,14 @@ import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pydantic_core import to_json
 
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
 
 
+@lru_cache(maxsize=4096)
 def file_name(*parts: str | None) -> str:
     """Return a file name for these texts that no other texts have: 40 hexadecimal digits.
 
@@ -88,7 +90,7 @@ def remove(path: str) -> bool:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
+    rest = memoryview(data)[os.write(descriptor, data) :]
     while rest:
         rest = rest[os.write(descriptor, rest) :]
 

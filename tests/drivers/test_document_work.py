@@ -1,0 +1,193 @@
+"""How much each operation asks of Redis, MongoDB and the file system: counts, not times."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.connection import AbstractConnection
+
+from agentx_persistence import Persistence, create_persistence
+from agentx_persistence._fs import files, logs
+from agentx_persistence.fs import fs_driver
+from agentx_persistence.mongodb import mongodb_driver
+from tests.backends.backend import Backend
+from tests.contract.records import container, image, message, session
+from tests.servers.mongodb import Commands
+
+STORED = [message(id="m1"), message(id="m2"), message(id="m3")]
+
+# Every operation of a repository, done on what `_prepare` leaves.
+OPERATIONS: dict[str, Callable[[Persistence], object]] = {
+    "append": lambda p: p.sessions.add_message("session", message()),
+    "append 100": lambda p: p.sessions.add_messages("session", [message() for _ in range(100)]),
+    "append again": lambda p: p.sessions.add_message("session", STORED[0]),
+    "load": lambda p: p.sessions.get_messages("session"),
+    "last": lambda p: p.sessions.get_messages("session", last=50),
+    "above": lambda p: p.sessions.get_messages("session", last=50, before="m2"),
+    "stream": lambda p: list(p.sessions.iter_messages("session")),
+    "count": lambda p: p.sessions.count_messages("session"),
+    "rewind": lambda p: p.sessions.truncate_after("session", "m1"),
+    "clear": lambda p: p.sessions.clear_messages("session"),
+    "session of an image": lambda p: p.sessions.find_by_image("image"),
+    "page": lambda p: p.images.find_page(container_id="box", size=20),
+    "page by both": lambda p: p.images.find_page(container_id="box", name="n", size=20),
+    "list": lambda p: p.containers.find_all(limit=20),
+    "get": lambda p: p.images.get("image"),
+    "get a session": lambda p: p.sessions.get("session"),
+    "exists": lambda p: p.images.exists("image"),
+    "save": lambda p: p.images.save(image("image", name="n", created_at=1)),
+    "save a new one": lambda p: p.images.save(image("other", name="n", created_at=1)),
+    "rename": lambda p: p.images.save(image("image", name="new", created_at=1)),
+    "save a session": lambda p: p.sessions.save(session(image_id="image", created_at=1)),
+    "change": lambda p: p.images.update_metadata("image", {"key": "value"}),
+    "delete nothing": lambda p: p.images.delete("absent"),
+    "delete a session": lambda p: p.sessions.delete("session"),
+    "delete an image": lambda p: p.images.delete("image"),
+    "delete a container": lambda p: p.containers.delete("box"),
+    "ping": lambda p: p.ping(),
+}
+
+
+# For each operation the round trips to Redis, and the commands that MongoDB gets.
+SERVERS = {
+    "append": (1, "find insert update"),
+    "append 100": (1, "find insert update"),
+    "append again": (1, "find 5 insert"),
+    "load": (1, "aggregate"),
+    "last": (1, "aggregate"),
+    "above": (2, "aggregate 2"),
+    "stream": (2, "aggregate 2"),
+    "count": (1, "find"),
+    "rewind": (1, "delete find 2 findAndModify"),
+    "clear": (1, "delete find findAndModify"),
+    "session of an image": (2, "find"),
+    "page": (2, "find"),
+    "page by both": (2, "find"),
+    "list": (2, "find"),
+    "get": (1, "find"),
+    "get a session": (1, "find"),
+    "exists": (1, "find"),
+    "save": (1, "update"),
+    "save a new one": (1, "update"),
+    "rename": (2, "update"),
+    "save a session": (1, "update"),
+    "change": (2, "find update"),
+    "delete nothing": (3, "commitTransaction delete find 2"),
+    "delete a session": (2, "commitTransaction delete 2 find findAndModify"),
+    "delete an image": (8, "commitTransaction delete 3 find 4 findAndModify"),
+    "delete a container": (16, "commitTransaction delete 4 find 8 findAndModify"),
+    "ping": (1, "ping"),
+}
+# The files that are opened, written, made durable (folders, too), put in place, and removed.
+FILES = {
+    "append": (2, 1, 1, 0, 0),
+    "append 100": (2, 1, 1, 0, 0),
+    "append again": (2, 0, 1, 0, 0),
+    "load": (1, 0, 0, 0, 0),
+    "last": (1, 0, 0, 0, 0),
+    "above": (2, 0, 0, 0, 0),
+    "stream": (2, 0, 0, 0, 0),
+    "count": (1, 0, 0, 0, 0),
+    "rewind": (10, 3, 4, 2, 0),
+    "clear": (10, 2, 4, 2, 0),
+    "session of an image": (4, 0, 0, 0, 0),
+    "page": (2, 0, 0, 0, 0),
+    "page by both": (2, 0, 0, 0, 0),
+    "list": (2, 0, 0, 0, 0),
+    "get": (1, 0, 0, 0, 0),
+    "get a session": (3, 0, 0, 0, 0),
+    "exists": (1, 0, 0, 0, 0),
+    "save": (6, 1, 2, 1, 0),
+    "save a new one": (26, 5, 10, 5, 0),
+    "rename": (24, 3, 6, 3, 4),
+    "save a session": (9, 1, 2, 1, 0),
+    "change": (4, 1, 2, 1, 0),
+    "delete nothing": (4, 0, 0, 0, 1),
+    "delete a session": (19, 0, 3, 1, 12),
+    "delete an image": (42, 0, 5, 2, 22),
+    "delete a container": (55, 0, 7, 3, 26),
+    "ping": (0, 0, 0, 0, 0),
+}
+
+
+def _prepare(persistence: Persistence) -> None:
+    persistence.containers.save(container("box"))
+    persistence.images.delete("other")
+    persistence.images.save(image("image", name="n", created_at=1))
+    persistence.sessions.save(session(image_id="image", created_at=1))
+    persistence.sessions.clear_messages("session")
+    persistence.sessions.add_messages("session", STORED)
+
+
+def _work(persistence: Persistence, counted: Counter[str]) -> dict[str, Counter[str]]:
+    """Return what each operation adds to `counted`."""
+    found = {}
+    for name, operation in OPERATIONS.items():
+        for _ in range(2):  # the first time, scripts and what is remembered may be new
+            _prepare(persistence)
+            counted.clear()
+            operation(persistence)
+            found[name] = Counter(counted)
+    return found
+
+
+def test_each_operation_is_so_many_round_trips_to_redis(
+    redis_backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: Counter[str] = Counter()
+    send = AbstractConnection.send_packed_command
+
+    def counting(connection: AbstractConnection, command: Any, **options: Any) -> None:
+        sent["round trips"] += 1
+        send(connection, command, **options)
+
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", counting)
+    with redis_backend.open() as persistence:
+        found = _work(persistence, sent)
+    expected = {name: trips for name, (trips, _) in SERVERS.items()}
+    assert {name: counts["round trips"] for name, counts in found.items()} == expected
+
+
+def test_each_operation_is_so_many_commands_to_mongodb(mongodb_backend: Backend) -> None:
+    class Counting(Commands):
+        def started(self, event: Any) -> None:
+            sent[event.command_name] += 1
+
+    sent: Counter[str] = Counter()
+    driver = mongodb_driver(
+        *mongodb_backend.arguments, **mongodb_backend.options, event_listeners=[Counting()]
+    )
+    with create_persistence(driver) as persistence:
+        found = _work(persistence, sent)
+    names = {
+        name: " ".join(f"{what} {many}" if many > 1 else what for what, many in sorted(got.items()))
+        for name, got in found.items()
+    }
+    assert names == {name: commands for name, (_, commands) in SERVERS.items()}
+
+
+def test_each_operation_is_so_many_calls_of_the_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: Counter[str] = Counter()
+
+    def count(module: Any, name: str, call: Callable[..., Any]) -> None:
+        def counting(*arguments: Any, **options: Any) -> Any:
+            called[name] += 1
+            return call(*arguments, **options)
+
+        monkeypatch.setattr(module, name, counting, raising=False)
+
+    calls = ("open", "write", "fsync", "replace", "unlink")
+    for name in calls:
+        count(os, name, getattr(os, name))
+    for module in (files, logs):
+        count(module, "open", open)
+    with create_persistence(fs_driver(tmp_path / "store")) as persistence:
+        found = _work(persistence, called)
+    assert {name: tuple(got[call] for call in calls) for name, got in found.items()} == FILES
