@@ -224,19 +224,22 @@ class Proof:
                 ballast.unlink()
             crew.wait_for_progress(10)
 
-    def deadlocks(self, seconds: float) -> None:
-        """Let others lock what deletions need, in another order."""
+    def deadlocks(self, count: int, seconds: float = 120) -> None:
+        """Let others lock what deletions need, in another order, until so many had to give way."""
         weights = {**WEIGHTS, "delete containers": 12, "save session": 30, "delete images": 8}
         before = self.lab.deadlocks()
         with self.crew("deadlock", weights=weights) as crew:
             names = [journal.name for journal in crew.journals]
             others = [in_child(partial(self._lock, names, number)) for number in range(2)]
-            time.sleep(seconds)
+            deadline = time.monotonic() + seconds
+            while (met := self.lab.deadlocks() - before) < count and time.monotonic() < deadline:
+                time.sleep(0.5)
             for other in others:
                 os.kill(other, signal.SIGKILL)
                 exit_status(other)
+            assert met >= count, f"only {met} deadlocks"
             crew.wait_for_progress(10)
-        self.counts["deadlocks"] += self.lab.deadlocks() - before
+        self.counts["deadlocks"] += met
 
     def _lock(self, writers: Sequence[str], number: int) -> None:
         """Lock two rows of a writer's, in any order, again and again."""
