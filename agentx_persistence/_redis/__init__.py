@@ -1,1 +1,1 @@
-"""What the Redis backend is made of, apart from the client library."""
+"""What the Redis backend is made of."""

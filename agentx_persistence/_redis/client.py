@@ -1,4 +1,4 @@
-"""What this package needs of a client library; `agentx_persistence.redis` has it from redis-py."""
+"""What this package needs of a client library; `_redis/connection.py` has it from redis-py."""
 
 from __future__ import annotations
 
