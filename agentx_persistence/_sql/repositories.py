@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import TypeAdapter
-from sqlalchemy import Select, Table, bindparam, literal_column, select
+from sqlalchemy import Select, Table, bindparam, literal_column, select, update
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
 from agentx_persistence import records
@@ -203,15 +203,26 @@ class SqlImageRepository(SqlRepository[ImageRecord], ImageRepository):
             lambda: self._select().where(self._key == bindparam("id")).with_for_update(),
         )
 
+        # Metadata has no column of its own, so that no index is touched.
+        changed = self._database.statement(
+            "change image",
+            lambda: (
+                update(self.table)
+                .where(self._key == bindparam("id"))
+                .values(body=bindparam("text"), updated_at=bindparam("at"))
+            ),
+        )
+
         def work(cursor: Cursor) -> ImageRecord:
             cursor.execute(locked.sql, locked.bind({"id": image_id}))
             rows = cursor.fetchall()
             if not rows:
                 raise RecordNotFoundError("image", image_id)
             image = change.apply(self._load(rows)[0])
-            values = self._checked_values(image)
-            save = self._save_statement(values)
-            cursor.execute(save.sql, save.bind(values))
+            body = image.to_json()
+            self._database.flavour.check_size("image", image_id, [body])
+            values = {"id": image_id, "text": body, "at": image.updated_at}
+            cursor.execute(changed.sql, changed.bind(values))
             return image
 
         return self._database.write(work)
