@@ -68,6 +68,8 @@ class Log:
                 row = messages.find_one({"session_id": self._session_id, "message_id": entry_id})
                 keep = self._position(head, row, entry_id)
             if keep == head.count:
+                # What a process cut off that died before the next command.
+                self._delete_behind(keep, head, "$lt")
                 return 0
             before = self._database.rows(SESSIONS).find_one_and_update(
                 {"_id": self._session_id, "log": head.log, "term": head.term},
@@ -77,17 +79,21 @@ class Log:
             )
             if before is not None:
                 break
-        messages.delete_many(
+        self._delete_behind(keep, head, "$lte")
+        gone: int = before["count"] - keep
+        return gone
+
+    def _delete_behind(self, keep: int, head: Head, until: str) -> None:
+        """Delete the messages of the terms up to that of this head."""
+        self._database.rows(MESSAGES).delete_many(
             {
                 "session_id": self._session_id,
                 "position": {"$gt": keep},
                 "log": head.log,
-                "term": {"$lte": head.term},
+                "term": {until: head.term},
             },
             hint=BY_POSITION,
         )
-        gone: int = before["count"] - keep
-        return gone
 
     def delete(self) -> bool:
         """Delete the session with its log; tell whether it was there.

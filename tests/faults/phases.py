@@ -159,7 +159,7 @@ class Proof:
             self.counts["server restarted with a limit"] += 1
             crew.wait_for_progress(10)
 
-    def cuts(self, count: int, chance: float = 0.02, seconds: float = 300) -> None:
+    def cuts(self, count: int, chance: float = 0.02, seconds: float = 900) -> None:
         """Cut connections, until each kind of cut was made so often."""
         with self._proxied() as (proxy, backend), self.crew("cut", backend, lossy=True) as crew:
             deadline = time.monotonic() + seconds
