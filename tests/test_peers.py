@@ -50,7 +50,7 @@ def test_a_peer_that_does_not_run_is_a_result(tmp_path):
 
 def test_what_a_call_returns_is_checked(tmp_path):
     with Worker(our_command(), tmp_path) as worker:
-        worker.ask("open", url=urls(tmp_path)[0])
+        worker.ask("open", url=urls(tmp_path)[0], processor=False)
         worker.ask("fill", arguments=["short", 49])
 
         with pytest.raises(PeerError, match="load returned 49 instead of 50"):

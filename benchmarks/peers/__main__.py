@@ -2,8 +2,9 @@
 
 Each peer has an environment of its own, made in .venv/peers from PyPI. Both sides have the same
 server, or a file with the same settings (write-ahead log, synchronous=FULL); sqlite-tmpfs has it in
-memory, so that one sees the libraries and not the disk. Times are microseconds per call; ratio is
-theirs divided by ours: above 1, this package is the faster one.
+memory and counts processor time, of all threads, so that one sees the libraries, and neither the
+disk nor what else the machine does. Times are microseconds per call; ratio is theirs divided by
+ours: above 1, this package is the faster one.
 
 append   one message of 500 bytes, to a session that has so many
 turn     all that the peer's framework does to its store in a turn; ours: last 50, then append

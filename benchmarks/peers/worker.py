@@ -51,11 +51,12 @@ def serve(open_store: Callable[[str], Any]) -> None:
 
 
 async def _serve(open_store: Callable[[str], Any], out: Any) -> None:
-    store = None
+    store, clock = None, time.perf_counter
     for line in sys.stdin:
         request = json.loads(line)
         try:
             if request["do"] == "open":
+                clock = time.process_time if request["processor"] else time.perf_counter
                 store = await _finished(open_store(request["url"]))
                 answer = {
                     "version": store.version,
@@ -65,7 +66,7 @@ async def _serve(open_store: Callable[[str], Any], out: Any) -> None:
                     ],
                 }
             else:
-                answer = await _answer(store, **request)
+                answer = await _answer(store, clock, **request)
         except Exception as error:
             traceback.print_exc()
             text = " ".join(str(error).split())
@@ -73,29 +74,31 @@ async def _serve(open_store: Callable[[str], Any], out: Any) -> None:
         print(json.dumps(answer), file=out, flush=True)
 
 
-async def _answer(store: Any, do: str, arguments: list[Any]) -> dict[str, Any]:
+async def _answer(
+    store: Any, clock: Callable[[], float], do: str, arguments: list[Any]
+) -> dict[str, Any]:
     if do in ("fill", "fill_list"):
         await _finished(getattr(store, do)(*arguments))
         return {}
     wanted = {"load": LAST, "list": PAGE}.get(do)
     taken = []
     for argument in arguments:
-        seconds, found = await _measure(getattr(store, do)(argument))
+        seconds, found = await _measure(getattr(store, do)(argument), clock)
         taken.append(seconds)
         if wanted is not None and len(found) != wanted:
             raise AssertionError(f"{do} returned {len(found)} instead of {wanted}")
     return {"seconds": taken}
 
 
-async def _measure(call: Call) -> tuple[float, Any]:
+async def _measure(call: Call, clock: Callable[[], float]) -> tuple[float, Any]:
     gc.disable()
     try:
-        start = time.perf_counter()
+        start = clock()
         found = call()
-        end = time.perf_counter()
+        end = clock()
         if inspect.isawaitable(found):
             found = await found
-            end = time.perf_counter()
+            end = clock()
     finally:
         gc.enable()
     return end - start, found
