@@ -13,15 +13,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from agentx_persistence import ImageRecord, Persistence, PersistenceDriver, create_persistence
+from agentx_persistence import (
+    ImageRecord,
+    Persistence,
+    PersistenceDriver,
+    create_persistence,
+    memory_driver,
+)
+from agentx_persistence.fs import fs_driver
 from agentx_persistence.mysql import mysql_driver
 from agentx_persistence.postgresql import postgresql_driver
+from agentx_persistence.redis import redis_driver
 from agentx_persistence.sqlite import sqlite_driver
+from benchmarks.raw.fs import RawFs
+from benchmarks.raw.memory import RawMemory
 from benchmarks.raw.mysql import RawMysql
 from benchmarks.raw.postgresql import RawPostgresql
+from benchmarks.raw.redis import RawRedis
 from benchmarks.raw.sqlite import RawSqlite
 from benchmarks.raw.store import RawStore
-from tests.servers import mariadb, mysql, postgresql
+from tests.servers import mariadb, mysql, postgresql, redis
 
 
 @dataclass(frozen=True)
@@ -103,6 +114,41 @@ def _mysql(
     return contest
 
 
+@contextmanager
+def _redis(folder: Path) -> Iterator[Contest]:
+    server = redis.start_server(folder, redis.redis_binary())
+    try:
+        with server.client() as client:
+            driver = redis_driver(client=client)
+            with create_persistence(driver) as persistence:
+                version = f"Redis {client.info('server')['redis_version']}"
+
+                def open_raw() -> None:
+                    with server.client() as other:
+                        other.ping()
+
+                raw = RawRedis(client)
+                yield Contest(persistence, raw, driver, open_raw, version, _saver(persistence))
+    finally:
+        server.stop()
+
+
+@contextmanager
+def _fs(folder: Path) -> Iterator[Contest]:
+    driver = fs_driver(folder / "ours")
+    raw = RawFs(folder / "raw")
+    with create_persistence(driver) as persistence:
+        nothing = (folder / "raw").exists
+        yield Contest(persistence, raw, driver, nothing, "the filesystem", _saver(persistence))
+
+
+@contextmanager
+def _memory(folder: Path) -> Iterator[Contest]:
+    driver = memory_driver()
+    with create_persistence(driver) as persistence:
+        yield Contest(persistence, RawMemory(), driver, RawMemory, "memory", _saver(persistence))
+
+
 def _connection(persistence: Persistence) -> Any:
     """Return the connection that the repositories use as long as one thread calls them."""
     sessions: Any = persistence.sessions
@@ -110,6 +156,14 @@ def _connection(persistence: Persistence) -> Any:
     lease = connections.take()
     connections.give_back(lease)
     return lease.connection
+
+
+def _saver(persistence: Persistence) -> Callable[[Sequence[ImageRecord]], object]:
+    def save(images: Sequence[ImageRecord]) -> None:
+        for image in images:
+            persistence.images.save(image)
+
+    return save
 
 
 def _filler(persistence: Persistence) -> Callable[[Sequence[ImageRecord]], object]:
@@ -130,4 +184,7 @@ BACKENDS: dict[str, Callable[[Path], AbstractContextManager[Contest]]] = {
     "postgresql": _postgresql,
     "mariadb": _mysql(mariadb.start_server),
     "mysql": _mysql(mysql.start_server),
+    "redis": _redis,
+    "fs": _fs,
+    "memory": _memory,
 }

@@ -43,11 +43,11 @@ WORK: dict[str, tuple[Operation, int, int, int]] = {
     "exists": (lambda p: p.images.exists("image"), 1, 1, 1),
     "save": (lambda p: p.images.save(image("image")), 1, 1, 1),
     "change": (lambda p: p.images.update_metadata("image", {"key": "value"}), 4, 3, 4),
-    "rewind": (lambda p: p.sessions.truncate_after("session", "m1"), 6, 9, 6),
-    "clear": (lambda p: p.sessions.clear_messages("session"), 5, 8, 5),
-    "delete a session": (lambda p: p.sessions.delete("absent"), 3, 6, 3),
-    "delete an image": (lambda p: p.images.delete("absent"), 4, 7, 4),
-    "delete a container": (lambda p: p.containers.delete("absent"), 6, 9, 6),
+    "rewind": (lambda p: p.sessions.truncate_after("session", "m1"), 6, 5, 6),
+    "clear": (lambda p: p.sessions.clear_messages("session"), 5, 4, 5),
+    "delete a session": (lambda p: p.sessions.delete("absent"), 3, 2, 3),
+    "delete an image": (lambda p: p.images.delete("absent"), 4, 3, 4),
+    "delete a container": (lambda p: p.containers.delete("absent"), 6, 5, 6),
     "ping": (lambda p: p.ping(), 1, 1, 1),
 }
 
