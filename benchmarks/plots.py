@@ -16,9 +16,9 @@ matplotlib.use("svg")
 matplotlib.rcParams["svg.hashsalt"] = "agentx-persistence"
 matplotlib.rcParams["svg.fonttype"] = "none"
 
-# Where a peer is measured, and beside which of ours.
+# Where peers are measured, and what of ours beside raw code fits it.
 _PANELS = {
-    "sqlite": "sqlite-full",
+    "sqlite-tmpfs": "sqlite-normal",
     "postgresql": "postgresql",
     "mariadb": "mariadb",
     "redis": "redis",
@@ -27,42 +27,34 @@ _NOT_IN_BARS = "open a current store"
 
 
 def draw_histories(path: Path, raw: dict[str, Results], peers: list[dict[str, Any]]) -> None:
-    """Draw the cost of one message against the length of the history, beside raw and peers."""
+    """Draw the cost of one message against the length of the history; ours is 1."""
     panels = {name: ours for name, ours in _PANELS.items() if ours in raw}
     figure, axes = pyplot.subplots(
         1, len(panels), figsize=(4.2 * len(panels), 4.6), sharey=True, squeeze=False
     )
     for axis, (backend, name) in zip(axes[0], panels.items(), strict=True):
         ours = _appends(raw[name])
-        lengths = sorted(ours)
-        axis.plot([max(n, 1) for n in lengths], [1.0] * len(lengths), "k--", label="raw code")
-        axis.plot(
-            [max(n, 1) for n in lengths],
-            [ours[n] for n in lengths],
-            "C0o-",
-            linewidth=2.5,
-            label="agentx-persistence",
-            zorder=5,
-        )
+        lines = {"raw code": {stored: 1 / ratio for stored, ratio in ours.items()}}
         for peer in sorted({row["peer"] for row in peers}):
-            # Theirs was measured beside ours, and ours beside raw: both are ratios of one run.
-            points = {
-                row["stored"]: row["ratio"] * ours[row["stored"]]
+            lines[peer] = {
+                row["stored"]: row["ratio"]
                 for row in peers
                 if (row["peer"], row["backend"], row["operation"]) == (peer, backend, "append")
                 and row["ratio"] is not None
-                and row["stored"] in ours
             }
+        axis.plot([max(n, 1) for n in ours], [1] * len(ours), "C0o-", label="agentx-persistence")
+        for label, points in lines.items():
             if points:
+                style = "k--" if label == "raw code" else ".-"
                 xs = sorted(points)
-                axis.plot([max(x, 1) for x in xs], [points[x] for x in xs], ".-", label=peer)
-        axis.set(xscale="log", yscale="log", title=raw[name]["version"].partition(",")[0])
+                axis.plot([max(x, 1) for x in xs], [points[x] for x in xs], style, label=label)
+        axis.set(xscale="log", yscale="log", title=backend)
         axis.set_xticks([1, 100, 1_000, 10_000, 100_000], ["0", "100", "1k", "10k", "100k"])
         axis.minorticks_off()
         axis.set_xlabel("messages stored")
         axis.grid(alpha=0.3)
         axis.legend(fontsize=7, loc="upper left")
-    axes[0][0].set_ylabel("cost of one more message, raw = 1")
+    axes[0][0].set_ylabel("cost of one more message, agentx-persistence = 1")
     _save(figure, path)
 
 

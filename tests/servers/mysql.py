@@ -180,6 +180,7 @@ def serve(command: Sequence[str], folder: Path, durable: bool) -> MysqlServer:
         [
             *command,
             *(f"--datadir={folder / 'data'}", f"--init-file={users}"),
+            f"--tmpdir={folder}",  # a server that starts removes temporary files of others
             *(f"--port={port}", f"--socket={folder / 'socket'}", "--bind-address=127.0.0.1"),
             *("--max-allowed-packet=256M", "--max-connections=300"),
             *("--performance-schema=OFF", "--innodb-buffer-pool-size=64M"),
