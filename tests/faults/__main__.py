@@ -138,7 +138,7 @@ def _plan(name: str, proof: Proof, arguments: argparse.Namespace) -> dict[str, C
     if proof.lab.limit:
         plan["limit"] = lambda: proof.few_connections(8)
     if family(name) in ("mysql", "postgresql"):
-        plan["deadlocks"] = lambda: proof.deadlocks(20)
+        plan["deadlocks"] = lambda: proof.deadlocks(10)
     return plan
 
 

@@ -58,7 +58,7 @@ class Crew:
         os.close(say_ready)
 
     def _work(self, journal: Path, say_ready: int) -> None:
-        ended = threading.Event()
+        ended, parent = threading.Event(), os.getppid()
         signal.signal(signal.SIGTERM, lambda *_: ended.set())
         self._prepare()
         with self._open() as persistence:
@@ -67,7 +67,7 @@ class Crew:
             )
             writer.recover()
             os.write(say_ready, b".")
-            while not ended.is_set():
+            while not ended.is_set() and os.getppid() == parent:
                 writer.step()
             writer.finish()
 
