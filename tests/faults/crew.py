@@ -91,7 +91,7 @@ class Crew:
         """Return how much the journals have grown to."""
         return sum(journal.stat().st_size for journal in self.journals if journal.exists())
 
-    def wait_for_progress(self, lines: int = 50, seconds: float = 60) -> None:
+    def wait_for_progress(self, lines: int = 50, seconds: float = 180) -> None:
         """Wait until each writer has written about so many lines more."""
         goals = {j: (j.stat().st_size if j.exists() else 0) + 100 * lines for j in self.journals}
         deadline = time.monotonic() + seconds
