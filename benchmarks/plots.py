@@ -29,6 +29,8 @@ _NOT_IN_BARS = "open a current store"
 def draw_histories(path: Path, raw: dict[str, Results], peers: list[dict[str, Any]]) -> None:
     """Draw the cost of one message against the length of the history; ours is 1."""
     panels = {name: ours for name, ours in _PANELS.items() if ours in raw}
+    if not panels:
+        return
     figure, axes = pyplot.subplots(
         1, len(panels), figsize=(4.2 * len(panels), 4.6), sharey=True, squeeze=False
     )
