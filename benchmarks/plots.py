@@ -18,7 +18,7 @@ matplotlib.rcParams["svg.fonttype"] = "none"
 
 # Where peers are measured, and what of ours beside raw code fits it.
 _PANELS = {
-    "sqlite-tmpfs": "sqlite-normal",
+    "sqlite-tmpfs": "sqlite-full",
     "postgresql": "postgresql",
     "mariadb": "mariadb",
     "redis": "redis",
