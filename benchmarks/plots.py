@@ -32,7 +32,7 @@ def draw_histories(path: Path, raw: dict[str, Results], peers: list[dict[str, An
     if not panels:
         return
     figure, axes = pyplot.subplots(
-        1, len(panels), figsize=(4.2 * len(panels), 4.6), sharey=True, squeeze=False
+        1, len(panels), figsize=(4.2 * len(panels), 5.2), sharey=True, squeeze=False
     )
     for axis, (backend, name) in zip(axes[0], panels.items(), strict=True):
         ours = _appends(raw[name])
@@ -44,7 +44,8 @@ def draw_histories(path: Path, raw: dict[str, Results], peers: list[dict[str, An
                 if (row["peer"], row["backend"], row["operation"]) == (peer, backend, "append")
                 and row["ratio"] is not None
             }
-        axis.plot([max(n, 1) for n in ours], [1] * len(ours), "C0o-", label="agentx-persistence")
+        at = [max(stored, 1) for stored in ours]
+        axis.plot(at, [1] * len(at), "ko-", linewidth=2.5, label="agentx-persistence")
         for label, points in lines.items():
             if points:
                 style = "k--" if label == "raw code" else ".-"
@@ -55,7 +56,7 @@ def draw_histories(path: Path, raw: dict[str, Results], peers: list[dict[str, An
         axis.minorticks_off()
         axis.set_xlabel("messages stored")
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=7, loc="upper left")
+        axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=2)
     axes[0][0].set_ylabel("cost of one more message, agentx-persistence = 1")
     _save(figure, path)
 
