@@ -23,8 +23,9 @@ from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 
+from benchmarks.measure import Timing
 from benchmarks.peers.catalogue import PEERS
-from benchmarks.peers.comparison import Limits, Result, Timing, compare
+from benchmarks.peers.comparison import Limits, Result, compare
 from benchmarks.peers.servers import BACKENDS, Servers
 
 

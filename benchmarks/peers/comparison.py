@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import quantiles
 
+from benchmarks.measure import Timing, timing
 from benchmarks.peers.environments import Peer, PeerError, Worker, our_command
 from benchmarks.peers.worker import LAST, PAGE
 
@@ -16,15 +16,6 @@ _AT_ONCE = 5  # calls of one side before it is the other's turn: the first one w
 _FEWEST = 5  # calls, however long they take
 _SLOW = 0.05  # seconds for a call: such calls take turns one by one
 _TOO_SLOW = 1.0  # seconds for a call: larger sizes are left out
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Microseconds per call: the median, and the quartiles around it."""
-
-    low: float
-    median: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -128,8 +119,6 @@ class _Pair:
                 taken[which].extend(self._sides[which].time(operation, arguments))
             if time.monotonic() > until and len(taken[0]) >= _FEWEST:
                 break
-        return _timing(taken[0]), _timing(taken[1])
-
-
-def _timing(taken: list[float]) -> Timing:
-    return Timing(*(seconds * 1e6 for seconds in quantiles(taken, n=4)))
+        return timing([seconds * 1e6 for seconds in taken[0]]), timing(
+            [seconds * 1e6 for seconds in taken[1]]
+        )
