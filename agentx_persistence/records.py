@@ -125,15 +125,20 @@ class Record(BaseModel):
         return self
 
     def _check_ids(self) -> None:
+        values = self.__dict__
         for name in self._id_fields:
-            if (value := self.__dict__.get(name)) is not None and (problem := id_problem(value)):
+            value = values.get(name)
+            # The short cut of `id_problem`, without calling it.
+            if value is None or (value.__class__ is str and value.isidentifier() and len(value) < 64):
+                continue
+            if problem := id_problem(value):
                 raise InvalidRecordError(self.record_kind, name, problem)
 
     def _serialize(self) -> bytes:
         self.__pydantic_fields_set__.update(self._generated)
         try:
             return self.__pydantic_serializer__.to_json(
-                self, by_alias=True, exclude_unset=True, warnings="error"
+                self, exclude_unset=True, warnings=False
             )
         except (PydanticSerializationError, RecursionError) as error:
             raise self._refusal(str(error).partition("\n")[0]) from error
