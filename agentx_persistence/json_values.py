@@ -12,6 +12,10 @@ from pydantic_core import PydanticCustomError, core_schema
 # limit on int <-> str, https://docs.python.org/3/library/stdtypes.html#int-max-str-digits).
 _MAX_DEPTH = 200
 _MAX_INTEGER = 10**4300
+_PLAIN = frozenset({str, bool, type(None)})
+# What is deeper or larger takes longer to look through than to read back.
+_PLAIN_DEPTH = 3
+_PLAIN_SIZE = 16
 
 
 def exact(value: object, path: str = "", depth: int = 0) -> Any:
@@ -40,6 +44,31 @@ def exact(value: object, path: str = "", depth: int = 0) -> Any:
     if isinstance(value, list):
         return [exact(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
     raise _refusal(path, f"{type(value).__name__} has no exact JSON form")
+
+
+def is_plain(value: Any, depth: int = _PLAIN_DEPTH) -> bool:
+    """Tell whether JSON surely gives back exactly this, as it does most small values.
+
+    A lone surrogate is plain, too: writing it as JSON fails.
+    """
+    kind = value.__class__
+    if kind in _PLAIN:
+        return True
+    if kind is int:
+        return bool(-(2**63) <= value < 2**63)
+    if kind is float:
+        return math.isfinite(value)
+    if depth == 0 or (kind is not dict and kind is not list) or len(value) > _PLAIN_SIZE:
+        return False
+    if kind is dict:
+        for key in value:
+            if key.__class__ is not str:
+                return False
+        value = value.values()
+    for item in value:
+        if item.__class__ not in _PLAIN and not is_plain(item, depth - 1):
+            return False
+    return True
 
 
 def _exact_text(value: str, path: str) -> str:

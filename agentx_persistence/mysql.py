@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from agentx_persistence.errors import (
@@ -41,7 +41,7 @@ except ModuleNotFoundError as error:
 
 from agentx_persistence._sql import schema, tables
 from agentx_persistence._sql.appending import Appending, IdAndBody
-from agentx_persistence._sql.flavour import Flavour
+from agentx_persistence._sql.flavour import Flavour, replacement
 from agentx_persistence._sql.server import ServerDriver, server_url
 
 # What a client writes as two bytes (https://dev.mysql.com/doc/c-api/en/mysql-real-escape-string.html).
@@ -133,11 +133,9 @@ class _MysqlFlavour(Flavour):
     def begin(self, connection: Any, cursor: Cursor) -> None:
         _set_autocommit(connection, False)
 
-    def upsert(self, table: Table, columns: Sequence[str]) -> Insert:
+    def upsert(self, table: Table, columns: Collection[str]) -> Insert:
         statement = insert(table)
-        return statement.on_duplicate_key_update(
-            {name: statement.inserted[name] for name in columns}
-        )
+        return statement.on_duplicate_key_update(replacement(table, columns, statement.inserted))
 
     def behind(self, newest: Column[Any], key: Column[Any]) -> ColumnElement[bool]:
         # For (a, b) > (x, y) MySQL reads the index from its start

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from agentx_persistence.errors import MissingDependencyError, RecordNotFoundError
@@ -35,7 +35,7 @@ except ModuleNotFoundError as error:
 
 from agentx_persistence._sql import tables
 from agentx_persistence._sql.appending import COLUMNS, Appending, IdAndBody
-from agentx_persistence._sql.flavour import Flavour
+from agentx_persistence._sql.flavour import Flavour, replacement
 from agentx_persistence._sql.server import ServerDriver, server_url
 
 
@@ -124,11 +124,11 @@ class _PostgresqlFlavour(Flavour):
     def begin(self, connection: Any, cursor: Cursor) -> None:
         cursor.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
 
-    def upsert(self, table: Table, columns: Sequence[str]) -> Insert:
+    def upsert(self, table: Table, columns: Collection[str]) -> Insert:
         statement = insert(table)
         return statement.on_conflict_do_update(
             index_elements=list(table.primary_key),
-            set_={name: statement.excluded[name] for name in columns},
+            set_=replacement(table, columns, statement.excluded),
         )
 
     def is_transient(self, error: BaseException) -> bool:

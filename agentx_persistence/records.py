@@ -26,7 +26,7 @@ from agentx_persistence.fields import (
     id_problem,
     now_field,
 )
-from agentx_persistence.json_values import Json, JsonObject
+from agentx_persistence.json_values import Json, JsonObject, is_plain
 
 R = TypeVar("R", bound="Record")
 
@@ -45,6 +45,9 @@ class Record(BaseModel):
         validate_by_name=True,
         serialize_by_alias=True,
         protected_namespaces=(),
+        # What is not of the declared class becomes so when the record is made, and not only when it
+        # is read back.
+        revalidate_instances="subclass-instances",
         hide_input_in_errors=True,
         loc_by_alias=False,
         defer_build=True,
@@ -110,14 +113,19 @@ class Record(BaseModel):
         """
         text = self._serialize()
         self._check_ids()
-        if self.__pydantic_extra__:
+        if not self._is_plain():
             self._prove(text)
-        else:
-            for value in self.__dict__.values():
-                if value.__class__ not in _UNCHANGING:
-                    self._prove(text)
-                    break
         return text.decode()
+
+    def _is_plain(self) -> bool:
+        """Tell whether nothing inside, which was checked, can have been changed into no JSON."""
+        for value in self.__dict__.values():
+            if value.__class__ not in _UNCHANGING and not (
+                value._is_plain() if isinstance(value, Record) else is_plain(value)
+            ):
+                return False
+        # A key among the unknown ones could now be that of a field.
+        return not self.__pydantic_extra__
 
     def _proven(self) -> Self:
         self._check_ids()
@@ -129,7 +137,9 @@ class Record(BaseModel):
         for name in self._id_fields:
             value = values.get(name)
             # The short cut of `id_problem`, without calling it.
-            if value is None or (value.__class__ is str and value.isidentifier() and len(value) < 64):
+            if value is None or (
+                value.__class__ is str and value.isidentifier() and len(value) < 64
+            ):
                 continue
             if problem := id_problem(value):
                 raise InvalidRecordError(self.record_kind, name, problem)
@@ -137,9 +147,7 @@ class Record(BaseModel):
     def _serialize(self) -> bytes:
         self.__pydantic_fields_set__.update(self._generated)
         try:
-            return self.__pydantic_serializer__.to_json(
-                self, exclude_unset=True, warnings=False
-            )
+            return self.__pydantic_serializer__.to_json(self, exclude_unset=True, warnings=False)
         except (PydanticSerializationError, RecursionError) as error:
             raise self._refusal(str(error).partition("\n")[0]) from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -39,7 +39,7 @@ except ModuleNotFoundError as error:
 from agentx_persistence._sql import schema
 from agentx_persistence._sql.appending import Appending
 from agentx_persistence._sql.engine import Database
-from agentx_persistence._sql.flavour import Flavour
+from agentx_persistence._sql.flavour import Flavour, replacement
 from agentx_persistence._sql.storage import SqlStorage
 
 _BUSY_SECONDS = 30.0
@@ -124,11 +124,11 @@ class _SqliteFlavour(Flavour):
     def begin_unit(self, connection: Any) -> None:
         """`schema.begin_immediately` does it."""
 
-    def upsert(self, table: Table, columns: Sequence[str]) -> Insert:
+    def upsert(self, table: Table, columns: Collection[str]) -> Insert:
         statement = insert(table)
         return statement.on_conflict_do_update(
             index_elements=list(table.primary_key),
-            set_={name: statement.excluded[name] for name in columns},
+            set_=replacement(table, columns, statement.excluded),
         )
 
     def is_transient(self, error: BaseException) -> bool:

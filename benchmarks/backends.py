@@ -170,7 +170,7 @@ def _filler(persistence: Persistence) -> Callable[[Sequence[ImageRecord]], objec
     repository: Any = persistence.images
 
     def fill(images: Sequence[ImageRecord]) -> None:
-        rows = [repository._values(image) for image in images]
+        rows = [repository._row(image) for image in images]
         save = repository._save_statement(rows[0])
         bound = [save.bind(row) for row in rows]
         repository._database.write(lambda cursor: cursor.executemany(save.sql, bound))

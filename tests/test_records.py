@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 from typing import Any
 
@@ -22,7 +23,8 @@ from agentx_persistence import (
     UserMessage,
 )
 from agentx_persistence.messages import MESSAGES
-from tests.contract.hostile import IDS, NOT_IDS
+from agentx_persistence.records import ImageMetadata
+from tests.contract.hostile import IDS, NOT_IDS, nested
 
 json_values = st.recursive(
     st.none()
@@ -226,3 +228,68 @@ def test_an_illegal_id_that_came_as_json_past_the_model_is_refused_on_the_way_ou
     with pytest.raises(InvalidRecordError) as raised:
         record.to_json()
     assert raised.value.field == "container_id"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        1.5,
+        -(2**63),
+        2**63,
+        "é",
+        [{"a": [1, True, None]}],
+        [[[[[["deep"]]]]]],
+        list(range(100)),
+        {str(n): n for n in range(100)},
+    ],
+)
+def test_what_was_changed_inside_into_other_json_is_written(value: Any) -> None:
+    record = ImageRecord(container_id="box", custom_data={}, metadata=ImageMetadata())
+    assert record.custom_data is not None
+    record.custom_data["a"] = value
+    assert ImageRecord.model_validate_json(record.to_json()) == record
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        math.nan,
+        math.inf,
+        pytest.param(10**4301, id="4301 digits"),
+        "\ud800",
+        b"a",
+        (1,),
+        {1},
+        {1: 2},
+        {"\ud800": 1},
+        TextPart(text="a"),
+        [[[[[[math.nan]]]]]],
+        [*range(100), math.nan],
+        pytest.param(nested(300), id="300 levels"),
+    ],
+)
+def test_what_was_changed_inside_into_no_json_is_refused(value: Any) -> None:
+    record = ImageRecord(container_id="box", custom_data={})
+    assert record.custom_data is not None
+    for changed in (value, {"b": value}, [value]):
+        record.custom_data["a"] = changed
+        with pytest.raises(InvalidRecordError):
+            record.to_json()
+
+
+def test_an_unknown_key_that_becomes_the_one_of_a_field_is_refused() -> None:
+    record = ImageRecord(container_id="box", name="a", more=1)
+    assert record.__pydantic_extra__ is not None
+    record.__pydantic_extra__["name"] = "b"
+    with pytest.raises(InvalidRecordError):
+        record.to_json()
+
+
+def test_a_part_of_a_class_of_the_callers_own_becomes_the_declared_one() -> None:
+    class Own(ImageMetadata):
+        more: int = 1
+
+    record = ImageRecord(container_id="box", metadata=Own(more=2))
+    assert type(record.metadata) is ImageMetadata
+    assert record.metadata.more == 2  # type: ignore[attr-defined]
+    assert ImageRecord.model_validate_json(record.to_json()) == record

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import nullcontext
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -62,7 +62,7 @@ class Database(ForkAware):
         self,
         name: Hashable,
         build: Callable[[], ClauseElement],
-        columns: Sequence[str] | None = None,
+        columns: Iterable[str] | None = None,
     ) -> Statement:
         """Return the statement of this name, which is built and compiled only the first time."""
         try:

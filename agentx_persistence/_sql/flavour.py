@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import Any, ClassVar
 
 from sqlalchemy import (
@@ -11,9 +11,11 @@ from sqlalchemy import (
     ColumnElement,
     Table,
     bindparam,
+    null,
     tuple_,
 )
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlalchemy.sql.dml import Insert
 
 
@@ -47,8 +49,8 @@ class Flavour(ABC):
         self.begin(connection, connection.cursor())
 
     @abstractmethod
-    def upsert(self, table: Table, columns: Sequence[str]) -> Insert:
-        """Return the statement that inserts these columns, or replaces those of the same key."""
+    def upsert(self, table: Table, columns: Collection[str]) -> Insert:
+        """Return the statement that inserts a row of these columns, or replaces the one there."""
 
     def check_size(self, kind: str, id: str, values: Iterable[Any]) -> None:  # noqa: B027
         """Refuse with `RecordTooLargeError` a record whose values no statement can carry."""
@@ -68,3 +70,18 @@ class Flavour(ABC):
     def body(self, column: Column[Any]) -> ColumnElement[Any]:
         """Return the expression that reads the text of a message."""
         return column
+
+
+def replacement(
+    table: Table,
+    columns: Collection[str],
+    inserted: ReadOnlyColumnCollection[str, ColumnElement[Any]],
+) -> dict[str, ColumnElement[Any]]:
+    """Return what each column becomes where a row is replaced by one of these `columns`."""
+    return {
+        column.name: inserted[column.name] if column.name in columns else null()
+        for column in table.c
+        # Not the key: SQLite writes the index of each column that is set, whatever it is set to.
+        # Nor what the database computes, or counts with the messages.
+        if not column.primary_key and column.server_default is None
+    }

@@ -47,12 +47,16 @@ class SqlRepository(Repository[R], Generic[R]):
         # Fields with a column of their own; all of them are in the body, too.
         self._fields = [c.name for c in self.table.columns if c.name in self.record.model_fields]
         (self._key,) = self.table.primary_key.columns
+        self._body = database.flavour.body(self.table.c.body)
 
     def save(self, record: R) -> None:
         check_record(self.record, record)
-        values = self._checked_values(record)
-        statement = self._save_statement(values)
-        self._database.execute(statement.sql, statement.bind(values))
+        row = self._row(record)
+        self._database.flavour.check_size(
+            self.record.record_kind, row[self._key.name], row.values()
+        )
+        statement = self._save_statement(row)
+        self._database.execute(statement.sql, statement.bind(row))
 
     def get(self, id: str) -> R:
         found = self.find(id)
@@ -116,41 +120,42 @@ class SqlRepository(Repository[R], Generic[R]):
             page = page.where(self._database.flavour.behind(columns.newest, self._key))
         return page.limit(bindparam("limit")) if limited else page
 
-    def _values(self, record: R) -> dict[str, Any]:
-        body = record.to_json()
-        values = {field: _searchable(getattr(record, field)) for field in self._fields}
-        return {**values, "body": body}
+    def _row(self, record: R) -> dict[str, Any]:
+        """Return the columns that hold something; binding each of the others has its cost, too."""
+        row: dict[str, Any] = {"body": record.to_json()}
+        for field in self._fields:
+            value = getattr(record, field)
+            if isinstance(value, str):
+                # PostgreSQL's text holds no NUL. The body has it, escaped.
+                row[field] = value.replace("\x00", "\ufffd")
+            elif value is not None:
+                row[field] = value
+        return row
+
+    def _save_statement(self, row: Mapping[str, Any]) -> Statement:
+        return self._database.statement(
+            (self.table.name, "save", *row),
+            lambda: self._database.flavour.upsert(self.table, row),
+            row,
+        )
 
     def _select(self) -> Select[Any]:
-        body = self._database.flavour.body(self.table.c.body)
-        return select(body, self._key)
-
-    def _checked_values(self, record: R) -> dict[str, Any]:
-        values = self._values(record)
-        id = values[self._key.name]
-        self._database.flavour.check_size(self.record.record_kind, id, values.values())
-        return values
-
-    def _save_statement(self, values: dict[str, Any]) -> Statement:
-        return self._database.statement(
-            (self.table.name, "save"),
-            lambda: self._database.flavour.upsert(self.table, list(values)),
-            list(values),
-        )
+        return select(self._body)
 
     def _load(self, rows: Sequence[Sequence[Any]]) -> list[R]:
         def describe(index: int) -> tuple[str, str, str]:
-            id = str(rows[index][1])
+            # Looked up when it is needed: with each row it would be a tenth of reading a page.
+            statement = self._database.statement(
+                (self.table.name, "broken"),
+                lambda: select(self._key).where(self._body == bindparam("body")),
+            )
+            found = self._database.fetch(statement.sql, statement.bind({"body": rows[index][0]}))
+            id = str(found[0][0]) if found else "unknown"  # it has been replaced meanwhile
             place = f"{self._database.flavour.place}, table {self.table.name}, {self._key.name}"
             return self.record.record_kind, id, f"{place} = {id!r}"
 
         loaded: list[R] = load(self.many, [row[0] for row in rows], describe)
         return loaded
-
-
-def _searchable(value: Any) -> Any:
-    # PostgreSQL's text holds no NUL. The body has it, escaped.
-    return value.replace("\x00", "\ufffd") if isinstance(value, str) else value
 
 
 class SqlContainerRepository(SqlRepository[ContainerRecord], ContainerRepository):
@@ -227,9 +232,11 @@ class SqlImageRepository(SqlRepository[ImageRecord], ImageRepository):
 
         return self._database.write(work)
 
-    def _values(self, record: ImageRecord) -> dict[str, Any]:
-        digest = None if record.name is None else name_digest(record.name)
-        return {**super()._values(record), "name_digest": digest}
+    def _row(self, record: ImageRecord) -> dict[str, Any]:
+        row = super()._row(record)
+        if record.name is not None:
+            row["name_digest"] = name_digest(record.name)
+        return row
 
     def delete(self, id: str) -> bool:
         check_id("image", id)

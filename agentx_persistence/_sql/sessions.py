@@ -31,7 +31,7 @@ class SqlSessionRepository(SqlRepository[SessionRecord], SessionRepository):
     def __init__(self, database: Database, appending: Appending) -> None:
         super().__init__(database)
         self._appending = appending
-        self._body = database.flavour.body(tables.messages.c.body)
+        self._text = database.flavour.body(tables.messages.c.body)
 
     def find_all(
         self,
@@ -155,12 +155,12 @@ class SqlSessionRepository(SqlRepository[SessionRecord], SessionRepository):
         return [
             # The body does not know of messages that were added since it was written.
             record if record.updated_at == at else record._updated(at)
-            for record, (_, _, at) in zip(super()._load(rows), rows, strict=True)
+            for record, (_, at) in zip(super()._load(rows), rows, strict=True)
         ]
 
     def _window(self, bounds: list[str], newest_first: bool, limited: bool) -> Any:
         position = tables.messages.c.position
-        window = select(self._body).where(tables.messages.c.session_id == bindparam("session"))
+        window = select(self._text).where(tables.messages.c.session_id == bindparam("session"))
         if "after" in bounds:
             window = window.where(position > _position("after").scalar_subquery())
         if "before" in bounds:
@@ -184,7 +184,7 @@ class SqlSessionRepository(SqlRepository[SessionRecord], SessionRepository):
                 "broken message",
                 lambda: select(tables.messages.c.message_id, tables.messages.c.position).where(
                     tables.messages.c.session_id == bindparam("session"),
-                    self._body == bindparam("body"),
+                    self._text == bindparam("body"),
                 ),
             )
             values = {"session": session_id, "body": bodies[index]}

@@ -5,7 +5,7 @@ Running a cached statement through SQLAlchemy's connection costs more than inser
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import Any
 
@@ -18,8 +18,10 @@ class Statement:
 
     __slots__ = ("_constants", "_pick", "sql")
 
+    _pick: Callable[[dict[str, Any]], tuple[Any, ...]] | None
+
     def __init__(
-        self, construct: ClauseElement, dialect: Dialect, columns: Sequence[str] | None = None
+        self, construct: ClauseElement, dialect: Dialect, columns: Iterable[str] | None = None
     ) -> None:
         """:param columns: for an insert, the columns that get a value"""
         names = list(columns) if columns else None
@@ -28,13 +30,16 @@ class Statement:
         # What the construct itself fixed, such as the 0 in SQLite's "OFFSET 0".
         self._constants = {k: v for k, v in compiled.params.items() if v is not None}
         positions: list[str] | None = getattr(compiled, "positiontup", None)
-        # With one name alone it would pick a value, not a tuple of one.
-        self._pick = itemgetter(*positions, positions[0]) if positions else None
+        if not positions:
+            self._pick = None
+        elif len(positions) == 1:
+            (only,) = positions  # of which an itemgetter would give the value, not a tuple
+            self._pick = lambda values: (values[only],)
+        else:
+            self._pick = itemgetter(*positions)
 
     def bind(self, values: dict[str, Any]) -> Any:
         """Return the parameters as the cursor takes them."""
         if self._constants:
             values = {**self._constants, **values}
-        if self._pick is None:
-            return values
-        return self._pick(values)[:-1]
+        return self._pick(values) if self._pick else values

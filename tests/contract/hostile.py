@@ -137,7 +137,7 @@ NAMES = [
 ]
 
 
-def _nested(levels: int) -> Any:
+def nested(levels: int) -> Any:
     value: Any = "bottom"
     for level in range(levels):
         value = {"level": value} if level % 2 else [value]
@@ -178,8 +178,8 @@ CONTENTS: dict[str, Any] = {
         "self": 7,
     },
     "a JSON schema": {"$schema": "x", "properties": {"$ref": {"$id": 1, "$ref": "#/d"}}},
-    "100 levels": _nested(100),
-    "190 levels": _nested(190),
+    "100 levels": nested(100),
+    "190 levels": nested(190),
     "a long list": list(range(5000)),
     "a long text": "0123456789abcdé🙂" * 20_000,
 }
