@@ -32,9 +32,10 @@ class Client(Protocol):
         """Run the commands in one round trip; return their replies."""
 
     def fetch(
-        self, keys: Sequence[bytes], fields: Sequence[str], subjects: Sequence[Subject]
+        self, keys: Sequence[bytes], versions: Sequence[bytes], subjects: Sequence[Subject]
     ) -> list[Any]:
-        """Return these fields of each hash, in one round trip."""
+        """Return these documents, in one round trip: `DOCUMENT_FIELDS` of each, or only text and
+        `updated_at` of one whose index entries have this version."""
 
     def ping(self) -> None:
         """See `DocumentStore.ping`."""

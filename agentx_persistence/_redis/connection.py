@@ -27,6 +27,7 @@ from redis.exceptions import (
 from agentx_persistence._redis.client import Argument, Command, Subject
 from agentx_persistence._redis.durability import dangers
 from agentx_persistence._redis.exchange import exchange
+from agentx_persistence._redis.keys import DOCUMENT_FIELDS
 from agentx_persistence._redis.scripts import FETCH, Script
 from agentx_persistence.errors import (
     BackendError,
@@ -139,11 +140,16 @@ class Connection(ForkAware):
         return self._without_errors(replies, [command[1] for command in commands], subjects)
 
     def fetch(
-        self, keys: Sequence[bytes], fields: Sequence[str], subjects: Sequence[Subject]
+        self, keys: Sequence[bytes], versions: Sequence[bytes], subjects: Sequence[Subject]
     ) -> list[Any]:
-        if not keys or isinstance(self._client, RedisCluster):
-            return self.pipeline([("HMGET", key, *fields) for key in keys], subjects)
-        return self._without_errors(self.script(FETCH, subjects[0], keys, fields), keys, subjects)
+        if keys and not isinstance(self._client, RedisCluster):
+            replies = self.script(FETCH, subjects[0], keys, versions)
+            return self._without_errors(replies, keys, subjects)
+        replies = self.pipeline([("HMGET", key, *DOCUMENT_FIELDS) for key in keys], subjects)
+        return [
+            [fields[0], fields[2]] if fields[3] == version and None not in fields else fields
+            for fields, version in zip(replies, versions, strict=True)
+        ]
 
     def _without_errors(
         self, replies: list[Any], keys: Sequence[Argument], subjects: Sequence[Subject]

@@ -112,3 +112,7 @@ class Member(NamedTuple):
     def load(cls, stored: bytes) -> Member:
         place, _, version = stored.partition(b"\0")
         return cls(place, place[_TIME_DIGITS:].decode(), version)
+
+    @property
+    def created_at(self) -> int:
+        return 2**53 - int(self.place[:_TIME_DIGITS], 16)

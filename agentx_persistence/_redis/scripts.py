@@ -32,7 +32,8 @@ if redis.call('LLEN', KEYS[2]) ~= count then return -2 end
 """
 
 # ARGV: updated_at, then the id and the text of each entry.
-# Returns the position of each, or the number of the entry that is in conflict, or what is above.
+# Returns the position of each, or that of the last one alone if all are new, or the number of the
+# entry that is in conflict, or what is above.
 APPEND = Script(
     _COUNT
     + """
@@ -73,6 +74,7 @@ if texts[1] then
   end
   redis.call('HSET', KEYS[1], 'count', count + #texts, 'updated_at', ARGV[1])
 end
+if #texts == #positions and texts[1] then return {count + #texts} end
 return positions
 """
 )
@@ -106,10 +108,16 @@ return count - kept
 """
 )
 
-# KEYS: documents. ARGV: fields. Returns these of each, or an error in their place.
+# KEYS: documents. ARGV: for each the version that an index says it has.
+# Returns the fields of each, or only text and updated_at if it has this version (each reply that is
+# left out saves the client a tenth of its work), or an error in their place.
 FETCH = Script("""
 local found = {}
-for i, key in ipairs(KEYS) do found[i] = redis.pcall('HMGET', key, unpack(ARGV)) end
+for i, key in ipairs(KEYS) do
+  local fields = redis.pcall('HMGET', key, 'text', 'created_at', 'updated_at', 'version', 'entries')
+  if fields[4] == ARGV[i] and fields[2] and fields[5] then fields = {fields[1], fields[3]} end
+  found[i] = fields
+end
 return found
 """)
 
@@ -128,21 +136,22 @@ return 1
 # KEYS: document, index keys to enter, index keys to leave.
 # ARGV: number of keys to enter, text, created_at, updated_at, entries, version, place,
 #   the version of the entries to leave, their place.
-# Returns nothing, or version and entries of the document if these others are to be left.
+# Returns nothing, or version and entries of the document if these others are to be left. A document
+# with the same entries, `created_at` among them, has them already.
 PUT = Script("""
 local stored = redis.call('HMGET', KEYS[1], 'version', 'entries')
-local version = ARGV[6]
 if stored[1] and stored[2] == ARGV[5] then
-  version = stored[1]
+  redis.call('HSET', KEYS[1], 'text', ARGV[2], 'created_at', ARGV[3], 'updated_at', ARGV[4])
+  return false
 elseif stored[1] and stored[1] ~= ARGV[8] then
   return stored
 end
-local last, member = ARGV[1] + 1, ARGV[7] .. '\\0' .. version
+local last, member = ARGV[1] + 1, ARGV[7] .. '\\0' .. ARGV[6]
 for i = 2, last do
   redis.call('ZADD', KEYS[i], '0', member)  -- a number would be turned into text each time
 end
 redis.call('HSET', KEYS[1], 'text', ARGV[2], 'created_at', ARGV[3], 'updated_at', ARGV[4],
-  'entries', ARGV[5], 'version', version)
+  'entries', ARGV[5], 'version', ARGV[6])
 for i = last + 1, #KEYS do
   redis.call('ZREM', KEYS[i], ARGV[9] .. '\\0' .. ARGV[8])
 end

@@ -105,16 +105,20 @@ class RedisStore(DocumentStore):
         """Append the documents of these index members; remove the members that are none's."""
         keys = [self._keys.document(kind, member.id) for member in members]
         subjects = [(kind, member.id) for member in members]
-        replies = self._client.fetch(keys, DOCUMENT_FIELDS, subjects)
+        versions = [member.version for member in members]
+        replies = self._client.fetch(keys, versions, subjects)
         for member, fields in zip(members, replies, strict=True):
-            document = self._document(kind, member.id, fields)
-            if document is None or fields[3] != member.version:
+            if len(fields) == 2:
+                text, updated_at = fields
+                document = self._document(kind, member.id, (text, member.created_at, updated_at))
+            else:
+                document = self._document(kind, member.id, fields)
                 self._indexing.disown(kind, index, member)
             if document is None or (found and found[-1].key == document.key):
                 continue
             # A save that goes on meanwhile gives the document another version, and perhaps another
             # place; that alone must not make it vanish from here.
-            if fields[3] == member.version:
+            if len(fields) == 2:
                 found.append(document)
             elif Entries.load(fields[4]).has(index):
                 if place(document.created_at, document.key) == member.place:
@@ -148,6 +152,9 @@ class RedisStore(DocumentStore):
         if isinstance(reply, int):
             raise RecordConflictError("message", entries[reply - 1].id)
         positions: list[int] = reply
+        if len(positions) == 1:
+            (last,) = positions
+            return list(range(last - len(entries) + 1, last + 1))
         return positions
 
     def position(self, session_id: str, entry_id: str) -> int:
@@ -194,13 +201,16 @@ class RedisStore(DocumentStore):
     def close(self) -> None:
         self._client.close()
 
-    def _document(self, kind: str, id: str, fields: Sequence[bytes | None]) -> Document | None:
+    def _document(
+        self, kind: str, id: str, fields: Sequence[bytes | int | None]
+    ) -> Document | None:
         if fields.count(None) == len(fields):
             return None
         text, created_at, updated_at, *_ = fields
         try:
-            if text is None or created_at is None or updated_at is None or None in fields:
+            if created_at is None or updated_at is None or None in fields:
                 raise ValueError("a field is missing")
+            assert isinstance(text, bytes)
             # A damaged text reaches the check of the record, which tells its place.
             return Document(
                 id, text.decode(errors="surrogateescape"), int(created_at), int(updated_at)
