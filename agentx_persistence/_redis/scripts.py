@@ -115,7 +115,8 @@ FETCH = Script("""
 local found = {}
 for i, key in ipairs(KEYS) do
   local fields = redis.pcall('HMGET', key, 'text', 'created_at', 'updated_at', 'version', 'entries')
-  if fields[4] == ARGV[i] and fields[2] and fields[5] then fields = {fields[1], fields[3]} end
+  local whole = fields[1] and fields[2] and fields[3] and fields[5]
+  if fields[4] == ARGV[i] and whole then fields = {fields[1], fields[3]} end
   found[i] = fields
 end
 return found

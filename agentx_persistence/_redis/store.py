@@ -55,7 +55,7 @@ class RedisStore(DocumentStore):
     def get(self, kind: str, key: str) -> Document | None:
         fetch = ("HMGET", self._keys.document(kind, key), *DOCUMENT_FIELDS)
         fields = self._client.command(fetch, (kind, key))
-        return self._document(kind, key, fields)
+        return self._stored(kind, key, fields)
 
     def find(
         self,
@@ -108,23 +108,24 @@ class RedisStore(DocumentStore):
         versions = [member.version for member in members]
         replies = self._client.fetch(keys, versions, subjects)
         for member, fields in zip(members, replies, strict=True):
+            doubled = found and found[-1].key == member.id
             if len(fields) == 2:
                 text, updated_at = fields
-                document = self._document(kind, member.id, (text, member.created_at, updated_at))
-            else:
-                document = self._document(kind, member.id, fields)
-                self._indexing.disown(kind, index, member)
-            if document is None or (found and found[-1].key == document.key):
+                if not doubled:
+                    found.append(
+                        self._document(kind, member.id, text, member.created_at, updated_at)
+                    )
                 continue
+            document = self._stored(kind, member.id, fields)
+            self._indexing.disown(kind, index, member)
             # A save that goes on meanwhile gives the document another version, and perhaps another
             # place; that alone must not make it vanish from here.
-            if len(fields) == 2:
+            if document is None or doubled or not Entries.load(fields[4]).has(index):
+                continue
+            if place(document.created_at, document.key) == member.place:
                 found.append(document)
-            elif Entries.load(fields[4]).has(index):
-                if place(document.created_at, document.key) == member.place:
-                    found.append(document)
-                else:
-                    moved.add(document.key)
+            else:
+                moved.add(document.key)
 
     def update(
         self, kind: str, key: str, change: Callable[[Document], Document]
@@ -201,22 +202,27 @@ class RedisStore(DocumentStore):
     def close(self) -> None:
         self._client.close()
 
-    def _document(
-        self, kind: str, id: str, fields: Sequence[bytes | int | None]
-    ) -> Document | None:
-        if fields.count(None) == len(fields):
+    def _stored(self, kind: str, id: str, fields: Sequence[bytes | None]) -> Document | None:
+        there = [field for field in fields if field is not None]
+        if not there:
             return None
-        text, created_at, updated_at, *_ = fields
+        if len(there) < len(fields):
+            raise self._damaged_document(kind, id)
+        return self._document(kind, id, *there[:3])
+
+    def _document(
+        self, kind: str, id: str, text: bytes, created_at: bytes | int, updated_at: bytes
+    ) -> Document:
         try:
-            if created_at is None or updated_at is None or None in fields:
-                raise ValueError("a field is missing")
-            assert isinstance(text, bytes)
             # A damaged text reaches the check of the record, which tells its place.
             return Document(
                 id, text.decode(errors="surrogateescape"), int(created_at), int(updated_at)
             )
         except ValueError as error:
-            raise CorruptRecordError(kind.removesuffix("s"), id, self.where(kind, id)) from error
+            raise self._damaged_document(kind, id) from error
+
+    def _damaged_document(self, kind: str, id: str) -> CorruptRecordError:
+        return CorruptRecordError(kind.removesuffix("s"), id, self.where(kind, id))
 
     def _log_script(
         self, script: Script, session_id: str, entry_id: str | None, arguments: Sequence[Argument]
