@@ -5,8 +5,6 @@ one pass. A message whose subtype this version does not know is kept whole as `O
 is a part or an output of an unknown type, as `OtherPart` and `OtherOutput`.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, Strict, TypeAdapter

@@ -6,8 +6,6 @@ Unix milliseconds. `Record.to_json` and `Record.model_validate_json` are exact i
 not be given back exactly is refused with `InvalidRecordError`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 

@@ -14,6 +14,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Computed,
+    Dialect,
     ForeignKey,
     Index,
     Integer,
@@ -21,26 +22,41 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TypeDecorator,
     UniqueConstraint,
 )
-from sqlalchemy.dialects import mysql
+from sqlalchemy.types import TypeEngine
+
+_MYSQL = ("mysql", "mariadb")
 
 # Ids are compared and ordered by code point everywhere, whatever the database's own collation is:
 # no id equals another in a different case or accent, and all backends list in the same order.
-_BINARY = {"charset": "utf8mb4", "collation": "utf8mb4_bin"}
 IdText = (
     String(255)
     .with_variant(String(255, collation="C"), "postgresql")
-    .with_variant(mysql.VARCHAR(255, **_BINARY), "mysql", "mariadb")
+    .with_variant(String(255, collation="utf8mb4_bin"), *_MYSQL)
 )
-# MySQL's TEXT ends at 64 KB.
-LongText = Text().with_variant(mysql.LONGTEXT(**_BINARY), "mysql", "mariadb")
 # Names are looked up by a digest: 500 characters beside two ids would exceed what an index entry
 # may hold (PostgreSQL 2,704 bytes, MySQL 3,072), and MySQL's binary collations ignore trailing
 # spaces, in another way than MariaDB's.
-Digest = String(32).with_variant(
-    mysql.VARCHAR(32, charset="ascii", collation="ascii_bin"), "mysql", "mariadb"
-)
+Digest = String(32).with_variant(String(32, collation="ascii_bin"), *_MYSQL)
+
+
+class LongText(TypeDecorator[str]):
+    """Text of any length."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name not in _MYSQL:
+            return super().load_dialect_impl(dialect)
+        # Not imported by those who use another database: it takes half as long as pydantic.
+        from sqlalchemy.dialects import mysql
+
+        # MySQL's TEXT ends at 64 KB.
+        return dialect.type_descriptor(mysql.LONGTEXT(collation="utf8mb4_bin"))
+
 
 METADATA = MetaData(
     # Fixed from the first migration on: without names, SQLite's tables cannot be migrated.
