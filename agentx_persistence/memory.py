@@ -51,7 +51,7 @@ class _Log:
 
     def truncate(self, length: int) -> int:
         for id in self.ids[length:]:
-            del self.positions[id]
+            self.positions.pop(id, None)  # an append may have been interrupted before that
         gone = len(self.texts) - length
         del self.texts[length:], self.ids[length:]
         return gone
@@ -125,21 +125,23 @@ class MemoryStore(DocumentStore, ForkAware):
     def append(self, session_id: str, entries: Sequence[Entry], at: int) -> list[int]:
         with self._open():
             log = self._log(session_id)
-            new: dict[str, str] = {}
-            for entry in entries:
-                position = log.positions.get(entry.id)
-                there = new.get(entry.id) if position is None else log.texts[position - 1]
-                if there is None:
-                    new[entry.id] = entry.text
-                elif there != entry.text:
-                    raise RecordConflictError("message", entry.id)
-            for id, text in new.items():
-                log.texts.append(text)
-                log.ids.append(id)
-                log.positions[id] = len(log.texts)
-            if new:
+            texts, ids, positions = log.texts, log.ids, log.positions
+            length = len(texts)
+            try:
+                for id, text in entries:
+                    position = positions.get(id)
+                    if position is None:
+                        texts.append(text)
+                        ids.append(id)
+                        positions[id] = len(texts)
+                    elif texts[position - 1] != text:
+                        raise RecordConflictError("message", id)
+            except BaseException:
+                log.truncate(length)
+                raise
+            if len(texts) > length:
                 log.appended_at = at
-            return [log.positions[entry.id] for entry in entries]
+            return [positions[id] for id, _ in entries]
 
     def position(self, session_id: str, entry_id: str) -> int:
         with self._open():
