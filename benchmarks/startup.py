@@ -14,6 +14,8 @@ from agentx_persistence.sqlite import sqlite_driver
 from benchmarks.measure import Comparison, timing
 
 _PYDANTIC = "from pydantic import BaseModel"
+# What everybody pays who has a model of his own.
+_MODEL = f"{_PYDANTIC}\nclass Model(BaseModel):\n    number: int\n    text: str"
 _MEMORY = "from agentx_persistence import create_persistence\ncreate_persistence()"
 _OPEN = """from agentx_persistence import create_persistence
 from agentx_persistence.sqlite import sqlite_driver
@@ -35,6 +37,7 @@ def run(rounds: int) -> Iterator[Comparison]:
         path = str(Path(folder) / "current.db")
         create_persistence(sqlite_driver(path)).close()
         for operation, code in (
+            ("import pydantic and define a model of two fields", _MODEL),
             ("import, with the memory driver", _MEMORY),
             ("import and open a current SQLite file", _OPEN.format(path=path)),
         ):
