@@ -16,6 +16,7 @@ from benchmarks.measure import Comparison, timing
 _PYDANTIC = "from pydantic import BaseModel"
 # What everybody pays who has a model of his own.
 _MODEL = f"{_PYDANTIC}\nclass Model(BaseModel):\n    number: int\n    text: str"
+_CORE = f"{_PYDANTIC}\nfrom sqlalchemy import create_engine, select"
 _MEMORY = "from agentx_persistence import create_persistence\ncreate_persistence()"
 _OPEN = """from agentx_persistence import create_persistence
 from agentx_persistence.sqlite import sqlite_driver
@@ -39,6 +40,7 @@ def run(rounds: int) -> Iterator[Comparison]:
         for operation, code in (
             ("import pydantic and define a model of two fields", _MODEL),
             ("import, with the memory driver", _MEMORY),
+            ("import pydantic and SQLAlchemy's Core", _CORE),
             ("import and open a current SQLite file", _OPEN.format(path=path)),
         ):
             ours, pydantic = [], []
