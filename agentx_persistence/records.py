@@ -50,7 +50,8 @@ class Record(BaseModel):
         loc_by_alias=False,
         defer_build=True,
     )
-    __pydantic_extra__: dict[str, Json]
+    if not TYPE_CHECKING:  # which would take it for an argument that callers have to give
+        __pydantic_extra__: dict[str, Json]
 
     record_kind: ClassVar[str]
     # The fields with a default that is part of the record: they are given back even when the

@@ -23,6 +23,7 @@ from agentx_persistence import (
     ToolCallPart,
     ToolResultMessage,
     ToolResultPart,
+    Usage,
     UserMessage,
     create_persistence,
 )
@@ -35,7 +36,7 @@ CONVERSATION: list[Message] = [
             ThinkingPart(reasoning="I should look.", token_count=5),
             TextPart(text="Let me look."),
         ],
-        usage={"inputTokens": 42, "outputTokens": 9},
+        usage=Usage(input_tokens=42, output_tokens=9),
     ),
     ToolCallMessage(tool_call=ToolCallPart(id="call_1", name="bash", input={"command": "ls"})),
     ToolResultMessage(
@@ -79,8 +80,10 @@ def describe(message: Message) -> str:
             return f"{message.tool_result.name} says {said!r}"
         case AssistantMessage(content=list()):
             return " ".join(part.text for part in message.content if isinstance(part, TextPart))
-        case _:
+        case UserMessage() | AssistantMessage() | ErrorMessage():
             return str(message.content)
+        case _:
+            return message.to_json()  # of a subtype that came after this version
 
 
 if __name__ == "__main__":

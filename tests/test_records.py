@@ -14,6 +14,7 @@ from agentx_persistence import (
     AssistantMessage,
     ContainerRecord,
     ErrorMessage,
+    ImageMetadata,
     ImageRecord,
     InvalidRecordError,
     SessionRecord,
@@ -23,7 +24,6 @@ from agentx_persistence import (
     UserMessage,
 )
 from agentx_persistence.messages import MESSAGES
-from agentx_persistence.records import ImageMetadata
 from tests.contract.hostile import IDS, NOT_IDS, nested
 
 json_values = st.recursive(

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -23,6 +24,7 @@ _SECONDS = float(os.environ.get("AGENTX_TEST_MODEL_SECONDS", "inf"))
 _STEPS_OF_A_RUN, _PAUSE = (30, 0.02) if _STEPS < 10_000 else (100, 0.2)
 
 
+@pytest.mark.timeout(300 if _STEPS < 10_000 else 0)
 def test_random_operations_do_what_a_plain_model_does_and_readers_see_nothing_wrong(
     backend: Backend, report: Callable[[str], None]
 ) -> None:

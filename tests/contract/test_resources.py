@@ -71,6 +71,7 @@ def _endless(persistence: Persistence) -> Iterator[Call]:
 
 
 @pytest.mark.usefixtures("only_linux_tells")
+@pytest.mark.timeout(300 if _OPERATIONS < 10_000 else 0)
 def test_operations_in_a_loop_leak_nothing(backend: Backend, report: Callable[[str], None]) -> None:
     before = Usage.now()
     with backend.open() as persistence:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from agentx_persistence import Persistence
+from tests.faults.choice import BOXES, NUMBERS
 from tests.faults.model import Model, mark, stored_state
 from tests.faults.raw import Raw
 from tests.faults.recorder import ABANDONED, ACKNOWLEDGED, WRONG, Record
-from tests.faults.writers import BOXES, NUMBERS
 
 # What there must be none of.
 FAULTS = ("lost", "doubled", "reordered", "gaps", "traces", "torn", "index", "wrong")

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from agentx_persistence import Persistence, SessionRecord
 from tests.drivers.killing import exit_status, in_child
-from tests.faults.writers import SHARED, WEIGHTS, Writer
+from tests.faults.choice import WEIGHTS
+from tests.faults.writers import SHARED, Writer
 
 _PATIENCE = 200.0
 

@@ -22,10 +22,11 @@ from tests.backends.backend import Backend
 from tests.drivers.killing import exit_status, in_child
 from tests.faults import checker, raw_memory
 from tests.faults.checker import Verdict
+from tests.faults.choice import BOXES, NUMBERS, WEIGHTS
 from tests.faults.crew import Crew, Threads, share
 from tests.faults.labs import READERS, Lab, change_of, through
 from tests.faults.proxy import AFTER, AMID, BEFORE, FaultyProxy
-from tests.faults.writers import BOXES, NUMBERS, SHARED, WEIGHTS
+from tests.faults.writers import SHARED
 
 _HOUR = 3_600_000_000_000
 

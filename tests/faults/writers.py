@@ -24,33 +24,12 @@ from agentx_persistence import (
     SessionRecord,
     UserMessage,
 )
+from tests.faults.choice import WEIGHTS, Choice, append, new_message
 from tests.faults.model import Model, Operation, Subject, content, stored_state
 from tests.faults.recorder import ABANDONED, ACKNOWLEDGED, REFUSED, WRONG, Journal, Record
 
 SHARED = ("shared:0", "shared/1")
-# Of its own, a writer has so many containers, and images and sessions.
-BOXES, NUMBERS = range(2), range(4)
-# How often each operation is chosen.
-WEIGHTS = {
-    "append shared": 30,
-    "append batch shared": 8,
-    "append": 16,
-    "append batch": 8,
-    "append again": 4,
-    "append conflict": 2,
-    "append nowhere": 1,
-    "save image": 12,
-    "save container": 3,
-    "metadata": 4,
-    "save session": 5,
-    "truncate": 4,
-    "clear": 1,
-    "delete sessions": 2,
-    "delete images": 2,
-    "delete containers": 1,
-}
 _GIVES_UP_AFTER = 150.0
-_LONG = 40_000
 
 
 class Writer:
@@ -99,14 +78,15 @@ class Writer:
     def step(self) -> None:
         self._number += 1
         chance = random.Random(f"{self._seed} {self.name} {self._number}")
-        operation = self._choose(chance)
-        self._run({"n": self._number, **operation})
+        choice = Choice(self.name, self._number, chance, self._model, self._shared, self._in_shared)
+        self._run(choice.operation(self._weights))
 
     def finish(self) -> None:
         """Append once more to each shared session, which clears what others left there."""
         for session in self._shared:
             self._number += 1
-            self._run({"n": self._number, **self._append(session, [self._new_message(0, 10)])})
+            last = new_message(self.name, self._number, 0, 10)
+            self._run({"n": self._number, **append(session, [last])})
         self._journal.note("finished")
         self._journal.close()
 
@@ -254,71 +234,3 @@ class Writer:
         if found == wanted:
             return "there"
         return "absent" if not found else f"TORN: {found} of {wanted} in {operation['id']}"
-
-    def _choose(self, chance: random.Random) -> Operation:
-        kinds, weights = zip(*self._weights.items(), strict=True)
-        while True:
-            chosen = self._make(chance.choices(kinds, weights)[0], chance)
-            if chosen:
-                return chosen
-
-    def _make(self, kind: str, chance: random.Random) -> Operation | None:
-        sessions = [s for s, found in self._model.sessions.items() if found["messages"]]
-        if kind.endswith("shared"):
-            count = 3 if "batch" in kind else 1
-            return self._append(
-                chance.choice(self._shared), [self._message(i, chance) for i in range(count)]
-            )
-        if kind in ("append", "append batch") and self._model.sessions:
-            count = 3 if "batch" in kind else 1
-            id = chance.choice([*self._model.sessions])
-            return self._append(id, [self._message(i, chance) for i in range(count)])
-        if kind == "append nowhere":
-            id = f"{self.name} nowhere"
-            again = self._append(id, [self._message(0, chance)])
-            return {**again, "refused": "RecordNotFoundError"}
-        if kind == "append again" and self._in_shared:
-            id, messages, _ = chance.choice(self._in_shared[-50:])
-            return {**self._append(id, messages), "again": True}
-        if kind == "append conflict" and self._in_shared:
-            id, messages, _ = chance.choice(self._in_shared[-50:])
-            other = [(m, length + 1) for m, length in messages]
-            return {**self._append(id, other), "refused": "RecordConflictError"}
-        if kind in ("truncate", "clear") and sessions:
-            id = chance.choice(sessions)
-            # Mostly little is cut off, so that histories grow.
-            ids = [m for m, _ in self._model.sessions[id]["messages"]][-8:]
-            after = {"after": chance.choice(ids)} if kind == "truncate" else {}
-            return {"do": kind, "id": id, **after}
-        if kind == "metadata" and self._model.images:
-            changes = {f"key {chance.randrange(3)}": self._number}
-            return {"do": kind, "id": chance.choice([*self._model.images]), "changes": changes}
-        if kind.startswith("delete"):
-            known = [*getattr(self._model, kind.removeprefix("delete "))]
-            return {"do": kind, "id": chance.choice(known)} if known else None
-        return self._make_save(kind, chance) if kind.startswith("save") else None
-
-    def _make_save(self, kind: str, chance: random.Random) -> Operation:
-        box = f"{self.name}/box:{chance.choice(BOXES)}"
-        number = chance.choice(NUMBERS)
-        created_at = chance.choice((1_000, 2_000, 3_000 + self._number))
-        if kind == "save container":
-            return {"do": kind, "id": box, "note": self._number}
-        if kind == "save image":
-            name = f"{self.name} name {chance.randrange(5)}"
-            image = {"container_id": box, "session_id": f"{self.name}-s{number}", "name": name}
-            image |= {"created_at": created_at, "note": self._number}
-            return {"do": kind, "id": f"{self.name}-i{number}", "image": image}
-        session = {"image_id": f"{self.name}-i{number}", "container_id": box}
-        session |= {"created_at": created_at, "note": self._number}
-        return {"do": kind, "id": f"{self.name}-s{number}", "session": session}
-
-    def _append(self, session: str, messages: list[Any]) -> Operation:
-        return {"do": "append", "id": session, "messages": messages}
-
-    def _message(self, index: int, chance: random.Random) -> tuple[str, int]:
-        length = _LONG if chance.random() < 0.02 else chance.randrange(400)
-        return self._new_message(index, length)
-
-    def _new_message(self, index: int, length: int) -> tuple[str, int]:
-        return f"{self.name}-{self._number}-{index}", length
