@@ -136,11 +136,11 @@ class MemoryStore(DocumentStore, ForkAware):
                         positions[id] = len(texts)
                     elif texts[position - 1] != text:
                         raise RecordConflictError("message", id)
+                if len(texts) > length:
+                    log.appended_at = at
             except BaseException:
                 log.truncate(length)
                 raise
-            if len(texts) > length:
-                log.appended_at = at
             return [positions[id] for id, _ in entries]
 
     def position(self, session_id: str, entry_id: str) -> int:

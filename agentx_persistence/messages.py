@@ -63,6 +63,8 @@ class FilePart(_Typed):
 
 
 class ToolCallPart(_Typed):
+    _open_fields = frozenset({"input"})
+
     type: Literal["tool-call"] = "tool-call"
     id: Text
     name: Text
@@ -95,6 +97,8 @@ class TextOutput(_Typed):
 
 
 class JsonOutput(_Typed):
+    _open_fields = frozenset({"value"})
+
     type: Literal["json"] = "json"
     value: Json
 
@@ -105,6 +109,8 @@ class ErrorTextOutput(_Typed):
 
 
 class ErrorJsonOutput(_Typed):
+    _open_fields = frozenset({"value"})
+
     type: Literal["error-json"] = "error-json"
     value: Json
 

@@ -58,6 +58,8 @@ class Record(BaseModel):
     # caller did not set them, while any other field that was absent stays absent.
     _generated: ClassVar[frozenset[str]] = frozenset()
     _id_fields: ClassVar[tuple[str, ...]] = ()
+    # Those that hold any JSON. What others hold is of the declared types when it is read back.
+    _open_fields: ClassVar[frozenset[str]] = frozenset()
 
     if not TYPE_CHECKING:
 
@@ -118,10 +120,17 @@ class Record(BaseModel):
 
     def _is_plain(self) -> bool:
         """Tell whether nothing inside, which was checked, can have been changed into no JSON."""
-        for value in self.__dict__.values():
-            if value.__class__ not in _UNCHANGING and not (
-                value._is_plain() if isinstance(value, Record) else is_plain(value)
-            ):
+        # Not inherited: what a caller's own class declares is not known here.
+        open_fields = type(self).__dict__.get("_open_fields", ())
+        for name, value in self.__dict__.items():
+            kind = type(value)
+            if kind is int:
+                if not is_plain(value):
+                    return False
+            elif isinstance(value, Record):
+                if not value._is_plain():
+                    return False
+            elif kind not in _UNCHANGING and not (name in open_fields and is_plain(value)):
                 return False
         # A key among the unknown ones could now be that of a field.
         return not self.__pydantic_extra__
@@ -189,6 +198,7 @@ class ContainerRecord(Record):
     record_kind = "container"
     _generated = frozenset({"container_id", "created_at", "updated_at"})
     _id_fields = ("container_id",)
+    _open_fields = frozenset({"config"})
 
     container_id: Id = id_field("ctr")
     created_at: Millis = now_field()
@@ -210,6 +220,7 @@ class ImageRecord(Record):
     record_kind = "image"
     _generated = frozenset({"image_id", "session_id", "created_at", "updated_at"})
     _id_fields = ("image_id", "container_id", "session_id", "prototype_id", "parent_image_id")
+    _open_fields = frozenset({"mcp_servers", "provider_options", "custom_data"})
 
     image_id: Id = id_field("img")
     container_id: Id

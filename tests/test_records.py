@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from agentx_persistence import (
     AssistantMessage,
     ContainerRecord,
+    ContentOutput,
     ErrorMessage,
     ImageMetadata,
     ImageRecord,
@@ -20,7 +21,10 @@ from agentx_persistence import (
     SessionRecord,
     TextPart,
     ToolCallMessage,
+    ToolCallPart,
     ToolResultMessage,
+    ToolResultPart,
+    Usage,
     UserMessage,
 )
 from agentx_persistence.messages import MESSAGES
@@ -281,6 +285,46 @@ def test_an_unknown_key_that_becomes_the_one_of_a_field_is_refused() -> None:
     record = ImageRecord(container_id="box", name="a", more=1)
     assert record.__pydantic_extra__ is not None
     record.__pydantic_extra__["name"] = "b"
+    with pytest.raises(InvalidRecordError):
+        record.to_json()
+
+
+@pytest.mark.parametrize(
+    "value", ["text", 1, {"type": "text", "text": "a"}, ToolCallPart(id="a", name="b", input={})]
+)
+def test_a_part_that_was_replaced_by_none_is_refused(value: Any) -> None:
+    content = UserMessage(content=[TextPart(text="a")])
+    output = ContentOutput(value=[TextPart(text="a")])
+    result = ToolResultPart(id="a", name="b", output=output)
+    assert isinstance(content.content, list)
+    content.content[0] = output.value[0] = value
+    for record in (content, ToolResultMessage(tool_call_id="a", tool_result=result)):
+        with pytest.raises(InvalidRecordError):
+            record.to_json()
+
+
+def test_a_lone_surrogate_that_became_a_key_is_refused() -> None:
+    record = ContainerRecord(config={})
+    assert record.config is not None
+    record.config["\ud800"] = 1
+    with pytest.raises(InvalidRecordError):
+        record.to_json()
+
+
+def test_a_count_that_could_not_be_read_back_is_refused() -> None:
+    large = AssistantMessage(content="a", usage=Usage(input_tokens=2**64))
+    assert MESSAGES.validate_json(f"[{large.to_json()}]") == [large]
+    with pytest.raises(InvalidRecordError):
+        AssistantMessage(content="a", usage=Usage(input_tokens=10**4300)).to_json()
+
+
+def test_what_a_class_of_the_callers_own_holds_is_proven() -> None:
+    class Numbered(ContainerRecord):
+        numbers: list[int]
+
+    record = Numbered(numbers=[1])
+    assert Numbered.model_validate_json(record.to_json()) == record
+    record.numbers.append("2")  # type: ignore[arg-type]
     with pytest.raises(InvalidRecordError):
         record.to_json()
 

@@ -115,7 +115,7 @@ FETCH = Script("""
 local found = {}
 for i, key in ipairs(KEYS) do
   local fields = redis.pcall('HMGET', key, 'text', 'created_at', 'updated_at', 'version', 'entries')
-  local whole = fields[1] and fields[2] and fields[3] and fields[5]
+  local whole = fields[1] and tonumber(fields[2] or nil) and fields[3] and fields[5]
   if fields[4] == ARGV[i] and whole then fields = {fields[1], fields[3]} end
   found[i] = fields
 end
@@ -137,22 +137,21 @@ return 1
 # KEYS: document, index keys to enter, index keys to leave.
 # ARGV: number of keys to enter, text, created_at, updated_at, entries, version, place,
 #   the version of the entries to leave, their place.
-# Returns nothing, or version and entries of the document if these others are to be left. A document
-# with the same entries, `created_at` among them, has them already.
+# Returns nothing, or version and entries of the document if these others are to be left.
 PUT = Script("""
 local stored = redis.call('HMGET', KEYS[1], 'version', 'entries')
+local version = ARGV[6]
 if stored[1] and stored[2] == ARGV[5] then
-  redis.call('HSET', KEYS[1], 'text', ARGV[2], 'created_at', ARGV[3], 'updated_at', ARGV[4])
-  return false
+  version = stored[1]
 elseif stored[1] and stored[1] ~= ARGV[8] then
   return stored
 end
-local last, member = ARGV[1] + 1, ARGV[7] .. '\\0' .. ARGV[6]
+local last, member = ARGV[1] + 1, ARGV[7] .. '\\0' .. version
 for i = 2, last do
   redis.call('ZADD', KEYS[i], '0', member)  -- a number would be turned into text each time
 end
 redis.call('HSET', KEYS[1], 'text', ARGV[2], 'created_at', ARGV[3], 'updated_at', ARGV[4],
-  'entries', ARGV[5], 'version', ARGV[6])
+  'entries', ARGV[5], 'version', version)
 for i = last + 1, #KEYS do
   redis.call('ZREM', KEYS[i], ARGV[9] .. '\\0' .. ARGV[8])
 end

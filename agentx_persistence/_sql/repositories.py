@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -29,6 +29,8 @@ from agentx_persistence.loading import load
 from agentx_persistence.records import ContainerRecord, ImageRecord, SessionRecord
 from agentx_persistence.repositories import ContainerRepository, ImageRepository, Page, Repository
 
+# Which rows a page has: the filters, the place that it comes behind, and how many.
+_Page = tuple[dict[str, str], tuple[int, str] | None, int | None]
 R = TypeVar("R", ContainerRecord, ImageRecord, SessionRecord)
 
 
@@ -71,7 +73,7 @@ class SqlRepository(Repository[R], Generic[R]):
             lambda: self._select().where(self._key == bindparam("id")),
         )
         rows = self._database.fetch(statement.sql, statement.bind({"id": id}))
-        return self._load(rows)[0] if rows else None
+        return self._load(rows, lambda _: id)[0] if rows else None
 
     def exists(self, id: str) -> bool:
         check_id(self.record.record_kind, id)
@@ -84,36 +86,58 @@ class SqlRepository(Repository[R], Generic[R]):
     def _find_all(self, filters: dict[str, str | None], limit: int | None) -> list[R]:
         given = check_filters(filters)
         check_limit("limit", limit)
-        return self._load(self._fetch_page(given, None, limit))
+        return self._listed(given, limit)
 
     def _find_page(self, filters: dict[str, str | None], size: int, cursor: str | None) -> Page[R]:
         given = check_filters(filters)
         check_count("size", size, 1)
-        rows = self._fetch_page(given, decode_cursor(cursor), size + 1)
-        items = self._load(rows[:size])
+        page = (given, decode_cursor(cursor), size + 1)
+        rows = self._fetch_page(*page)
+        items = self._load(rows[:size], self._names(rows, page))
         if len(rows) <= size:
             return Page(items, None)
         last = items[-1]
         return Page(items, encode_cursor((last.created_at, getattr(last, self._key.name))))
 
+    def _listed(self, filters: dict[str, str], limit: int | None) -> list[R]:
+        page = (filters, None, limit)
+        rows = self._fetch_page(*page)
+        return self._load(rows, self._names(rows, page))
+
+    def _names(self, rows: Sequence[Sequence[Any]], page: _Page) -> Callable[[int], str]:
+        def name(index: int) -> str:
+            # Fetched with each page, the ids would be a tenth of reading it.
+            again = self._fetch_page(*page, keyed=True)
+            unchanged = index < len(again) and again[index][0] == rows[index][0]
+            return str(again[index][-1]) if unchanged else "unknown"
+
+        return name
+
     def _fetch_page(
-        self, filters: dict[str, str], after: tuple[int, str] | None, limit: int | None
+        self,
+        filters: dict[str, str],
+        after: tuple[int, str] | None,
+        limit: int | None,
+        *,
+        keyed: bool = False,
     ) -> list[Sequence[Any]]:
         values: dict[str, Any] = dict(filters)
         if "name" in values:
             values["name_digest"] = name_digest(values.pop("name"))
         fields = tuple(values)
         statement = self._database.statement(
-            (self.table.name, "page", fields, after is None, limit is None),
-            lambda: self._page(fields, after is not None, limit is not None),
+            (self.table.name, "page", fields, after is None, limit is None, keyed),
+            lambda: self._page(fields, after is not None, limit is not None, keyed),
         )
         if after is not None:
             values.update(newest=-after[0], id=after[1])
         return self._database.fetch(statement.sql, statement.bind({**values, "limit": limit}))
 
-    def _page(self, fields: Sequence[str], after: bool, limited: bool) -> Any:
+    def _page(self, fields: Sequence[str], after: bool, limited: bool, keyed: bool) -> Any:
         columns = self.table.c
         page = self._select().order_by(columns.newest, self._key)
+        if keyed:
+            page = page.add_columns(self._key)
         for field in fields:
             page = page.where(columns[field] == bindparam(field))
         if after:
@@ -142,15 +166,11 @@ class SqlRepository(Repository[R], Generic[R]):
     def _select(self) -> Select[Any]:
         return select(self._body)
 
-    def _load(self, rows: Sequence[Sequence[Any]]) -> list[R]:
+    def _load(self, rows: Sequence[Sequence[Any]], name: Callable[[int], str]) -> list[R]:
+        """:param name: gives the id of the row with this index, if that cannot be read"""
+
         def describe(index: int) -> tuple[str, str, str]:
-            # Looked up when it is needed: with each row it would be a tenth of reading a page.
-            statement = self._database.statement(
-                (self.table.name, "broken"),
-                lambda: select(self._key).where(self._body == bindparam("body")),
-            )
-            found = self._database.fetch(statement.sql, statement.bind({"body": rows[index][0]}))
-            id = str(found[0][0]) if found else "unknown"  # it has been replaced meanwhile
+            id = name(index)
             place = f"{self._database.flavour.place}, table {self.table.name}, {self._key.name}"
             return self.record.record_kind, id, f"{place} = {id!r}"
 
@@ -223,7 +243,7 @@ class SqlImageRepository(SqlRepository[ImageRecord], ImageRepository):
             rows = cursor.fetchall()
             if not rows:
                 raise RecordNotFoundError("image", image_id)
-            image = change.apply(self._load(rows)[0])
+            image = change.apply(self._load(rows, lambda _: image_id)[0])
             body = image.to_json()
             self._database.flavour.check_size("image", image_id, [body])
             values = {"id": image_id, "text": body, "at": image.updated_at}

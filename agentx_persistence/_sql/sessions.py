@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Select, bindparam, select
@@ -54,7 +54,7 @@ class SqlSessionRepository(SqlRepository[SessionRecord], SessionRepository):
 
     def find_by_image(self, image_id: str) -> SessionRecord | None:
         check_id("image", image_id)
-        newest = self._load(self._fetch_page({"image_id": image_id}, None, 1))
+        newest = self._listed({"image_id": image_id}, 1)
         return newest[0] if newest else None
 
     def add_message(self, session_id: str, message: Message) -> int:
@@ -151,11 +151,13 @@ class SqlSessionRepository(SqlRepository[SessionRecord], SessionRepository):
     def _select(self) -> Select[Any]:
         return super()._select().add_columns(tables.sessions.c.updated_at)
 
-    def _load(self, rows: Sequence[Sequence[Any]]) -> list[SessionRecord]:
+    def _load(
+        self, rows: Sequence[Sequence[Any]], name: Callable[[int], str]
+    ) -> list[SessionRecord]:
         return [
             # The body does not know of messages that were added since it was written.
             record if record.updated_at == at else record._updated(at)
-            for record, (_, at) in zip(super()._load(rows), rows, strict=True)
+            for record, (_, at) in zip(super()._load(rows, name), rows, strict=True)
         ]
 
     def _window(self, bounds: list[str], newest_first: bool, limited: bool) -> Any:

@@ -74,8 +74,10 @@ def test_a_damaged_record_is_named_and_left_alone(
 ) -> None:
     persistence.images.save(image("whole", created_at=1))
     persistence.images.save(image("damaged", created_at=2))
+    persistence.images.save(image("damaged alike", created_at=0))
     if not _corrupt(backend, persistence, "images", "damaged", None, raw):
         return
+    _corrupt(backend, persistence, "images", "damaged alike", None, raw)
     images = persistence.images
     for read in (
         lambda: images.get("damaged"),
@@ -88,12 +90,20 @@ def test_a_damaged_record_is_named_and_left_alone(
             read()
         assert (raised.value.kind, raised.value.id) == ("image", "damaged")
         assert raised.value.where
+    for alike in (
+        lambda: images.get("damaged alike"),
+        lambda: images.update_metadata("damaged alike", {"a": 1}),
+    ):
+        with pytest.raises(CorruptRecordError) as raised:
+            alike()
+        assert raised.value.id == "damaged alike"
     assert images.get("whole").image_id == "whole"
     assert images.exists("damaged")
     with pytest.raises(CorruptRecordError):
         images.get("damaged")
     images.save(image("damaged", created_at=3))
-    assert [i.image_id for i in images.find_all()] == ["damaged", "whole"]
+    images.save(image("damaged alike", created_at=0))
+    assert [i.image_id for i in images.find_all()] == ["damaged", "whole", "damaged alike"]
 
 
 def test_random_bytes_for_a_message_are_always_corrupt(

@@ -291,6 +291,28 @@ def test_an_index_entry_of_a_record_that_vanished_is_removed_and_never_returned(
     assert raw.zcard(keys.index("images", ("name", "plan"))) == 5
 
 
+def test_a_save_restores_index_entries_that_are_missing(
+    store: Persistence, redis_backend: Backend, raw: Redis
+) -> None:
+    keys = Keys(redis_backend.options["base"])
+    saved = image("i", name="plan")
+    store.images.save(saved)
+    raw.delete(keys.index("images", None), keys.index("images", ("name", "plan")))
+    store.images.save(saved)
+    assert store.images.find_all() == store.images.find_all(name="plan") == [saved]
+
+
+def test_a_damaged_time_is_told_by_every_way_of_reading(
+    store: Persistence, redis_backend: Backend, raw: Redis
+) -> None:
+    keys = Keys(redis_backend.options["base"])
+    store.images.save(image("i"))
+    raw.hset(keys.document("images", "i"), "created_at", "soon")
+    for read in (lambda: store.images.get("i"), store.images.find_all):
+        with pytest.raises(CorruptRecordError, match=r"\{i\}:images"):
+            read()
+
+
 def test_a_server_that_forgot_the_scripts_is_told_them_again(
     store: Persistence, raw: Redis
 ) -> None:
