@@ -29,7 +29,7 @@ from agentx_persistence.json_values import Json, JsonObject, is_plain
 R = TypeVar("R", bound="Record")
 
 # What nobody can change inside of a record that was checked when it was made.
-_UNCHANGING = frozenset({str, int, float, bool, type(None)})
+_UNCHANGING = frozenset({str, float, bool, type(None)})
 
 
 class Record(BaseModel):
@@ -120,17 +120,16 @@ class Record(BaseModel):
 
     def _is_plain(self) -> bool:
         """Tell whether nothing inside, which was checked, can have been changed into no JSON."""
-        # Not inherited: what a caller's own class declares is not known here.
-        open_fields = type(self).__dict__.get("_open_fields", ())
         for name, value in self.__dict__.items():
             kind = type(value)
-            if kind is int:
-                if not is_plain(value):
-                    return False
-            elif isinstance(value, Record):
-                if not value._is_plain():
-                    return False
-            elif kind not in _UNCHANGING and not (name in open_fields and is_plain(value)):
+            if kind in _UNCHANGING or (kind is int and -(2**63) <= value < 2**63):
+                continue
+            if isinstance(value, Record):
+                plain = value._is_plain()
+            else:
+                # Not what is inherited: what a caller's own class declares is not known here.
+                plain = name in type(self).__dict__.get("_open_fields", ()) and is_plain(value)
+            if not plain:
                 return False
         # A key among the unknown ones could now be that of a field.
         return not self.__pydantic_extra__

@@ -33,7 +33,7 @@ def _packed(command: Command) -> bytes:
     parts = [b"*%d\r\n" % len(command)]
     for argument in command:
         value = argument if isinstance(argument, bytes) else str(argument).encode()
-        parts.append(b"$%d\r\n%b\r\n" % (len(value), value))
+        parts += (b"$%d\r\n" % len(value), value, b"\r\n")
     return b"".join(parts)
 
 
