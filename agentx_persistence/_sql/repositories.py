@@ -133,7 +133,7 @@ class SqlRepository(Repository[R], Generic[R]):
             values.update(newest=-after[0], id=after[1])
         return self._database.fetch(statement.sql, statement.bind({**values, "limit": limit}))
 
-    def _page(self, fields: Sequence[str], after: bool, limited: bool, keyed: bool) -> Any:
+    def _page(self, fields: Sequence[str], after: bool, limited: bool, keyed: bool = False) -> Any:
         columns = self.table.c
         page = self._select().order_by(columns.newest, self._key)
         if keyed:
