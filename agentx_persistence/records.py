@@ -140,15 +140,8 @@ class Record(BaseModel):
         return self
 
     def _check_ids(self) -> None:
-        values = self.__dict__
         for name in self._id_fields:
-            value = values.get(name)
-            # The short cut of `id_problem`, without calling it.
-            if value is None or (
-                value.__class__ is str and value.isidentifier() and len(value) < 64
-            ):
-                continue
-            if problem := id_problem(value):
+            if (value := self.__dict__.get(name)) is not None and (problem := id_problem(value)):
                 raise InvalidRecordError(self.record_kind, name, problem)
 
     def _serialize(self) -> bytes:

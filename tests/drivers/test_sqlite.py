@@ -11,6 +11,7 @@ import pytest
 from agentx_persistence import (
     BackendError,
     BackendUnavailableError,
+    CorruptRecordError,
     InvalidRecordError,
     Persistence,
     create_persistence,
@@ -179,3 +180,12 @@ def test_every_listing_is_read_from_an_index_in_order(path: Path) -> None:
                     or "SCALAR SUBQUERY" in step
                     or ("USING COVERING INDEX" in step)
                 ), (sql, step)
+
+
+def test_a_damaged_image_is_named_from_within_a_transaction_that_has_the_only_connection() -> None:
+    with create_persistence(sqlite_driver(":memory:")) as persistence:
+        persistence.images.save(image("i"))
+        database = persistence.images._database  # type: ignore[attr-defined]
+        database.execute("UPDATE images SET body = '{'", ())
+        with pytest.raises(CorruptRecordError, match="'i'"):
+            persistence.images.update_metadata("i", {"a": 1})
