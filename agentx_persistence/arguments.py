@@ -30,14 +30,13 @@ def check_record(expected: type[Record], record: object) -> None:
         raise InvalidRecordError(expected.record_kind, "record", reason)
 
 
-def check_messages(messages: Sequence[Message]) -> list[str]:
-    """Return the wire form of each message."""
-    for message in messages:
-        if not isinstance(message, MessageRecord):
-            raise InvalidRecordError(
-                "message", "message", f"must be a message, not {type(message).__name__}"
-            )
-    return [message.to_json() for message in messages]
+def check_message(message: Message) -> tuple[str, str]:
+    """Return the message's id and its wire form."""
+    if not isinstance(message, MessageRecord):
+        raise InvalidRecordError(
+            "message", "message", f"must be a message, not {type(message).__name__}"
+        )
+    return message.id, message.to_json()
 
 
 def check_filters(filters: dict[str, str | None]) -> dict[str, str]:

@@ -127,21 +127,23 @@ class MemoryStore(DocumentStore, ForkAware):
             log = self._log(session_id)
             texts, ids, positions = log.texts, log.ids, log.positions
             length = len(texts)
+            placed = []
             try:
                 for id, text in entries:
                     position = positions.get(id)
                     if position is None:
                         texts.append(text)
                         ids.append(id)
-                        positions[id] = len(texts)
+                        position = positions[id] = len(texts)
                     elif texts[position - 1] != text:
                         raise RecordConflictError("message", id)
+                    placed.append(position)
                 if len(texts) > length:
                     log.appended_at = at
             except BaseException:
                 log.truncate(length)
                 raise
-            return [positions[id] for id, _ in entries]
+            return placed
 
     def position(self, session_id: str, entry_id: str) -> int:
         with self._open():

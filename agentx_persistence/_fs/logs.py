@@ -91,7 +91,7 @@ class Logs(ForkAware):
             elif entries:
                 # Who appended them may have died before they were durable.
                 file.sync()
-            return [positions[entry.id] for entry in entries]
+            return [positions[id] for id, _ in entries]
 
         return self._ask(log, work, "r+b")
 
@@ -170,16 +170,16 @@ def _sort_out(
     """Return the positions of those entries that are there, and the others' lines, both by id."""
     positions: dict[str, int] = {}
     new: dict[str, Line] = {}
-    for entry in entries:
-        line = Line(to_json(entry.id), entry.text.encode())
-        position = history.position(log, entry.id)
+    for id, text in entries:
+        line = Line(to_json(id), text.encode())
+        position = history.position(log, id)
         if position is None:
-            there = new.setdefault(entry.id, line)
+            there = new.setdefault(id, line)
         else:
-            positions[entry.id] = position
+            positions[id] = position
             (there,) = history.lines(log, position - 1, position)
         if there != line:
-            raise RecordConflictError("message", entry.id)
+            raise RecordConflictError("message", id)
     return positions, new
 
 

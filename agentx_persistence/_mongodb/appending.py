@@ -49,9 +49,9 @@ class Append:
     def run(self, entries: Sequence[Entry]) -> list[int]:
         head = latest_head(self._database, self._session_id)
         wanted: dict[str, str] = {}
-        for entry in entries:
-            if wanted.setdefault(entry.id, entry.text) != entry.text:
-                raise RecordConflictError("message", entry.id)
+        for id, text in entries:
+            if wanted.setdefault(id, text) != text:
+                raise RecordConflictError("message", id)
         placed: dict[str, int] = {}
         beaten = False
         attempts = self._database.attempts(f"session {self._session_id!r}")
@@ -65,7 +65,7 @@ class Append:
             beaten = not beaten and head.count > before.count and not head.is_past(before)
             if not beaten:
                 head, placed = self._settle(head, wanted, attempts)
-        return [placed[entry.id] for entry in entries]
+        return [placed[id] for id, _ in entries]
 
     def _add(self, head: Head, texts: Mapping[str, str]) -> bool:
         """Insert the messages behind `count` and move it; tell whether they are in the log."""

@@ -148,10 +148,10 @@ class RedisStore(DocumentStore):
         return self._indexing.delete(kind, key)
 
     def append(self, session_id: str, entries: Sequence[Entry], at: int) -> list[int]:
-        flat = chain.from_iterable((entry.id.encode(), entry.text.encode()) for entry in entries)
+        flat = [value.encode() for value in chain.from_iterable(entries)]
         reply = self._log_script(APPEND, session_id, None, [at, *flat])
         if isinstance(reply, int):
-            raise RecordConflictError("message", entries[reply - 1].id)
+            raise RecordConflictError("message", entries[reply - 1][0])
         positions: list[int] = reply
         if len(positions) == 1:
             (last,) = positions

@@ -12,7 +12,7 @@ from agentx_persistence._sql import tables
 from agentx_persistence._sql.appending import Appending
 from agentx_persistence._sql.engine import Database
 from agentx_persistence._sql.repositories import SqlRepository
-from agentx_persistence.arguments import check_messages, check_window
+from agentx_persistence.arguments import check_message, check_window
 from agentx_persistence.errors import RecordNotFoundError
 from agentx_persistence.fields import check_id, now
 from agentx_persistence.loading import load, readable_id
@@ -62,9 +62,7 @@ class SqlSessionRepository(SqlRepository[SessionRecord], SessionRepository):
 
     def add_messages(self, session_id: str, messages: Sequence[Message]) -> list[int]:
         check_id("session", session_id)
-        texts = check_messages(messages)
-        entries = [(message.id, text) for message, text in zip(messages, texts, strict=True)]
-        return self._appending.append(session_id, entries, now())
+        return self._appending.append(session_id, [*map(check_message, messages)], now())
 
     def get_messages(
         self,

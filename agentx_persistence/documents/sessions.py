@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from agentx_persistence import records
-from agentx_persistence.arguments import check_messages, check_window
+from agentx_persistence.arguments import check_message, check_window
 from agentx_persistence.documents.repositories import DocumentRepository
-from agentx_persistence.documents.store import SESSIONS, Entry, Slice, Window
+from agentx_persistence.documents.store import SESSIONS, Slice, Window
 from agentx_persistence.fields import check_id, now
 from agentx_persistence.loading import load, readable_id
 from agentx_persistence.messages import MESSAGES, Message
@@ -50,14 +50,11 @@ class DocumentSessionRepository(DocumentRepository[SessionRecord], SessionReposi
 
     def add_message(self, session_id: str, message: Message) -> int:
         check_id("session", session_id)
-        (text,) = check_messages([message])
-        return self._store.append(session_id, [Entry(message.id, text)], now())[0]
+        return self._store.append(session_id, [check_message(message)], now())[0]
 
     def add_messages(self, session_id: str, messages: Sequence[Message]) -> list[int]:
         check_id("session", session_id)
-        texts = check_messages(messages)
-        entries = [Entry(message.id, text) for message, text in zip(messages, texts, strict=True)]
-        return self._store.append(session_id, entries, now())
+        return self._store.append(session_id, [*map(check_message, messages)], now())
 
     def get_messages(
         self,

@@ -14,6 +14,9 @@ from typing import NamedTuple
 
 CONTAINERS, IMAGES, SESSIONS = "containers", "images", "sessions"
 
+# One entry of a log, such as a message: its id and its text.
+Entry = tuple[str, str]
+
 
 class Document(NamedTuple):
     """`created_at` and `updated_at` are what the text says of them, in Unix milliseconds."""
@@ -22,13 +25,6 @@ class Document(NamedTuple):
     text: str
     created_at: int
     updated_at: int
-
-
-class Entry(NamedTuple):
-    """One entry of a log, such as a message."""
-
-    id: str
-    text: str
 
 
 class Slice(NamedTuple):

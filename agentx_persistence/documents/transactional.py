@@ -70,14 +70,15 @@ class TransactionalStore(DocumentStore):
         with self.transaction():
             session, length = self._session(session_id), self._length(session_id)
             positions, end = [], length
-            for entry in entries:
-                found = self.get(_ENTRIES, _key(session_id, entry.id))
+            for id, text in entries:
+                key = _key(session_id, id)
+                found = self.get(_ENTRIES, key)
                 if found is None:
                     end += 1
-                    found = Document(_key(session_id, entry.id), entry.text, end, at)
+                    found = Document(key, text, end, at)
                     self.put(_ENTRIES, found, dict([_index(session_id)]))
-                elif found.text != entry.text:
-                    raise RecordConflictError("message", entry.id)
+                elif found.text != text:
+                    raise RecordConflictError("message", id)
                 positions.append(found.created_at)
             if end > length:
                 self.replace(SESSIONS, session._replace(updated_at=at))
