@@ -37,8 +37,8 @@ if redis.call('LLEN', KEYS[2]) ~= count then return -2 end
 APPEND = Script(
     _COUNT
     + """
+-- New as a rule, so that nothing is asked for first. Else what was added is taken back.
 if #ARGV == 3 then
-  -- One message, new as a rule: as few calls as can be. Else it is taken back.
   local length = redis.call('RPUSH', KEYS[2], ARGV[3])
   if length == count + 1 and redis.call('ZADD', KEYS[3], 'NX', length, ARGV[2]) == 1 then
     redis.call('HSET', KEYS[1], 'count', length, 'updated_at', ARGV[1])
@@ -49,6 +49,26 @@ end
 """
     + _LENGTH
     + """
+if #ARGV > 3 then
+  local length, added = count, 0
+  for first = 2, #ARGV, 1000 do
+    local texts, scores, n = {}, {}, 0
+    for i = first, math.min(first + 998, #ARGV - 1), 2 do
+      n, length = n + 1, length + 1
+      texts[n], scores[2 * n - 1], scores[2 * n] = ARGV[i + 1], length, ARGV[i]
+    end
+    redis.call('RPUSH', KEYS[2], unpack(texts))
+    added = added + redis.call('ZADD', KEYS[3], 'NX', unpack(scores))
+  end
+  if count + added == length then
+    redis.call('HSET', KEYS[1], 'count', length, 'updated_at', ARGV[1])
+    return {length}
+  end
+  redis.call('ZREMRANGEBYRANK', KEYS[3], count, -1)
+  for first = count + 1, length, 500 do
+    redis.call('RPOP', KEYS[2], math.min(500, length - first + 1))
+  end
+end
 local positions, new, texts, scores = {}, {}, {}, {}
 for first = 2, #ARGV, 1000 do
   local ids = {}

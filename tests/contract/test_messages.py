@@ -72,6 +72,27 @@ def test_a_batch_with_messages_that_are_there_adds_only_the_others(
     assert texts(persistence) == ["there", "new", "last"]
 
 
+def test_a_large_batch_adds_only_what_is_new_or_nothing(persistence: Persistence) -> None:
+    saved_session(persistence)
+    there = [message("there"), message("there, too")]
+    persistence.sessions.add_messages("session", there)
+    new = [message(str(number)) for number in range(1201)]
+    wrong = message("other", id=there[1].id)
+    with pytest.raises(RecordConflictError):
+        persistence.sessions.add_messages("session", [*new, wrong])
+    assert persistence.sessions.get_messages("session") == there
+    batch = [*new[:600], there[1], *new[600:], new[0], there[0]]
+    assert persistence.sessions.add_messages("session", batch) == [
+        *range(3, 603),
+        2,
+        *range(603, 1204),
+        3,
+        1,
+    ]
+    assert persistence.sessions.get_messages("session") == [*there, *new]
+    assert persistence.sessions.get_messages("session", before=new[700].id, last=1) == [new[699]]
+
+
 def test_a_different_message_under_a_used_id_is_a_conflict(persistence: Persistence) -> None:
     saved_session(persistence)
     persistence.sessions.add_message("session", message("one", id="used", timestamp=1))
