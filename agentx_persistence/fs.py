@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -60,23 +59,41 @@ class _FsDriver(PersistenceDriver):
         return DocumentStorage(FileStore(self._base))
 
 
+class _Work:
+    """What is done while a store is open; the errors of the system end here."""
+
+    def __init__(self, store: DocumentStore) -> None:
+        self._store = store
+
+    def __enter__(self) -> None:
+        if self._store.closed:
+            raise PersistenceClosedError
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, OSError):
+            unreachable = error.errno in _UNREACHABLE
+            raise (BackendUnavailableError if unreachable else BackendError)(
+                "fs", str(error)
+            ) from error
+
+
 class FileStore(DocumentStore):
     """Every method is one step under the lock of its document, or only reads."""
 
     def __init__(self, base: str) -> None:
-        self._base = base
+        self._work = _Work(self)
         self._locks = Locks(f"{base}/locks")
         self._logs = Logs()
         self._documents = Documents(base, self._locks, self._logs)
-        with self._open():
+        with self._work:
             self._documents.open()
 
     def put(self, kind: str, document: Document, indexes: Mapping[str, str]) -> None:
-        with self._open():
+        with self._work:
             self._documents.put(kind, document, indexes)
 
     def get(self, kind: str, key: str) -> Document | None:
-        with self._open():
+        with self._work:
             return self._documents.get(kind, key)[1]
 
     def find(
@@ -86,37 +103,37 @@ class FileStore(DocumentStore):
         after: tuple[int, str] | None,
         limit: int | None,
     ) -> list[Document]:
-        with self._open():
+        with self._work:
             return self._documents.find(kind, index, after, limit)
 
     def update(
         self, kind: str, key: str, change: Callable[[Document], Document]
     ) -> Document | None:
-        with self._open():
+        with self._work:
             return self._documents.update(kind, key, change)
 
     def delete(self, kind: str, key: str) -> bool:
-        with self._open():
+        with self._work:
             return self._documents.delete(kind, key)
 
     def append(self, session_id: str, entries: Sequence[Entry], at: int) -> list[int]:
-        with self._session(session_id):
+        with self._work, self._locks.hold("record", file_name(SESSIONS, session_id)):
             return self._ask(session_id, lambda log: self._logs.append(log, entries, at))
 
     def position(self, session_id: str, entry_id: str) -> int:
-        with self._open():
+        with self._work:
             return self._ask(session_id, lambda log: self._logs.position(log, entry_id))
 
     def read(self, session_id: str, window: Window) -> Slice:
-        with self._open():
+        with self._work:
             return self._ask(session_id, lambda log: self._logs.read(log, window))
 
     def count(self, session_id: str) -> int:
-        with self._open():
+        with self._work:
             return self._ask(session_id, lambda log: self._logs.state(log).length)
 
     def truncate(self, session_id: str, entry_id: str | None) -> int:
-        with self._session(session_id):
+        with self._work, self._locks.hold("record", file_name(SESSIONS, session_id)):
             gone, state = self._ask(session_id, lambda log: self._logs.prepare_cut(log, entry_id))
             if gone:
                 stored, document = self._documents.get(SESSIONS, session_id)
@@ -132,7 +149,7 @@ class FileStore(DocumentStore):
         return f"{self._documents.log(key).path}, line {position + 1}"
 
     def ping(self) -> None:
-        with self._open():
+        with self._work:
             for kind in (CONTAINERS, IMAGES, SESSIONS):
                 self._documents.check_folder(kind)
 
@@ -147,18 +164,3 @@ class FileStore(DocumentStore):
             except FileNotFoundError:
                 continue  # it was deleted just now, and perhaps saved again
         raise CorruptRecordError("session", session_id, f"{log.path} is missing")
-
-    @contextmanager
-    def _session(self, session_id: str) -> Iterator[None]:
-        with self._open(), self._locks.hold("record", file_name(SESSIONS, session_id)):
-            yield
-
-    @contextmanager
-    def _open(self) -> Iterator[None]:
-        if self.closed:
-            raise PersistenceClosedError
-        try:
-            yield
-        except OSError as error:
-            kind = BackendUnavailableError if error.errno in _UNREACHABLE else BackendError
-            raise kind("fs", str(error)) from error

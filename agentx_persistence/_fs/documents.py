@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from agentx_persistence._fs import document_file, files
 from agentx_persistence._fs.document_file import Stored
@@ -27,6 +28,11 @@ _LOGGER = logging.getLogger("agentx_persistence")
 
 # How often a listing is done again because what it lists was moved meanwhile.
 _ATTEMPTS = 100
+
+
+@lru_cache(maxsize=4096)
+def _file(base: str, kind: str, name: str) -> File:
+    return File(f"{base}/{kind}/{name[:2]}/{name[2:]}", f"{base}/drafts/{kind}-{name}")
 
 
 class Documents:
@@ -281,12 +287,10 @@ class Documents:
         return Index(self._base, subject, self._locks)
 
     def _file(self, kind: str, name: str) -> File:
-        path = f"{self._base}/{kind}/{name[:2]}/{name[2:]}.json"
-        return File(path, f"{self._drafts_folder}/{kind}-{name}.json")
+        return _file(self._base, kind, f"{name}.json")
 
     def _log_file(self, name: str) -> File:
-        path = f"{self._base}/{SESSIONS}/{name[:2]}/{name[2:]}.messages.jsonl"
-        return File(path, f"{self._drafts_folder}/{SESSIONS}-{name}.messages.jsonl")
+        return _file(self._base, SESSIONS, f"{name}.messages.jsonl")
 
     def _deleted_path(self, kind: str, name: str) -> str:
         return f"{self._deleted_folder}/{kind}-{name}.json"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
 
 from agentx_persistence._fs.log_file import Line, LogFile, LogState, position_of
@@ -21,7 +21,7 @@ class History:
 
     def __init__(self, state: LogState) -> None:
         self._lock = Lock()
-        self._generation = state.generation
+        self._head = state.head
         self._before = state.length  # the number of lines whose start is not known
         self._starts = array("Q")
         self._end = state.end
@@ -34,8 +34,10 @@ class History:
     def follow(self, file: LogFile) -> bool:
         """Take in what was appended; tell whether this is still the same log."""
         with self._lock:
+            if file.is_as(self._head, self._end):
+                return True
             state = file.state()
-            if state.generation != self._generation or state.end < self._end:
+            if state.head != self._head or state.end < self._end:
                 return False
             if state.end > self._end:
                 lines = file.lines(self._end, state.end)
@@ -44,17 +46,16 @@ class History:
                 self._add([len(line) + 1 for line in lines])
             return self._count() == state.length
 
-    def add(self, end: int, first: int, ids: Sequence[str], lines: Sequence[bytes]) -> None:
+    def add(self, end: int, ids: Mapping[str, int], lines: Sequence[bytes]) -> None:
         """Take in what this process has appended, unless another thread has read it already.
 
         :param end: where the log ended before
-        :param first: the position of the first line
+        :param ids: with their positions; all those before have been read
         """
         with self._lock:
             if self._end == end:
                 self._add(map(len, lines))
-            if len(self._ids) == first - 1:
-                self._ids.update((id, first + index) for index, id in enumerate(ids))
+            self._ids.update(ids)
 
     def _add(self, lengths: Iterable[int]) -> None:
         for length in lengths:

@@ -16,6 +16,7 @@ import os
 import re
 import secrets
 from collections.abc import Sequence
+from functools import cached_property
 from io import FileIO
 from typing import NamedTuple
 
@@ -39,9 +40,12 @@ _TAIL = 4096
 
 
 class LogState(NamedTuple):
-    """A log as its last append left it: how many messages it has, and when that append was."""
+    """A log as its last append left it: how many messages it has, and when that append was.
 
-    generation: str
+    :param head: the first line
+    """
+
+    head: bytes
     end: int
     length: int
     at: int | None
@@ -49,7 +53,7 @@ class LogState(NamedTuple):
     @property
     def mark(self) -> tuple[str, int]:
         """What is the same as long as the log is."""
-        return self.generation, self.end
+        return self.head[_GENERATION].decode(), self.end
 
 
 class Line(NamedTuple):
@@ -94,23 +98,31 @@ class LogFile:
 
     def __init__(self, file: FileIO, path: str, session_id: str) -> None:
         self._file, self._path, self._session_id = file, path, session_id
-        self.start = len(_header(session_id, "0" * 16))
+        self._size = file.seek(0, os.SEEK_END)
+
+    @cached_property
+    def start(self) -> int:
+        """Where the first message is, or would be."""
+        return len(_header(self._session_id, "0" * 16))
+
+    def is_as(self, head: bytes, end: int) -> bool:
+        """Tell whether this is the log that had this first line and ended here: whatever changes
+        anything but the end changes the generation, too."""
+        return self._size == end and self.read(0, len(head)) == head
 
     def state(self) -> LogState:
         """:raises CorruptRecordError: if the first line or the last whole one is not as written"""
         head = self.read(0, self.start)
-        generation = head[_GENERATION].decode(errors="replace")
-        if head != _header(self._session_id, generation):
+        if head != _header(self._session_id, head[_GENERATION].decode(errors="replace")):
             raise CorruptRecordError("session", self._session_id, self.where(0))
-        return LogState(generation, *self._last_append())
+        return LogState(head, *self._last_append())
 
     def _last_append(self) -> tuple[int, int, int | None]:
         """Return its end, the position of its last message, and its time."""
-        size = self.size()
         window = _TAIL
         while True:
-            low = max(self.start, size - window)
-            data = self.read(low, size - low)
+            low = max(self.start, self._size - window)
+            data = self.read(low, self._size - low)
             stop = len(data)
             while (feed := data.rfind(b"\n", 0, stop)) >= 0:
                 numbers = _LINE_END.search(data, max(0, feed - _LONGEST_NUMBERS), feed)
@@ -124,9 +136,6 @@ class LogFile:
             if low == self.start:
                 return low, 0, None
             window *= 4
-
-    def size(self) -> int:
-        return os.fstat(self._file.fileno()).st_size
 
     def read(self, offset: int, length: int) -> bytes:
         """Return so many bytes, or fewer at the end of the file."""
@@ -167,7 +176,7 @@ class LogFile:
     def append(self, data: bytes, end: int) -> None:
         """Write at the end of the last append: durable, or not at all."""
         descriptor = self._file.fileno()
-        if (torn := self.size() - end) > 0:
+        if (torn := self._size - end) > 0:
             _LOGGER.warning(
                 "%s: cut off %d bytes of an append that was never acknowledged", self._path, torn
             )

@@ -81,17 +81,16 @@ class Logs(ForkAware):
 
     def append(self, log: Log, entries: Sequence[Entry], at: int) -> list[int]:
         def work(file: LogFile, history: History) -> list[int]:
-            positions, new = _sort_out(file, history, entries)
+            first, end = history.count() + 1, history.end
+            positions, new, added = _sort_out(file, history, entries, first)
             if new:
-                first, end = history.count() + 1, history.end
-                lines = format_lines(list(new.values()), first, at)
+                lines = format_lines(added, first, at)
                 file.append(b"".join(lines), end)
-                history.add(end, first, list(new), lines)
-                positions.update((id, first + index) for index, id in enumerate(new))
+                history.add(end, new, lines)
             elif entries:
                 # Who appended them may have died before they were durable.
                 file.sync()
-            return [positions[id] for id, _ in entries]
+            return positions
 
         return self._ask(log, work, "r+b")
 
@@ -165,22 +164,27 @@ def _position(log: LogFile, history: History, entry_id: str) -> int:
 
 
 def _sort_out(
-    log: LogFile, history: History, entries: Sequence[Entry]
-) -> tuple[dict[str, int], dict[str, Line]]:
-    """Return the positions of those entries that are there, and the others' lines, both by id."""
-    positions: dict[str, int] = {}
-    new: dict[str, Line] = {}
+    log: LogFile, history: History, entries: Sequence[Entry], first: int
+) -> tuple[list[int], dict[str, int], list[Line]]:
+    """Return the position of each entry; of those that are not there yet, for which the positions
+    from `first` on are, by id; and their lines."""
+    positions: list[int] = []
+    new: dict[str, int] = {}
+    added: list[Line] = []
     for id, text in entries:
         line = Line(to_json(id), text.encode())
         position = history.position(log, id)
-        if position is None:
-            there = new.setdefault(id, line)
-        else:
-            positions[id] = position
+        if position is not None:
             (there,) = history.lines(log, position - 1, position)
+        else:
+            position = new.setdefault(id, first + len(added))
+            if position == first + len(added):
+                added.append(line)
+            there = added[position - first]
         if there != line:
             raise RecordConflictError("message", id)
-    return positions, new
+        positions.append(position)
+    return positions, new, added
 
 
 def _kept(log: LogFile, history: History, count: int, session_id: str) -> Iterator[bytes]:
