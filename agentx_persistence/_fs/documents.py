@@ -35,6 +35,16 @@ def _file(base: str, kind: str, name: str) -> File:
     return File(f"{base}/{kind}/{name[:2]}/{name[2:]}", f"{base}/drafts/{kind}-{name}")
 
 
+@lru_cache(maxsize=4096)
+def _document_path(base: str, kind: str, key: str) -> str:
+    return _file(base, kind, f"{file_name(kind, key)}.json").path
+
+
+@lru_cache(maxsize=4096)
+def _log(base: str, session_id: str) -> Log:
+    return Log(_file(base, SESSIONS, f"{file_name(SESSIONS, session_id)}.messages.jsonl"), session_id)
+
+
 class Documents:
     """The folders of the store. A session's log is beside its document."""
 
@@ -59,11 +69,11 @@ class Documents:
         self.finish_deletions()
 
     def log(self, session_id: str) -> Log:
-        return Log(self._log_file(file_name(SESSIONS, session_id)), session_id)
+        return _log(self._base, session_id)
 
     def exists(self, kind: str, key: str) -> bool:
         try:
-            os.stat(self._file(kind, file_name(kind, key)).path)
+            os.stat(_document_path(self._base, kind, key))
         except FileNotFoundError:
             self.check_folder(kind)
             return False
