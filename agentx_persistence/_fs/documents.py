@@ -42,7 +42,9 @@ def _document_path(base: str, kind: str, key: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _log(base: str, session_id: str) -> Log:
-    return Log(_file(base, SESSIONS, f"{file_name(SESSIONS, session_id)}.messages.jsonl"), session_id)
+    return Log(
+        _file(base, SESSIONS, f"{file_name(SESSIONS, session_id)}.messages.jsonl"), session_id
+    )
 
 
 class Documents:

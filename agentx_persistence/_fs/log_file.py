@@ -17,8 +17,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from functools import cached_property
-from io import FileIO
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from pydantic_core import from_json, to_json
 
@@ -37,6 +36,8 @@ _LONGEST_NUMBERS = 96
 _LONGEST_START = 2048  # of a line, up to the message: an id has at most 255 characters
 _GENERATION = slice(len('{"generation":"'), len('{"generation":"') + 16)
 _TAIL = 4096
+_BINARY = getattr(os, "O_BINARY", 0)  # on Windows
+_READABLE, _WRITABLE = os.O_RDONLY | _BINARY, os.O_RDWR | _BINARY
 
 
 class LogState(NamedTuple):
@@ -96,9 +97,16 @@ class LogFile:
     """The open file. Positions and offsets are those of the file as it was opened: what replaces
     it does not change it."""
 
-    def __init__(self, file: FileIO, path: str, session_id: str) -> None:
-        self._file, self._path, self._session_id = file, path, session_id
-        self._size = file.seek(0, os.SEEK_END)
+    def __init__(self, path: str, session_id: str, *, writable: bool = False) -> None:
+        self._path, self._session_id = path, session_id
+        self._descriptor = os.open(path, _WRITABLE if writable else _READABLE)
+        self._size = os.lseek(self._descriptor, 0, os.SEEK_END)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
 
     @cached_property
     def start(self) -> int:
@@ -139,9 +147,9 @@ class LogFile:
 
     def read(self, offset: int, length: int) -> bytes:
         """Return so many bytes, or fewer at the end of the file."""
-        self._file.seek(offset)
-        data = self._file.read(length)
-        while 0 < len(data) < length and (more := self._file.read(length - len(data))):
+        os.lseek(self._descriptor, offset, os.SEEK_SET)
+        data = os.read(self._descriptor, length)
+        while 0 < len(data) < length and (more := os.read(self._descriptor, length - len(data))):
             data += more
         return data
 
@@ -175,7 +183,7 @@ class LogFile:
 
     def append(self, data: bytes, end: int) -> None:
         """Write at the end of the last append: durable, or not at all."""
-        descriptor = self._file.fileno()
+        descriptor = self._descriptor
         if (torn := self._size - end) > 0:
             _LOGGER.warning(
                 "%s: cut off %d bytes of an append that was never acknowledged", self._path, torn
@@ -197,7 +205,7 @@ class LogFile:
             raise
 
     def sync(self) -> None:
-        os.fsync(self._file.fileno())
+        os.fsync(self._descriptor)
 
     def corrupt(self, offset: int) -> CorruptRecordError:
         """Return the error for the line at this offset, or around it."""

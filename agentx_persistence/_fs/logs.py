@@ -6,7 +6,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
-from typing import Literal, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from pydantic_core import to_json
 
@@ -66,8 +66,8 @@ class Logs(ForkAware):
         return self.state(log)
 
     def state(self, log: Log) -> LogState:
-        with open(log.path, "rb", buffering=0) as file:
-            return LogFile(file, log.path, log.session_id).state()
+        with LogFile(log.path, log.session_id) as file:
+            return file.state()
 
     def position(self, log: Log, entry_id: str) -> int:
         return self._ask(log, lambda file, history: _position(file, history, entry_id))
@@ -92,7 +92,7 @@ class Logs(ForkAware):
                 file.sync()
             return positions
 
-        return self._ask(log, work, "r+b")
+        return self._ask(log, work, writable=True)
 
     def prepare_cut(self, log: Log, entry_id: str | None) -> tuple[int, LogState]:
         """Prepare the file without what is behind this entry, or without any for ``None``.
@@ -120,10 +120,10 @@ class Logs(ForkAware):
         self,
         log: Log,
         work: Callable[[LogFile, History], T],
-        mode: Literal["rb", "r+b"] = "rb",
+        *,
+        writable: bool = False,
     ) -> T:
-        with open(log.path, mode, buffering=0) as opened:
-            file = LogFile(opened, log.path, log.session_id)
+        with LogFile(log.path, log.session_id, writable=writable) as file:
             known = self._known(log.path)
             try:
                 if known is not None and known.follow(file):
