@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from threading import Lock
 
 from agentx_persistence.documents import (
@@ -42,12 +41,12 @@ class _MemoryDriver(PersistenceDriver):
         return DocumentStorage(MemoryStore())
 
 
-@dataclass(slots=True)
 class _Log:
-    texts: list[str] = field(default_factory=list)
-    ids: list[str] = field(default_factory=list)
-    positions: dict[str, int] = field(default_factory=dict)
-    appended_at: int | None = None  # since the session was saved
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.ids: list[str] = []
+        self.positions: dict[str, int] = {}
+        self.appended_at: int | None = None  # since the session was saved
 
     def truncate(self, length: int) -> int:
         for id in self.ids[length:]:
