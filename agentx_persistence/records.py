@@ -211,7 +211,10 @@ class ImageRecord(Record):
 
     record_kind = "image"
     _generated = frozenset({"image_id", "session_id", "created_at", "updated_at"})
-    _id_fields = ("image_id", "container_id", "session_id", "prototype_id", "parent_image_id")
+    _id_fields = (
+        *("image_id", "container_id", "session_id", "role_id", "os_id"),
+        *("prototype_id", "parent_image_id"),
+    )
     _open_fields = frozenset({"mcp_servers", "provider_options", "custom_data"})
 
     image_id: Id = id_field("img")

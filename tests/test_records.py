@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
+from pydantic.alias_generators import to_camel
 
 from agentx_persistence import (
     AssistantMessage,
@@ -28,6 +29,7 @@ from agentx_persistence import (
     UserMessage,
 )
 from agentx_persistence.messages import MESSAGES
+from agentx_persistence.records import Record
 from tests.contract.hostile import IDS, NOT_IDS, nested
 
 json_values = st.recursive(
@@ -123,6 +125,18 @@ def test_an_illegal_id_is_refused_in_python_and_in_json(id: Any) -> None:
         wire = json.dumps({"imageId": id, "containerId": "c"})
         with pytest.raises(InvalidRecordError):
             SessionRecord.model_validate_json(wire)
+
+
+@pytest.mark.parametrize("record", [ContainerRecord, ImageRecord, SessionRecord, UserMessage])
+def test_every_id_in_json_is_looked_at_wholly(record: type[Record]) -> None:
+    whole = {"imageId": "i", "containerId": "c", "content": "x"}
+    fields = [name for name in record.model_fields if name == "id" or name.endswith("_id")]
+    assert fields
+    for field in fields:
+        wire = json.dumps({**whole, to_camel(field): "control\ncharacter"})
+        with pytest.raises(InvalidRecordError) as raised:
+            record.model_validate_json(wire)
+        assert raised.value.field == field
 
 
 @pytest.mark.parametrize(
