@@ -12,11 +12,10 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import lru_cache
 
-from agentx_persistence._fs import document_file, files
+from agentx_persistence._fs import document_file, files, layout
 from agentx_persistence._fs.document_file import Stored
-from agentx_persistence._fs.files import File, file_name
+from agentx_persistence._fs.files import file_name
 from agentx_persistence._fs.index import FIRST, Index, Place, Subject
 from agentx_persistence._fs.locks import Locks
 from agentx_persistence._fs.logs import Log, Logs
@@ -30,29 +29,11 @@ _LOGGER = logging.getLogger("agentx_persistence")
 _ATTEMPTS = 100
 
 
-@lru_cache(maxsize=4096)
-def _file(base: str, kind: str, name: str) -> File:
-    return File(f"{base}/{kind}/{name[:2]}/{name[2:]}", f"{base}/drafts/{kind}-{name}")
-
-
-@lru_cache(maxsize=4096)
-def _document_path(base: str, kind: str, key: str) -> str:
-    return _file(base, kind, f"{file_name(kind, key)}.json").path
-
-
-@lru_cache(maxsize=4096)
-def _log(base: str, session_id: str) -> Log:
-    return Log(
-        _file(base, SESSIONS, f"{file_name(SESSIONS, session_id)}.messages.jsonl"), session_id
-    )
-
-
 class Documents:
     """The folders of the store. A session's log is beside its document."""
 
     def __init__(self, base: str, locks: Locks, logs: Logs) -> None:
         self._base, self._locks, self._logs = base, locks, logs
-        # Where the file of a document is from the moment of its deletion to the end of it.
         self._deleted_folder = f"{base}/deleted"
         self._drafts_folder = f"{base}/drafts"
 
@@ -71,11 +52,11 @@ class Documents:
         self.finish_deletions()
 
     def log(self, session_id: str) -> Log:
-        return _log(self._base, session_id)
+        return layout.session_log(self._base, session_id)
 
     def exists(self, kind: str, key: str) -> bool:
         try:
-            os.stat(_document_path(self._base, kind, key))
+            os.stat(layout.document_path(self._base, kind, key))
         except FileNotFoundError:
             self.check_folder(kind)
             return False
@@ -87,7 +68,7 @@ class Documents:
 
     def get(self, kind: str, key: str) -> tuple[Stored | None, Document | None]:
         """Return the document, without text if it is damaged, and its `Stored` if that is not."""
-        path = self._file(kind, file_name(kind, key)).path
+        path = layout.document_path(self._base, kind, key)
         data = files.read(path)
         while data is not None:
             stored, document = document_file.load(key, data)
@@ -119,7 +100,7 @@ class Documents:
                 return f"{self.log(key).path} is missing"
             except CorruptRecordError as error:
                 return error.where
-        return self._file(kind, file_name(kind, key)).path
+        return layout.document_path(self._base, kind, key)
 
     def find(
         self,
@@ -177,7 +158,7 @@ class Documents:
                 ask = self._logs.state if there else self._logs.create
                 stored = replace(stored, log=ask(self.log(key)).mark)
             stored = replace(stored, leaves=sorted(old - new, key=str))
-            file = self._file(kind, name)
+            file = layout.document_file(self._base, kind, name)
             file.prepare([document_file.dump(stored, document.text)])
             try:
                 for subject, place in new - old:
@@ -209,12 +190,13 @@ class Documents:
     def rewrite(self, kind: str, stored: Stored, document: Document) -> None:
         """Replace the text and the `updated_at`. The caller holds the lock of the document."""
         stored = replace(stored, updated_at=document.updated_at)
-        file = self._file(kind, file_name(kind, stored.id))
+        file = layout.document_file(self._base, kind, file_name(kind, stored.id))
         file.write(document_file.dump(stored, document.text))
 
     def delete(self, kind: str, key: str) -> bool:
         name = file_name(kind, key)
-        path, deleted = self._file(kind, name).path, self._deleted_path(kind, name)
+        path = layout.document_path(self._base, kind, key)
+        deleted = layout.deleted_path(self._base, kind, name)
         with self._locks.hold("record", name):
             self._finish(kind, name)
             there = self.exists(kind, key)
@@ -240,7 +222,7 @@ class Documents:
         self._finish_put(kind, name)
 
     def _finish_put(self, kind: str, name: str) -> None:
-        file = self._file(kind, name)
+        file = layout.document_file(self._base, kind, name)
         data = files.read(file.draft)
         if data is None:
             return
@@ -253,7 +235,7 @@ class Documents:
         files.remove(file.draft)
 
     def _finish_deletion(self, kind: str, name: str) -> None:
-        deleted = self._deleted_path(kind, name)
+        deleted = layout.deleted_path(self._base, kind, name)
         data = files.read(deleted)
         if data is None:
             return
@@ -266,8 +248,8 @@ class Documents:
     def _remove_rest(self, kind: str, name: str) -> None:
         """Remove what is there beside a document that is gone, or never came to be."""
         if kind == SESSIONS:
-            self._logs.remove(self._log_file(name))
-        files.remove(self._file(kind, name).draft)
+            self._logs.remove(layout.log_file(self._base, name))
+        files.remove(layout.document_file(self._base, kind, name).draft)
 
     def _now(self, subject: Subject, place: Place) -> tuple[Document | None, Place | None]:
         """Return the document that an index entry names, and where it is now in that index."""
@@ -297,12 +279,3 @@ class Documents:
 
     def _index(self, subject: Subject) -> Index:
         return Index(self._base, subject, self._locks)
-
-    def _file(self, kind: str, name: str) -> File:
-        return _file(self._base, kind, f"{name}.json")
-
-    def _log_file(self, name: str) -> File:
-        return _file(self._base, SESSIONS, f"{name}.messages.jsonl")
-
-    def _deleted_path(self, kind: str, name: str) -> str:
-        return f"{self._deleted_folder}/{kind}-{name}.json"
