@@ -97,16 +97,22 @@ class LogFile:
     """The open file. Positions and offsets are those of the file as it was opened: what replaces
     it does not change it."""
 
+    _descriptor = -1
+
     def __init__(self, path: str, session_id: str, *, writable: bool = False) -> None:
         self._path, self._session_id = path, session_id
         self._descriptor = os.open(path, _WRITABLE if writable else _READABLE)
-        self._size = os.lseek(self._descriptor, 0, os.SEEK_END)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
+        self.__del__()
+
+    def __del__(self) -> None:  # also of one that was interrupted on the way into its block
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     @cached_property
     def start(self) -> int:
@@ -114,9 +120,14 @@ class LogFile:
         return len(_header(self._session_id, "0" * 16))
 
     def is_as(self, head: bytes, end: int) -> bool:
-        """Tell whether this is the log that had this first line and ended here: whatever changes
+        """Tell whether this is the log that had this first line and ended here: who changes
         anything but the end changes the generation, too."""
-        return self._size == end and self.read(0, len(head)) == head
+        return (
+            self._size() == end
+            and self.read(0, len(head)) == head
+            # Damage there would spoil the next line as well.
+            and self.read(end - 1, 1) == b"\n"
+        )
 
     def state(self) -> LogState:
         """:raises CorruptRecordError: if the first line or the last whole one is not as written"""
@@ -127,10 +138,11 @@ class LogFile:
 
     def _last_append(self) -> tuple[int, int, int | None]:
         """Return its end, the position of its last message, and its time."""
+        size = self._size()
         window = _TAIL
         while True:
-            low = max(self.start, self._size - window)
-            data = self.read(low, self._size - low)
+            low = max(self.start, size - window)
+            data = self.read(low, size - low)
             stop = len(data)
             while (feed := data.rfind(b"\n", 0, stop)) >= 0:
                 numbers = _LINE_END.search(data, max(0, feed - _LONGEST_NUMBERS), feed)
@@ -144,6 +156,9 @@ class LogFile:
             if low == self.start:
                 return low, 0, None
             window *= 4
+
+    def _size(self) -> int:
+        return os.lseek(self._descriptor, 0, os.SEEK_END)
 
     def read(self, offset: int, length: int) -> bytes:
         """Return so many bytes, or fewer at the end of the file."""
@@ -184,7 +199,7 @@ class LogFile:
     def append(self, data: bytes, end: int) -> None:
         """Write at the end of the last append: durable, or not at all."""
         descriptor = self._descriptor
-        if (torn := self._size - end) > 0:
+        if (torn := self._size() - end) > 0:
             _LOGGER.warning(
                 "%s: cut off %d bytes of an append that was never acknowledged", self._path, torn
             )
@@ -192,16 +207,13 @@ class LogFile:
         os.lseek(descriptor, end, os.SEEK_SET)
         try:
             files.write_all(descriptor, data)
-        except BaseException:
-            os.ftruncate(descriptor, end)
-            raise
-        try:
             os.fsync(descriptor)
         except BaseException:
+            seen = self._size() == end + len(data)
             os.ftruncate(descriptor, end)
-            # Others may have seen the lines already.
-            os.lseek(descriptor, _GENERATION.start, os.SEEK_SET)
-            files.write_all(descriptor, secrets.token_hex(8).encode())
+            if seen:  # perhaps, by others, who must not take what comes there next for this
+                os.lseek(descriptor, _GENERATION.start, os.SEEK_SET)
+                files.write_all(descriptor, secrets.token_hex(8).encode())
             raise
 
     def sync(self) -> None:

@@ -50,6 +50,7 @@ end
     + _LENGTH
     + """
 if #ARGV > 3 then
+  if redis.call('ZCOUNT', KEYS[3], '(' .. count, '+inf') ~= 0 then return -2 end
   local length, added = count, 0
   for first = 2, #ARGV, 1000 do
     local texts, scores, n = {}, {}, 0
@@ -64,10 +65,12 @@ if #ARGV > 3 then
     redis.call('HSET', KEYS[1], 'count', length, 'updated_at', ARGV[1])
     return {length}
   end
-  redis.call('ZREMRANGEBYRANK', KEYS[3], count, -1)
-  for first = count + 1, length, 500 do
-    redis.call('RPOP', KEYS[2], math.min(500, length - first + 1))
+  if count == 0 then
+    redis.call('UNLINK', KEYS[2])
+  else
+    redis.call('LTRIM', KEYS[2], 0, count - 1)
   end
+  redis.call('ZREMRANGEBYSCORE', KEYS[3], '(' .. count, '+inf')
 end
 local positions, new, texts, scores = {}, {}, {}, {}
 for first = 2, #ARGV, 1000 do

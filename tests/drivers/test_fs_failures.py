@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from agentx_persistence import (
     Persistence,
     create_persistence,
 )
+from agentx_persistence._fs import files
 from agentx_persistence.fs import fs_driver
 from tests.contract.records import image, message, saved_session, session, texts
 from tests.drivers.killing import exit_status, in_child
@@ -178,25 +180,42 @@ def test_on_a_full_disk_nothing_is_half_written_and_later_it_goes_on(
     assert exit_status(in_child(child)) == 0
 
 
-def test_what_could_not_be_made_durable_is_taken_back(
-    base: Path, persistence: Persistence, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), BackendError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ],
+    ids=["full", "interrupted"],
+)
+@pytest.mark.parametrize("step", ["write_all", "fsync"])
+def test_what_others_have_seen_before_it_failed_is_taken_back(
+    base: Path,
+    persistence: Persistence,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    error: BaseException,
+    raised: type[BaseException],
 ) -> None:
     persistence.sessions.add_message(saved_session(persistence), message("1"))
     lost = message("lost", id="m2")
+    module: Any = files if step == "write_all" else os
+    done = getattr(module, step)
 
     with create_persistence(fs_driver(base)) as another:
         assert texts(another) == ["1"]
         seen: list[str] = []
 
-        def fail(descriptor: int) -> None:
+        def fail(*arguments: Any) -> None:
+            monkeypatch.setattr(module, step, done)
+            done(*arguments)
             seen.extend(texts(another))
             assert another.sessions.get_messages("session", after=lost.id) == []
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            raise error
 
-        with monkeypatch.context() as patched:
-            patched.setattr(os, "fsync", fail)
-            with pytest.raises(BackendError, match="No space left"):
-                persistence.sessions.add_message("session", lost)
+        monkeypatch.setattr(module, step, fail)
+        with pytest.raises(raised):
+            persistence.sessions.add_message("session", lost)
         assert seen == ["1", "lost"]
         # Of the same length, so that nothing but the generation tells the two apart.
         found = message("gone", id="m3", timestamp=lost.timestamp)

@@ -277,6 +277,22 @@ def test_a_log_that_lost_a_part_is_corrupt_and_never_looks_empty(
     assert keys_of(raw, redis_backend) == []
 
 
+@pytest.mark.parametrize("position", [4, 999])
+def test_a_batch_leaves_a_log_as_it_is_whose_positions_are_damaged(
+    store: Persistence, redis_backend: Backend, raw: Redis, position: int
+) -> None:
+    saved_session(store)
+    there = [message("first"), message("second")]
+    store.sessions.add_messages("session", there)
+    _, messages, positions = Keys(redis_backend.options["base"]).log("session")
+    raw.zadd(positions, {there[0].id: position})
+    before = raw.lrange(messages, 0, -1), raw.zrange(positions, 0, -1, withscores=True)
+    with pytest.raises(CorruptRecordError):
+        store.sessions.add_messages("session", [message(), there[1], message()])
+    after = raw.lrange(messages, 0, -1), raw.zrange(positions, 0, -1, withscores=True)
+    assert after == before
+
+
 def test_an_index_entry_of_a_record_that_vanished_is_removed_and_never_returned(
     store: Persistence, redis_backend: Backend, raw: Redis
 ) -> None:
