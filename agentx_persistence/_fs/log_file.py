@@ -97,8 +97,6 @@ class LogFile:
     """The open file. Positions and offsets are those of the file as it was opened: what replaces
     it does not change it."""
 
-    _descriptor = -1
-
     def __init__(self, path: str, session_id: str, *, writable: bool = False) -> None:
         self._path, self._session_id = path, session_id
         self._descriptor = os.open(path, _WRITABLE if writable else _READABLE)
@@ -107,12 +105,7 @@ class LogFile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.__del__()
-
-    def __del__(self) -> None:  # also of one that was interrupted on the way into its block
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        os.close(self._descriptor)
 
     @cached_property
     def start(self) -> int:

@@ -12,6 +12,8 @@ import pytest
 
 from agentx_persistence import Persistence, create_persistence
 from agentx_persistence._fs import files
+from agentx_persistence._fs.history import History
+from agentx_persistence._fs.log_file import LogFile
 from agentx_persistence.fs import fs_driver
 from tests.contract.records import image, message, saved_session
 
@@ -84,6 +86,26 @@ def test_an_append_costs_the_same_whatever_there_is(
     assert many_opened == few_opened == 1
     # The first line: what this process has appended before it knows.
     assert many_read == few_read < 100
+
+
+def test_a_read_that_an_append_overtakes_forgets_nothing(
+    persistence: Persistence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions = persistence.sessions
+    sessions.add_messages(saved_session(persistence), _messages(1_000))
+    sessions.add_message("session", message())
+    cost = _Cost(monkeypatch)
+    follow = History.follow
+
+    def overtaken(history: History, file: LogFile) -> bool:
+        monkeypatch.setattr(History, "follow", follow)
+        sessions.add_message("session", message())
+        return history.follow(file)
+
+    monkeypatch.setattr(History, "follow", overtaken)
+    assert len(sessions.get_messages("session", last=2)) == 2
+    assert History.follow is follow
+    assert cost.of(lambda: sessions.add_message("session", message()))[1] < 100
 
 
 def test_another_process_reads_only_what_was_appended_since(
