@@ -48,7 +48,7 @@ def measure(name: str, rounds: int, largest: int) -> tuple[str, list[Comparison]
     """Return the backend's version and what was found; show the progress meanwhile."""
     comparisons = []
     with tempfile.TemporaryDirectory() as folder, BACKENDS[name](Path(folder)) as contest:
-        total = operations.count(largest)
+        total = operations.count(contest, largest)
         with tqdm(total=total, desc=name, file=sys.stderr, leave=False) as progress:
             for comparison in operations.run(contest, rounds, largest):
                 comparisons.append(comparison)

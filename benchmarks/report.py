@@ -60,7 +60,8 @@ def _times(raw: dict[str, measured.Results]) -> str:
     tables = []
     for name, kept in raw.items():
         rows = [
-            [row[0], *(f"{value:,.0f}" for value in row[1:3])] for row in measured.medians(kept)
+            [row[0], *(f"{value:,.{int(value < 100)}f}" for value in row[1:3])]
+            for row in measured.medians(kept)
         ]
         tables.append(f"**{name}**\n\n" + _table(["", "ours, µs", "raw, µs"], rows))
     return "\n\n".join(tables)

@@ -12,7 +12,7 @@ def test_every_operation_is_measured_on_both_sides(tmp_path: Path) -> None:
         found = list(operations.run(contest, rounds=5, largest=100))
         raw = contest.raw.load("empty")
         ours = contest.persistence.sessions.get_messages("empty")
-    assert len(found) == operations.count(100)
+        assert len(found) == operations.count(contest, 100)
     assert all(timing.median > 0 for each in found for timing in (each.ours, each.raw))
     # Both sides did the same work: as many messages in, as many out.
     assert len([m for m in raw if m["content"]]) > 100
