@@ -140,8 +140,10 @@ class Record(BaseModel):
         return self
 
     def _check_ids(self) -> None:
+        values = self.__dict__
         for name in self._id_fields:
-            if (value := self.__dict__.get(name)) is not None and (problem := id_problem(value)):
+            value = values.get(name)
+            if value is not None and (problem := id_problem(value)):
                 raise InvalidRecordError(self.record_kind, name, problem)
 
     def _serialize(self) -> bytes:
