@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -30,7 +31,7 @@ CREATE TABLE raw_images (
 )""",
 )
 _SAVE = """
-INSERT INTO raw_images VALUES (%s, %s, md5(%s), %s, %s, %s, %s) ON DUPLICATE KEY UPDATE
+INSERT INTO raw_images VALUES (%s, %s, %s, %s, %s, %s, %s) ON DUPLICATE KEY UPDATE
   container_id = VALUES(container_id), name_digest = VALUES(name_digest), name = VALUES(name),
   at = VALUES(at), newest = VALUES(newest), body = VALUES(body)
 """
@@ -101,12 +102,12 @@ class RawMysql(RawStore):
         return count
 
     def save_image(self, id: str, container_id: str, name: str, at: int, text: str) -> None:
-        self._execute(_SAVE, id, container_id, name, name, at, -at, text)
+        self._execute(_SAVE, id, container_id, _digest(name), name, at, -at, text)
 
     def save_images(self, rows: Sequence[tuple[str, str, str, int, str]]) -> None:
         self._connection.autocommit(False)
-        insert = "INSERT INTO raw_images VALUES (%s, %s, md5(%s), %s, %s, %s, %s)"
-        values = [(id, box, name, name, at, -at, text) for id, box, name, at, text in rows]
+        insert = "INSERT INTO raw_images VALUES (%s, %s, %s, %s, %s, %s, %s)"
+        values = [(id, box, _digest(name), name, at, -at, text) for id, box, name, at, text in rows]
         self._connection.cursor().executemany(insert, values)
         self._connection.commit()
 
@@ -136,3 +137,8 @@ class RawMysql(RawStore):
 
     def close(self) -> None:
         """The connection is the caller's."""
+
+
+def _digest(name: str) -> str:
+    # MySQL has no md5() any more.
+    return hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
