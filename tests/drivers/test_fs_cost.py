@@ -84,7 +84,7 @@ def test_an_append_costs_the_same_whatever_there_is(
         costs.append(cost.of(lambda: persistence.sessions.add_message(id, message())))  # noqa: B023
     (few_opened, few_read), (many_opened, many_read) = costs
     assert many_opened == few_opened == 1
-    # The first line: what this process has appended before it knows.
+    # The first line and the last byte: what this process has appended before it knows.
     assert many_read == few_read < 100
 
 

@@ -181,10 +181,10 @@ def test_on_a_full_disk_nothing_is_half_written_and_later_it_goes_on(
 
 
 @pytest.mark.parametrize(
-    ("error", "raised"),
+    ("error", "raised", "text"),
     [
-        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), BackendError),
-        (KeyboardInterrupt(), KeyboardInterrupt),
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), BackendError, "No space left"),
+        (KeyboardInterrupt(), KeyboardInterrupt, ""),
     ],
     ids=["full", "interrupted"],
 )
@@ -196,6 +196,7 @@ def test_what_others_have_seen_before_it_failed_is_taken_back(
     step: str,
     error: BaseException,
     raised: type[BaseException],
+    text: str,
 ) -> None:
     persistence.sessions.add_message(saved_session(persistence), message("1"))
     lost = message("lost", id="m2")
@@ -214,7 +215,7 @@ def test_what_others_have_seen_before_it_failed_is_taken_back(
             raise error
 
         monkeypatch.setattr(module, step, fail)
-        with pytest.raises(raised):
+        with pytest.raises(raised, match=text):
             persistence.sessions.add_message("session", lost)
         assert seen == ["1", "lost"]
         # Of the same length, so that nothing but the generation tells the two apart.
