@@ -184,7 +184,7 @@ def test_on_a_full_disk_nothing_is_half_written_and_later_it_goes_on(
     ("error", "raised", "text"),
     [
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), BackendError, "No space left"),
-        (KeyboardInterrupt(), KeyboardInterrupt, ""),
+        (KeyboardInterrupt(), KeyboardInterrupt, "^$"),
     ],
     ids=["full", "interrupted"],
 )
