@@ -35,14 +35,18 @@ class RecordNotFoundError(PersistenceError, LookupError):
 
 
 class RecordConflictError(PersistenceError):
-    """The id is taken by something else. Nothing was written."""
+    """The call does not fit what is stored, such as an id that is taken. Nothing was written."""
 
-    def __init__(self, kind: str, id: str) -> None:
-        super().__init__(kind, id)
-        self.kind, self.id = kind, id
+    def __init__(self, kind: str, id: str, reason: str = "", field: str | None = None) -> None:
+        """:param field: where a message differs from the stored one with the same id"""
+        super().__init__(kind, id, reason, field)
+        self.kind, self.id, self.reason, self.field = kind, id, reason, field
 
     def __str__(self) -> str:
-        return f"another {self.kind} has the id {self.id!r}"
+        if self.reason:
+            return f"{self.kind} {self.id!r}: {self.reason}"
+        where = f", which differs in {self.field}" if self.field else ""
+        return f"another {self.kind} has the id {self.id!r}{where}"
 
 
 class CorruptRecordError(PersistenceError):
@@ -83,6 +87,11 @@ class BackendError(PersistenceError):
 
 class BackendUnavailableError(BackendError):
     """The backend cannot be reached, or the connection was lost; bounded retries did not help."""
+
+
+class ConfigurationError(BackendError):
+    """Repeating the call cannot help: a wrong password, a missing database, a wrong option, missing
+    rights, or something that this backend cannot do. The message says what to change."""
 
 
 class SchemaError(PersistenceError):

@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, Strict, TypeAdapter
 from pydantic_core import PydanticCustomError
 
-from agentx_persistence.fields import Count, Id, Millis, Text, id_field, now_field
-from agentx_persistence.json_values import Json, JsonObject
-from agentx_persistence.records import Record
+from agentx_persistence.records._fields import Count, Id, Millis, Text, id_field, now_field
+from agentx_persistence.records._json_values import Json, JsonObject
+from agentx_persistence.records._record import Record
 
 
 def _unknown(known: frozenset[str]) -> AfterValidator:

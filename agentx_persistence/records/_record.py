@@ -1,30 +1,18 @@
-"""The records: what a repository takes and gives back.
-
-A record is a frozen pydantic model. Attributes are snake_case, its JSON is AgentX's camelCase, and
-both spellings are accepted on input. Fields that this version does not know are kept. All times are
-Unix milliseconds. `Record.to_json` and `Record.model_validate_json` are exact inverses; what could
-not be given back exactly is refused with `InvalidRecordError`.
-"""
+"""What all records share: the wire form, and errors that name the field."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticSerializationError
 
 from agentx_persistence.errors import InvalidRecordError
-from agentx_persistence.fields import (
+from agentx_persistence.records._fields import (
     TEXT_BRANCH,
-    Id,
-    Millis,
-    Name,
-    Text,
-    id_field,
     id_problem,
-    now_field,
 )
-from agentx_persistence.json_values import Json, JsonObject, is_plain
+from agentx_persistence.records._json_values import Json, is_plain
 
 R = TypeVar("R", bound="Record")
 
@@ -186,78 +174,5 @@ def _invalid(kind: str, error: ValidationError) -> InvalidRecordError:
     return InvalidRecordError(kind, ".".join(steps) or "record", told["msg"])
 
 
-class ContainerRecord(Record):
-    """An isolation unit, often a user."""
-
-    record_kind = "container"
-    _generated = frozenset({"container_id", "created_at", "updated_at"})
-    _id_fields = ("container_id",)
-    _open_fields = frozenset({"config"})
-
-    container_id: Id = id_field("ctr")
-    created_at: Millis = now_field()
-    updated_at: Millis = now_field()
-    config: JsonObject | None = None
-
-
-class ImageMetadata(Record):
-    """What a driver remembers about an image; any further keys are kept."""
-
-    record_kind = "image metadata"
-
-    driver_session_id: Text | None = None
-
-
-class ImageRecord(Record):
-    """An agent's snapshot; users see it as a conversation."""
-
-    record_kind = "image"
-    _generated = frozenset({"image_id", "session_id", "created_at", "updated_at"})
-    _id_fields = (
-        *("image_id", "container_id", "session_id", "role_id", "os_id"),
-        *("prototype_id", "parent_image_id"),
-    )
-    _open_fields = frozenset({"mcp_servers", "provider_options", "custom_data"})
-
-    image_id: Id = id_field("img")
-    container_id: Id
-    session_id: Id = id_field("sess")
-    name: Name | None = None
-    description: Text | None = None
-    role_id: Id | None = None
-    os_id: Id | None = None
-    model: Text | None = None
-    system_prompt: Text | None = None
-    mcp_servers: JsonObject | None = None
-    thinking: Literal["disabled", "low", "medium", "high"] | None = None
-    provider_options: JsonObject | None = None
-    prototype_id: Id | None = None
-    parent_image_id: Id | None = None
-    metadata: ImageMetadata | None = None
-    custom_data: JsonObject | None = None
-    created_at: Millis = now_field()
-    updated_at: Millis = now_field()
-
-
-class SessionRecord(Record):
-    """The thread of an image; it owns messages."""
-
-    record_kind = "session"
-    _generated = frozenset({"session_id", "created_at", "updated_at"})
-    _id_fields = ("session_id", "image_id", "container_id")
-
-    session_id: Id = id_field("sess")
-    image_id: Id
-    container_id: Id
-    created_at: Millis = now_field()
-    updated_at: Millis = now_field()
-
-
-def _many(record: type[R]) -> TypeAdapter[list[R]]:
+def many(record: type[R]) -> TypeAdapter[list[R]]:
     return TypeAdapter(list[record], config={"defer_build": True})  # type: ignore[valid-type]
-
-
-# Each reads a JSON array of its records in one pass.
-CONTAINERS = _many(ContainerRecord)
-IMAGES = _many(ImageRecord)
-SESSIONS = _many(SessionRecord)

@@ -1,0 +1,23 @@
+"""Containers."""
+
+from agentx_persistence.records._fields import Id, Millis, id_field, now_field
+from agentx_persistence.records._json_values import JsonObject
+from agentx_persistence.records._record import Record, many
+
+
+class ContainerRecord(Record):
+    """An isolation unit, often a user."""
+
+    record_kind = "container"
+    _generated = frozenset({"container_id", "created_at", "updated_at"})
+    _id_fields = ("container_id",)
+    _open_fields = frozenset({"config"})
+
+    container_id: Id = id_field("ctr")
+    created_at: Millis = now_field()
+    updated_at: Millis = now_field()
+    config: JsonObject | None = None
+
+
+# Reads a JSON array of containers in one pass.
+CONTAINERS = many(ContainerRecord)

@@ -1,0 +1,50 @@
+"""Images: the snapshots of agents."""
+
+from typing import Literal
+
+from agentx_persistence.records._fields import Id, Millis, Name, Text, id_field, now_field
+from agentx_persistence.records._json_values import JsonObject
+from agentx_persistence.records._record import Record, many
+
+
+class ImageMetadata(Record):
+    """What a driver remembers about an image; any further keys are kept."""
+
+    record_kind = "image metadata"
+
+    driver_session_id: Text | None = None
+
+
+class ImageRecord(Record):
+    """An agent's snapshot; users see it as a conversation."""
+
+    record_kind = "image"
+    _generated = frozenset({"image_id", "session_id", "created_at", "updated_at"})
+    _id_fields = (
+        *("image_id", "container_id", "session_id", "role_id", "os_id"),
+        *("prototype_id", "parent_image_id"),
+    )
+    _open_fields = frozenset({"mcp_servers", "provider_options", "custom_data"})
+
+    image_id: Id = id_field("img")
+    container_id: Id
+    session_id: Id = id_field("sess")
+    name: Name | None = None
+    description: Text | None = None
+    role_id: Id | None = None
+    os_id: Id | None = None
+    model: Text | None = None
+    system_prompt: Text | None = None
+    mcp_servers: JsonObject | None = None
+    thinking: Literal["disabled", "low", "medium", "high"] | None = None
+    provider_options: JsonObject | None = None
+    prototype_id: Id | None = None
+    parent_image_id: Id | None = None
+    metadata: ImageMetadata | None = None
+    custom_data: JsonObject | None = None
+    created_at: Millis = now_field()
+    updated_at: Millis = now_field()
+
+
+# Reads a JSON array of images in one pass.
+IMAGES = many(ImageRecord)

@@ -1,0 +1,55 @@
+"""The port between the repositories and the backends.
+
+To write a backend of your own, implement `Storage`, or, if the backend has transactions, the
+shorter `TransactionalStorage`.
+"""
+
+from __future__ import annotations
+
+from agentx_persistence.storage.kinds import (
+    CONTAINERS,
+    IMAGES,
+    ITEMS,
+    KINDS,
+    SESSIONS,
+    Kind,
+    owned_by,
+)
+from agentx_persistence.storage.storage import Storage
+from agentx_persistence.storage.values import (
+    Document,
+    Entry,
+    Found,
+    Head,
+    Listing,
+    Order,
+    Place,
+    Query,
+    Slice,
+    Stored,
+    Text,
+    Window,
+)
+
+__all__ = [
+    "CONTAINERS",
+    "IMAGES",
+    "ITEMS",
+    "KINDS",
+    "SESSIONS",
+    "Document",
+    "Entry",
+    "Found",
+    "Head",
+    "Kind",
+    "Listing",
+    "Order",
+    "Place",
+    "Query",
+    "Slice",
+    "Storage",
+    "Stored",
+    "Text",
+    "Window",
+    "owned_by",
+]
