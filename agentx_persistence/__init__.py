@@ -1,4 +1,4 @@
-"""Storage for AI agents: containers, images, sessions and their messages, on seven backends.
+"""Storage for AI agents: sessions and their messages, and what belongs to them, on seven backends.
 
 Each backend but memory is a module of its own (`agentx_persistence.sqlite`, …), so that an
 application imports, installs and bundles only what it uses.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from agentx_persistence.errors import (
     BackendError,
     BackendUnavailableError,
+    ConfigurationError,
     CorruptRecordError,
     InvalidRecordError,
     MissingDependencyError,
@@ -20,7 +21,16 @@ from agentx_persistence.errors import (
     SchemaError,
 )
 from agentx_persistence.memory import memory_driver
-from agentx_persistence.messages import (
+from agentx_persistence.persistence import Persistence, PersistenceDriver, create_persistence
+from agentx_persistence.records import (
+    ContainerRecord,
+    ImageMetadata,
+    ImageRecord,
+    ItemRecord,
+    MessageRecord,
+    SessionRecord,
+)
+from agentx_persistence.records.messages import (
     AssistantMessage,
     ContentOutput,
     ErrorJsonOutput,
@@ -44,29 +54,21 @@ from agentx_persistence.messages import (
     Usage,
     UserMessage,
 )
-from agentx_persistence.persistence import Persistence, PersistenceDriver, Storage
-from agentx_persistence.records import ContainerRecord, ImageMetadata, ImageRecord, SessionRecord
 from agentx_persistence.repositories import (
     ContainerRepository,
     ImageRepository,
+    ItemRepository,
     Page,
     SessionRepository,
+    SessionSummary,
 )
-
-
-def create_persistence(driver: PersistenceDriver | None = None) -> Persistence:
-    """Connect and check at once; return the open repositories. No driver means memory.
-
-    :raises BackendUnavailableError: if the backend cannot be reached, within seconds
-    :raises SchemaError: if its tables are missing, outdated or too new; says what mends it
-    """
-    return Persistence((driver or memory_driver()).create_storage())
-
+from agentx_persistence.storage import Storage
 
 __all__ = [
     "AssistantMessage",
     "BackendError",
     "BackendUnavailableError",
+    "ConfigurationError",
     "ContainerRecord",
     "ContainerRepository",
     "ContentOutput",
@@ -81,8 +83,11 @@ __all__ = [
     "ImageRecord",
     "ImageRepository",
     "InvalidRecordError",
+    "ItemRecord",
+    "ItemRepository",
     "JsonOutput",
     "Message",
+    "MessageRecord",
     "MissingDependencyError",
     "OtherMessage",
     "OtherOutput",
@@ -98,6 +103,7 @@ __all__ = [
     "SchemaError",
     "SessionRecord",
     "SessionRepository",
+    "SessionSummary",
     "Storage",
     "TextOutput",
     "TextPart",

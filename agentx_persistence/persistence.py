@@ -1,39 +1,18 @@
-"""The way in: a driver makes a storage, `create_persistence` hands out its repositories."""
+"""The way in: a driver opens a storage, and `Persistence` hands out the repositories over it."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from agentx_persistence.repositories import (
     ContainerRepository,
     ImageRepository,
+    ItemRepository,
     SessionRepository,
 )
-
-
-class Storage(ABC):
-    """An open backend: its three repositories, and what it takes to end it."""
-
-    containers: ContainerRepository
-    images: ImageRepository
-    sessions: SessionRepository
-
-    @abstractmethod
-    def ping(self) -> None:
-        """Ask the backend for a sign of life.
-
-        :raises BackendUnavailableError: if it gives none
-        :raises PersistenceClosedError: after `close`
-        """
-
-    @abstractmethod
-    def close(self) -> None:
-        """Release everything that this storage opened; a second time does nothing.
-
-        A call that is under way in another thread finishes or raises `PersistenceClosedError`.
-        """
+from agentx_persistence.storage import Storage
 
 
 class PersistenceDriver(ABC):
@@ -44,6 +23,7 @@ class PersistenceDriver(ABC):
         """Connect, check, and return the open storage.
 
         :raises BackendUnavailableError: if the backend cannot be reached, within seconds
+        :raises ConfigurationError: if repeating cannot help, such as a wrong password
         :raises SchemaError: if its tables are missing, outdated or too new
         """
 
@@ -53,16 +33,31 @@ class Persistence:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self.containers = storage.containers
-        self.images = storage.images
-        self.sessions = storage.sessions
+        self.containers = ContainerRepository(storage)
+        self.images = ImageRepository(storage)
+        self.sessions = SessionRepository(storage)
+        self.items = ItemRepository(storage)
+
+    def __repr__(self) -> str:
+        return f"<Persistence on {self._storage!r}>"
+
+    def within(self, transaction: Any) -> Persistence:
+        """Return the same repositories inside the caller's open transaction.
+
+        Their calls neither commit nor roll it back, and nothing is repeated.
+
+        :param transaction: on SQL a SQLAlchemy ``Connection`` or ``orm.Session`` on the same
+            database; on MongoDB a ``ClientSession`` with a transaction
+        :raises ConfigurationError: on other backends
+        """
+        return Persistence(self._storage.within(transaction))
 
     def ping(self) -> None:
         """Ask the backend for a sign of life; see `Storage.ping`."""
         self._storage.ping()
 
     def close(self) -> None:
-        """End it; see `Storage.close`."""
+        """Release everything that was opened; see `Storage.close`."""
         self._storage.close()
 
     def __enter__(self) -> Self:
@@ -75,3 +70,17 @@ class Persistence:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def create_persistence(driver: PersistenceDriver | None = None) -> Persistence:
+    """Connect and check at once; return the open repositories. No driver means memory.
+
+    :raises BackendUnavailableError: if the backend cannot be reached, within seconds
+    :raises ConfigurationError: if repeating cannot help, such as a wrong password
+    :raises SchemaError: if its tables are missing, outdated or too new; says what to do
+    """
+    if driver is None:
+        from agentx_persistence.memory import memory_driver
+
+        driver = memory_driver()
+    return Persistence(driver.create_storage())

@@ -28,7 +28,7 @@ from agentx_persistence import (
     Usage,
     UserMessage,
 )
-from agentx_persistence.messages import MESSAGES
+from agentx_persistence.records.messages import MESSAGES
 from agentx_persistence.records import Record
 from tests.contract.hostile import IDS, NOT_IDS, nested
 

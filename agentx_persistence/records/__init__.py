@@ -5,28 +5,37 @@ both spellings are accepted on input. Fields that this version does not know are
 Unix milliseconds. `Record.to_json` and `Record.model_validate_json` are exact inverses; what could
 not be given back exactly is refused with `InvalidRecordError`.
 """
+from __future__ import annotations
 
+from agentx_persistence.records._comparison import difference
 from agentx_persistence.records._fields import check_id, check_name, new_id, now
+from agentx_persistence.records._json_values import exact_json
 from agentx_persistence.records._record import Record
 from agentx_persistence.records.containers import CONTAINERS, ContainerRecord
 from agentx_persistence.records.images import IMAGES, ImageMetadata, ImageRecord
+from agentx_persistence.records.items import ITEMS, ItemRecord, check_namespace
 from agentx_persistence.records.messages import MESSAGES, Message, MessageRecord
 from agentx_persistence.records.sessions import SESSIONS, SessionRecord
 
 __all__ = [
     "CONTAINERS",
     "IMAGES",
+    "ITEMS",
     "MESSAGES",
     "SESSIONS",
     "ContainerRecord",
     "ImageMetadata",
     "ImageRecord",
+    "ItemRecord",
     "Message",
     "MessageRecord",
     "Record",
     "SessionRecord",
     "check_id",
     "check_name",
+    "check_namespace",
+    "difference",
+    "exact_json",
     "new_id",
     "now",
 ]

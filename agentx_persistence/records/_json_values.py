@@ -8,6 +8,8 @@ from typing import Annotated, Any
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import PydanticCustomError, core_schema
 
+from agentx_persistence.errors import InvalidRecordError
+
 # What pydantic's JSON parser reads: 200 levels, and integers of at most 4,300 digits (Python's own
 # limit on int <-> str, https://docs.python.org/3/library/stdtypes.html#int-max-str-digits).
 _MAX_DEPTH = 200
@@ -44,6 +46,17 @@ def exact(value: object, path: str = "", depth: int = 0) -> Any:
     if isinstance(value, list):
         return [exact(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
     raise _refusal(path, f"{type(value).__name__} has no exact JSON form")
+
+
+def exact_json(kind: str, field: str, value: object) -> Any:
+    """Return a copy of a JSON value.
+
+    :raises InvalidRecordError: naming `field`, if JSON cannot give it back exactly
+    """
+    try:
+        return exact(value)
+    except PydanticCustomError as error:
+        raise InvalidRecordError(kind, field, error.message()) from error
 
 
 def is_plain(value: Any, depth: int = _PLAIN_DEPTH) -> bool:

@@ -124,7 +124,7 @@ class Storage(ABC):
     def rewrite(
         self,
         log: str,
-        after: str | None,
+        after: str | int | None,
         entries: Sequence[Entry],
         at: int,
         token: str,
@@ -132,8 +132,8 @@ class Storage(ABC):
         expected: int | None = None,
         generation: str | None = None,
     ) -> int | Found:
-        """Cut off what comes after the entry `after` (``None``: everything), append the entries;
-        return how many were cut off.
+        """Cut off what comes after the entry `after` (its id or position; ``None`` or 0:
+        everything), append the entries, whose ids differ; return how many were cut off.
 
         The ids that are cut off are free again. Return `Found`, and write nothing, if an entry's
         id is in the part that is kept, or if the log has not the `expected` number of entries or

@@ -55,8 +55,9 @@ class Query(NamedTuple):
 
     * `where`: the values of one of the kind's `indexes` (for "active", of its `active`)
     * `order`: "newest" is `created_at` descending, then key ascending; "oldest" is exactly the
-      reverse; "active" is the second of `updated_at` descending, then key ascending; "key" is key
-      ascending, without `where`. Keys are compared by code point.
+      reverse; "active" is the second of `updated_at` (`updated_at // 1000`) descending, then key
+      ascending; "key", for items only, is key ascending, without `where`. Keys are compared by
+      code point.
     * `prefix`: for "key", only documents whose key begins with it; "" is all
     * `since`, `until`: since <= time < until, in milliseconds of the order's time; for "active"
       both are widened to whole seconds; not for "key"
@@ -94,7 +95,7 @@ class Head(NamedTuple):
     A log that is deleted and created again has another generation. Appending does not change it.
     """
 
-    count: int
+    count: int  # type: ignore[assignment]  # instead of a tuple's method of this name
     generation: str
 
 

@@ -15,7 +15,7 @@ from agentx_persistence import (
     Persistence,
     SessionRecord,
 )
-from agentx_persistence.messages import MESSAGES
+from agentx_persistence.records.messages import MESSAGES
 from tests.ancestor import FILES, ancestor_data
 from tests.backends.backend import SHARED, Backend
 

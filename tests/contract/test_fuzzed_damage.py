@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentx_persistence import CorruptRecordError, Persistence, RecordConflictError, records
-from agentx_persistence.messages import MESSAGES
+from agentx_persistence.records.messages import MESSAGES
 from tests.backends.backend import Backend
 from tests.contract.records import container, image, message, session
 

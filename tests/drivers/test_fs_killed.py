@@ -16,7 +16,7 @@ import pytest
 
 from agentx_persistence import Persistence, create_persistence
 from agentx_persistence._fs import index
-from agentx_persistence.fields import now
+from agentx_persistence.records import now
 from agentx_persistence.fs import fs_driver
 from tests.contract.records import container, image, message, saved_session, session
 from tests.drivers.killing import exit_status, in_child

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition
 
 from agentx_persistence import RecordConflictError, RecordNotFoundError
-from agentx_persistence.fields import new_id
+from agentx_persistence.records import new_id
 from tests.model import written
 from tests.model.anchors import BOX
 from tests.model.records import Records, ids, step

@@ -9,13 +9,14 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from agentx_persistence.errors import CorruptRecordError
+from agentx_persistence.storage import Text
 
 T = TypeVar("T")
 
 
 def load(
     records: TypeAdapter[list[T]],
-    stored: Sequence[str] | Sequence[bytes],
+    stored: Sequence[Text],
     describe: Callable[[int], tuple[str, str, str]],
 ) -> list[T]:
     """Return the records of the stored JSON texts.
@@ -34,16 +35,15 @@ def load(
     return loaded if len(loaded) == len(stored) else _load_singly(records, stored, describe)
 
 
-def _array(stored: Sequence[str] | Sequence[bytes]) -> str | bytes:
-    first = stored[0]
-    if isinstance(first, bytes):
+def _array(stored: Sequence[Text]) -> Text:
+    if isinstance(stored[0], bytes):
         return b"[%s]" % b",".join(stored)  # type: ignore[arg-type]
     return f"[{','.join(stored)}]"  # type: ignore[arg-type]
 
 
 def _load_singly(
     records: TypeAdapter[list[T]],
-    stored: Sequence[str] | Sequence[bytes],
+    stored: Sequence[Text],
     describe: Callable[[int], tuple[str, str, str]],
 ) -> list[T]:
     loaded = []
@@ -56,9 +56,9 @@ def _load_singly(
     return loaded
 
 
-def readable_id(text: str | bytes, position: int) -> str:
+def readable_id(text: Text, position: int | None) -> str:
     """Return the id in the text of a broken message, else ``#`` and its position."""
     try:
         return str(from_json(text)["id"])
     except (ValueError, TypeError, KeyError):
-        return f"#{position}"
+        return f"#{position or '?'}"

@@ -1,0 +1,1 @@
+"""What the memory backend is made of."""

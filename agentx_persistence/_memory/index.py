@@ -1,0 +1,120 @@
+"""The sorted lists by which documents in memory are found."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+from agentx_persistence.storage import ITEMS, Document, Kind, Place, Query
+
+# An index has a kind, an order, and the fields and values of its documents.
+Index = tuple[str, str, tuple[str, ...], tuple[str, ...]]
+# A place in an index; one that sorts like `Query.order`, with the key last.
+Entry = tuple[Any, ...]
+# More entries than this are removed from a list in one pass over it.
+_FEW = 16
+
+
+def entries_of(kind: Kind, document: Document, updated_at: int) -> set[tuple[Index, Entry]]:
+    """Return where the document is listed."""
+    fields, key = document.fields, document.key
+    newest, active = (-document.created_at, key), (-(updated_at // 1000), key)
+    entries: set[tuple[Index, Entry]] = set()
+    for order, place, combinations in (
+        ("newest", newest, kind.indexes),
+        ("active", active, kind.active),
+    ):
+        for names in combinations:
+            if all(name in fields for name in names):
+                values = tuple(fields[name] for name in names)
+                entries.add(((kind.name, order, names, values), place))
+    if kind is ITEMS:
+        entries.add(((kind.name, "key", (), ()), (key,)))
+    return entries
+
+
+class Indexes:
+    """Adding what is there and removing what is not there changes nothing."""
+
+    def __init__(self) -> None:
+        self._lists: defaultdict[Index, list[Entry]] = defaultdict(list)
+
+    def add(self, entries: Iterable[tuple[Index, Entry]]) -> None:
+        for index, entry in entries:
+            listed = self._lists[index]
+            place = bisect_left(listed, entry)
+            if place == len(listed) or listed[place] != entry:
+                insort(listed, entry)
+
+    def remove(self, entries: Iterable[tuple[Index, Entry]]) -> None:
+        by_index: defaultdict[Index, set[Entry]] = defaultdict(set)
+        for index, entry in entries:
+            by_index[index].add(entry)
+        for index, gone in by_index.items():
+            listed = self._lists.get(index, [])
+            if len(gone) > _FEW:
+                listed[:] = [entry for entry in listed if entry not in gone]
+            else:
+                for entry in gone:
+                    place = bisect_left(listed, entry)
+                    if place < len(listed) and listed[place] == entry:
+                        del listed[place]
+            if not listed:
+                self._lists.pop(index, None)
+
+    def find(self, kind: Kind, query: Query) -> tuple[list[str], Place | None]:
+        """Return the keys of the query, in order, and the last place if there are more."""
+        listed, low, high = self._range(kind, query)
+        backwards = query.order == "oldest"
+        if query.limit is not None and high - low > query.limit:
+            if backwards:
+                low = high - query.limit
+            else:
+                high = low + query.limit
+            more = query.limit > 0
+        else:
+            more = False
+        found = listed[low:high]
+        if backwards:
+            found.reverse()
+        last = found[-1] if more else None
+        keys = [entry[-1] for entry in found]
+        if last is None:
+            return keys, None
+        return keys, Place(-last[0] if len(last) > 1 else 0, last[-1])
+
+    def count(self, kind: Kind, query: Query) -> int:
+        _, low, high = self._range(kind, query)
+        found = max(high - low, 0)
+        return found if query.limit is None else min(found, query.limit)
+
+    def _range(self, kind: Kind, query: Query) -> tuple[list[Entry], int, int]:
+        where, order, prefix, since, until, after, _ = query
+        names = tuple(sorted(where))
+        name = "newest" if order == "oldest" else order
+        index = (kind.name, name, names, tuple(where[field] for field in names))
+        listed = self._lists.get(index, [])
+        low, high = 0, len(listed)
+        if order == "key":
+            low = bisect_left(listed, (prefix,))
+            if prefix:
+                high = bisect_left(listed, (prefix[:-1] + chr(ord(prefix[-1]) + 1),))
+            if after is not None:
+                low = max(low, bisect_right(listed, (after.key,)))
+            return listed, low, max(low, high)
+        if order == "active":
+            since = None if since is None else since // 1000
+            until = None if until is None else -(-until // 1000)
+        if until is not None:
+            low = bisect_left(listed, (1 - until,))
+        if since is not None:
+            high = bisect_left(listed, (1 - since,))
+        if after is not None:
+            place = (-after.time, after.key)
+            if order == "oldest":
+                high = min(high, bisect_left(listed, place))
+            else:
+                low = max(low, bisect_right(listed, place))
+        return listed, low, max(low, high)

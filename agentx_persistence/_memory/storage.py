@@ -1,0 +1,357 @@
+"""The storage in memory.
+
+A change is planned first, as steps that can be done twice without harm. The plan is then set down
+in one step, and done. So an exception at any moment (Ctrl-C, a signal's handler) leaves either
+nothing or a plan, which the next call finishes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from threading import RLock
+from typing import TypeVar
+
+from agentx_persistence._memory.index import Indexes, entries_of
+from agentx_persistence._memory.log import Log
+from agentx_persistence.errors import (
+    BackendError,
+    PersistenceClosedError,
+    RecordNotFoundError,
+)
+from agentx_persistence.storage import (
+    ITEMS,
+    KINDS,
+    SESSIONS,
+    Document,
+    Entry,
+    Found,
+    Kind,
+    Listing,
+    Query,
+    Slice,
+    Storage,
+    Stored,
+    Window,
+    owned_by,
+)
+from agentx_persistence.storage._forking import ForkAware, renew_after_fork
+from agentx_persistence.storage.kinds import SEPARATOR
+
+T = TypeVar("T")
+Step = Callable[[], object]
+
+
+class MemoryStorage(Storage, ForkAware):
+    """Texts, not objects: what a caller got or gave shares nothing with what is stored."""
+
+    def __init__(self) -> None:
+        self._closed = False
+        # Reentrant, so that a call from a signal's handler inside another call of this thread gets
+        # as far as `_busy`, and is refused instead of waiting for itself.
+        self._lock = RLock()
+        self._busy = False
+        self._plan: Sequence[Step] = ()
+        self._documents: dict[Kind, dict[str, Document]] = {kind: {} for kind in KINDS}
+        self._logs: dict[str, Log] = {}
+        self._indexes = Indexes()
+        renew_after_fork(self)
+
+    def before_fork(self) -> None:
+        self._lock.acquire()  # so that no other thread is in the midst of a step
+
+    def after_fork_in_parent(self) -> None:
+        self._lock.release()
+
+    def after_fork(self) -> None:
+        self._lock = RLock()
+
+    def _run(self, work: Callable[[], T]) -> T:
+        with self._lock:
+            if self._busy:
+                raise BackendError(
+                    "memory",
+                    "a signal's handler or a finalizer cannot call this storage inside another "
+                    "call of the same thread; set a flag there, and call it afterwards",
+                )
+            try:
+                self._busy = True
+                if self._closed:
+                    raise PersistenceClosedError
+                if self._plan:
+                    self._finish()
+                return work()
+            finally:
+                self._busy = False
+
+    def _do(self, plan: Sequence[Step]) -> None:
+        self._plan = plan  # from here on it will be done
+        self._finish()
+
+    def _finish(self) -> None:
+        for step in self._plan:
+            step()
+        self._plan = ()
+
+    def put(self, kind: Kind, document: Document) -> None:
+        self._run(lambda: self._do(self._saving(kind, document)))
+
+    def create(self, kind: Kind, document: Document) -> bool:
+        def work() -> bool:
+            if document.key in self._documents[kind]:
+                return False
+            self._do(self._saving(kind, document))
+            return True
+
+        return self._run(work)
+
+    def replace(self, kind: Kind, document: Document, revision: str) -> bool:
+        def work() -> bool:
+            found = self._documents[kind].get(document.key)
+            if found is None or found.revision != revision:
+                return False
+            self._do(self._saving(kind, document))
+            return True
+
+        return self._run(work)
+
+    def get(self, kind: Kind, keys: Sequence[str]) -> dict[str, Stored]:
+        def work() -> dict[str, Stored]:
+            documents = self._documents[kind]
+            return {key: self._stored(kind, documents[key]) for key in keys if key in documents}
+
+        return self._run(work)
+
+    def find(self, kind: Kind, query: Query) -> Listing:
+        def work() -> Listing:
+            keys, after = self._indexes.find(kind, query)
+            documents = self._documents[kind]
+            return Listing([self._stored(kind, documents[key]) for key in keys], after)
+
+        return self._run(work)
+
+    def count(self, kind: Kind, query: Query) -> int:
+        return self._run(lambda: self._indexes.count(kind, query))
+
+    def delete(self, kind: Kind, key: str) -> bool:
+        def work() -> bool:
+            existed = key in self._documents[kind]
+            gone: dict[tuple[Kind, str], Document] = {}
+            self._collect(kind, key, gone)
+            entries = {
+                entry
+                for (owned, _), document in gone.items()
+                for entry in entries_of(owned, document, self._updated_at(owned, document))
+            }
+
+            def forget() -> None:
+                for owned, owned_key in gone:
+                    self._documents[owned].pop(owned_key, None)
+                    if owned is SESSIONS:
+                        self._logs.pop(owned_key, None)
+
+            self._do([lambda: self._indexes.remove(entries), forget])
+            return existed
+
+        return self._run(work)
+
+    def _collect(self, kind: Kind, key: str, gone: dict[tuple[Kind, str], Document]) -> None:
+        if key in self._documents[kind]:
+            gone[kind, key] = self._documents[kind][key]
+        for owned, field in owned_by(kind):
+            if owned is ITEMS:
+                query = Query(order="key", prefix=key + SEPARATOR)
+            else:
+                query = Query({field: key})
+            for each in self._indexes.find(owned, query)[0]:
+                self._collect(owned, each, gone)
+
+    def append(
+        self,
+        log: str,
+        entries: Sequence[Entry],
+        at: int,
+        *,
+        create: Document | None = None,
+        expected: int | None = None,
+        generation: str | None = None,
+    ) -> int | Found:
+        def work() -> int | Found:
+            target = self._logs.get(log)
+            if target is None:
+                if create is None:
+                    raise RecordNotFoundError("session", log)
+                return self._create_with(create, entries, at, expected)
+            count, current, updated_at = target.state
+            if (
+                expected not in (None, count)
+                or generation not in (None, current)
+                or any(target.position(entry.id) is not None for entry in entries)
+            ):
+                return target.find(entry.id for entry in entries)
+            if entries:
+                target.add(entries)
+                count += len(entries)
+                self._set_state(log, target, (count, current, max(updated_at, at)))
+            return count
+
+        return self._run(work)
+
+    def _create_with(
+        self, document: Document, entries: Sequence[Entry], at: int, expected: int | None
+    ) -> int | Found:
+        if expected not in (None, 0):
+            return Found(Log("", 0).head, {})
+        updated_at = max(document.updated_at, at) if entries else document.updated_at
+        target = Log(document.revision, updated_at)
+        target.add(entries)
+        target.state = (len(entries), document.revision, updated_at)
+        added = entries_of(SESSIONS, document, updated_at)
+        self._do(
+            [
+                lambda: self._logs.__setitem__(document.key, target),
+                lambda: self._documents[SESSIONS].__setitem__(document.key, document),
+                lambda: self._indexes.add(added),
+            ]
+        )
+        return len(entries)
+
+    def read(self, log: str, window: Window) -> Slice:
+        return self._run(lambda: self._log(log).read(window))
+
+    def lookup(self, log: str, ids: Sequence[str]) -> Found:
+        return self._run(lambda: self._log(log).find(ids))
+
+    def newest(self, logs: Sequence[str]) -> dict[str, Slice]:
+        newest = Window(last=1)
+        return self._run(
+            lambda: {log: self._logs[log].read(newest) for log in logs if log in self._logs}
+        )
+
+    def rewrite(
+        self,
+        log: str,
+        after: str | int | None,
+        entries: Sequence[Entry],
+        at: int,
+        token: str,
+        *,
+        expected: int | None = None,
+        generation: str | None = None,
+    ) -> int | Found:
+        def work() -> int | Found:
+            target = self._log(log)
+            count, current, updated_at = target.state
+            kept = target.require(after, 0)
+            if kept > count:
+                raise RecordNotFoundError("message", f"#{kept}")
+            found = target.find(entry.id for entry in entries)
+            if (
+                expected not in (None, count)
+                or generation not in (None, current)
+                or any(position <= kept for position, _ in found.there.values())
+            ):
+                return found
+            cut = count - kept
+            state = (kept + len(entries), f"{token}.{cut}", max(updated_at, at))
+            self._do(
+                [
+                    lambda: target.cut(kept, entries),
+                    *self._moving(log, updated_at, state[2]),
+                    lambda: setattr(target, "state", state),
+                ]
+            )
+            return cut
+
+        return self._run(work)
+
+    def swap(self, log: str, entry: Entry, at: int, token: str) -> None:
+        def work() -> None:
+            target = self._log(log)
+            position = target.require(entry.id, 0)
+            count, _, updated_at = target.state
+            state = (count, token, max(updated_at, at))
+            self._do(
+                [
+                    lambda: target.texts.__setitem__(position - 1, entry.text),
+                    *self._moving(log, updated_at, state[2]),
+                    lambda: setattr(target, "state", state),
+                ]
+            )
+
+        self._run(work)
+
+    def fork(self, log: str, through: str | None, document: Document) -> int | None:
+        def work() -> int | None:
+            source = self._log(log)
+            count = source.require(through, source.state[0])
+            if document.key in self._documents[SESSIONS]:
+                return None
+            copied = [
+                Entry(id, text, {})
+                for id, text in zip(source.ids[:count], source.texts[:count], strict=True)
+            ]
+            self._create_with(document, copied, document.updated_at, None)
+            return count
+
+        return self._run(work)
+
+    def where(self, kind: Kind, key: str, position: int | None = None) -> str:
+        entry = "" if position is None else f", message {position}"
+        return f"memory, {kind.noun} {key!r}{entry}"
+
+    def ping(self) -> None:
+        self._run(lambda: None)
+
+    def close(self) -> None:
+        self._closed = True
+
+    def _saving(self, kind: Kind, document: Document) -> list[Step]:
+        key = document.key
+        old = self._documents[kind].get(key)
+        left = set() if old is None else entries_of(kind, old, self._updated_at(kind, old))
+        entered = entries_of(kind, document, document.updated_at)
+        plan: list[Step] = [
+            lambda: self._indexes.remove(left - entered),
+            lambda: self._indexes.add(entered - left),
+            lambda: self._documents[kind].__setitem__(key, document),
+        ]
+        if kind is SESSIONS:
+            log = self._logs.get(key)
+            if log is None:
+                new = Log(document.revision, document.updated_at)
+                plan.append(lambda: self._logs.__setitem__(key, new))
+            else:
+                state = (*log.state[:2], document.updated_at)
+                plan.append(lambda: setattr(log, "state", state))
+        return plan
+
+    def _set_state(self, key: str, log: Log, state: tuple[int, str, int]) -> None:
+        moving = self._moving(key, log.state[2], state[2])
+        if moving:
+            self._do([*moving, lambda: setattr(log, "state", state)])
+        else:
+            log.state = state
+
+    def _moving(self, key: str, old: int, new: int) -> list[Step]:
+        """Return the steps that list a session by another time of its last change."""
+        if old // 1000 == new // 1000:
+            return []
+        document = self._documents[SESSIONS][key]
+        left, entered = entries_of(SESSIONS, document, old), entries_of(SESSIONS, document, new)
+        return [
+            lambda: self._indexes.remove(left - entered),
+            lambda: self._indexes.add(entered - left),
+        ]
+
+    def _updated_at(self, kind: Kind, document: Document) -> int:
+        return self._logs[document.key].state[2] if kind is SESSIONS else document.updated_at
+
+    def _stored(self, kind: Kind, document: Document) -> Stored:
+        updated_at = self._updated_at(kind, document)
+        return Stored(document.key, document.text, updated_at, document.revision)
+
+    def _log(self, key: str) -> Log:
+        try:
+            return self._logs[key]
+        except KeyError:
+            raise RecordNotFoundError("session", key) from None

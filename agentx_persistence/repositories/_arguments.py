@@ -1,0 +1,127 @@
+"""Checks of what callers hand to a repository, alike on every backend, before anything is done."""
+
+from __future__ import annotations
+
+import base64
+import os
+import random
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, get_args
+
+from pydantic_core import from_json, to_json
+
+from agentx_persistence.errors import BackendUnavailableError, InvalidRecordError
+from agentx_persistence.records import check_id, check_name
+from agentx_persistence.storage import Order, Place
+
+_MAX_COUNT = 2**31 - 2  # one more still fits the 32-bit integers of all databases
+_MAX_TIME = 2**53
+# Seconds for which a change is tried again while others change the same thing.
+_CONTENTION_SECONDS = 60.0
+
+
+def new_token() -> str:
+    """Return a text that no other write has."""
+    return os.urandom(8).hex()
+
+
+def attempts(what: str) -> Iterator[None]:
+    """Yield for each attempt at a guarded change, with growing pauses.
+
+    :raises BackendUnavailableError: when others have been faster for a minute
+    """
+    deadline = time.monotonic() + _CONTENTION_SECONDS
+    pause = 0.0005
+    while True:
+        yield
+        if time.monotonic() > deadline:
+            reason = f"others kept changing {what} for {_CONTENTION_SECONDS:.0f} s; try again later"
+            raise BackendUnavailableError("repository", reason)
+        time.sleep(random.uniform(0, pause))
+        pause = min(2 * pause, 0.05)
+
+
+def check_filters(filters: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the filters that were given."""
+    given = {field: value for field, value in filters.items() if value is not None}
+    for field, value in given.items():
+        if field == "name":
+            check_name(value)
+        else:
+            check_id(field.removesuffix("_id"), value)
+    return given
+
+
+def check_count(field: str, value: object, minimum: int = 0) -> None:
+    if type(value) is not int or not minimum <= value <= _MAX_COUNT:
+        reason = f"must be a whole number from {minimum} to {_MAX_COUNT}"
+        raise InvalidRecordError("argument", field, reason)
+
+
+def check_limit(field: str, value: object) -> None:
+    if value is not None:
+        check_count(field, value)
+
+
+def check_time(field: str, value: object) -> None:
+    if value is not None and (type(value) is not int or not -_MAX_TIME < value < _MAX_TIME):
+        reason = "must be a time in Unix milliseconds, as a whole number"
+        raise InvalidRecordError("argument", field, reason)
+
+
+def check_order(order: str, allowed: tuple[Order, ...]) -> Order:
+    if order not in allowed:
+        reason = f"must be one of {', '.join(map(repr, allowed))}, not {order!r}"
+        raise InvalidRecordError("argument", "order", reason)
+    return order
+
+
+def check_ids(kind: str, ids: object) -> list[str]:
+    """Return the ids of a collection, each once."""
+    if isinstance(ids, (str, bytes)) or not hasattr(ids, "__iter__"):
+        raise InvalidRecordError("argument", "ids", f"must be {kind} ids, not {type(ids).__name__}")
+    unique = dict.fromkeys(ids)
+    for id in unique:
+        check_id(kind, id)
+    return list(unique)
+
+
+def check_window(
+    session_id: str, first: int | None, last: int | None, after: str | None, before: str | None
+) -> None:
+    check_id("session", session_id)
+    check_limit("first", first)
+    check_limit("last", last)
+    if first is not None and last is not None:
+        raise InvalidRecordError("argument", "last", "cannot be given together with first")
+    for message_id in (after, before):
+        if message_id is not None:
+            check_id("message", message_id)
+
+
+def encode_cursor(order: Order, place: Place) -> str:
+    return base64.urlsafe_b64encode(to_json((order, *place))).decode().rstrip("=")
+
+
+def decode_cursor(order: Order, cursor: str | None) -> Place | None:
+    if cursor is None:
+        return None
+    foreign = InvalidRecordError(
+        "argument", "cursor", "pass `Page.next_cursor` unchanged, with the order of its page"
+    )
+    try:
+        given, time, key = from_json(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        key.encode()
+    except (TypeError, ValueError, AttributeError) as error:
+        raise foreign from error
+    known = given == order and given in get_args(Order)
+    if not known or type(time) is not int or not -_MAX_TIME < time < _MAX_TIME or not key:
+        raise foreign
+    return Place(time, key)
+
+
+def check_mapping(field: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        reason = f"must be a mapping, not {type(value).__name__}"
+        raise InvalidRecordError("argument", field, reason)

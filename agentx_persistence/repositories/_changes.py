@@ -1,0 +1,89 @@
+"""Changes of a record: merge patches, and what no change may do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from pydantic.alias_generators import to_camel
+from pydantic_core import from_json, to_json
+
+from agentx_persistence.errors import InvalidRecordError
+from agentx_persistence.records import ImageMetadata, ImageRecord, Record, exact_json, now
+
+R = TypeVar("R", bound=Record)
+Change = Mapping[str, Any] | Callable[[R], R]
+
+
+def as_function(record_type: type[R], change: Change[R]) -> Callable[[R], R]:
+    """Return the change as a function from the old record to the new one."""
+    if callable(change):
+        return change
+    if not isinstance(change, Mapping):
+        reason = f"must be a mapping or a function, not {type(change).__name__}"
+        raise InvalidRecordError(record_type.record_kind, "change", reason)
+    patch = _wire(record_type, exact_json(record_type.record_kind, "change", dict(change)))
+
+    def apply(record: R) -> R:
+        merged = merge(from_json(record.to_json()), patch)
+        return record_type.model_validate_json(to_json(merged))
+
+    return apply
+
+
+def merge(target: Any, patch: Any) -> Any:
+    """Apply a JSON Merge Patch (https://www.rfc-editor.org/rfc/rfc7396#section-2)."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = merge(merged.get(key), value)
+    return merged
+
+
+def _wire(record_type: type[Record], patch: dict[str, Any]) -> dict[str, Any]:
+    """Return the patch with the fields of this record in camelCase."""
+    spelling = {name: to_camel(name) for name in record_type.model_fields}
+    wire = {spelling.get(key, key): value for key, value in patch.items()}
+    if record_type is ImageRecord and isinstance(wire.get("metadata"), dict):
+        wire["metadata"] = _wire(ImageMetadata, wire["metadata"])
+    return wire
+
+
+def checked(record_type: type[R], key: str, old: R, new: object) -> R:
+    """Return the record that a change made, with the time of the change if it set none.
+
+    :param key: the field, or fields separated by commas, that cannot change
+    """
+    kind = record_type.record_kind
+    if not isinstance(new, record_type):
+        reason = f"must return {record_type.__name__}, not {type(new).__name__}"
+        raise InvalidRecordError(kind, "change", reason)
+    for field in key.split(","):
+        if getattr(new, field) != getattr(old, field):
+            raise InvalidRecordError(kind, field, "cannot change; create another record instead")
+    if getattr(new, "updated_at", None) != getattr(old, "updated_at", None):
+        return new
+    return new.model_copy(update={"updated_at": now()})
+
+
+def metadata_change(changes: Mapping[str, Any]) -> Callable[[ImageRecord], ImageRecord]:
+    """Return the function that merges the top-level keys into an image's metadata."""
+    if not isinstance(changes, Mapping):
+        reason = f"must be a mapping, not {type(changes).__name__}"
+        raise InvalidRecordError("image metadata", "changes", reason)
+    wire = _wire(ImageMetadata, dict(changes))
+    given = {key: value for key, value in wire.items() if value is not None}
+    checked_given = from_json(ImageMetadata.model_validate(given).to_json())
+    at = now()
+
+    def apply(image: ImageRecord) -> ImageRecord:
+        old = from_json(image.metadata.to_json()) if image.metadata else {}
+        kept = {key: value for key, value in old.items() if key in given or key not in wire}
+        metadata = ImageMetadata.model_validate_json(to_json({**kept, **checked_given}))
+        return image.model_copy(update={"metadata": metadata, "updated_at": at})
+
+    return apply

@@ -1,0 +1,150 @@
+"""Reading the messages of sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from agentx_persistence.errors import RecordConflictError, RecordNotFoundError
+from agentx_persistence.records import MESSAGES, Message, SessionRecord, check_id
+from agentx_persistence.repositories._arguments import check_ids, check_window
+from agentx_persistence.repositories._loading import load, readable_id
+from agentx_persistence.repositories._repository import Repository
+from agentx_persistence.storage import SESSIONS, Head, Slice, Text, Window
+
+# What a stream holds at a time: as many messages, or as many bytes of their wire form. Parsing
+# takes about three times the bytes.
+_CHUNK_COUNT = 500
+_CHUNK_BYTES = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSummary:
+    """What a list of conversations shows of one. `last_message` is ``None`` if there is none."""
+
+    message_count: int
+    last_message: Message | None
+
+
+class Histories(Repository[SessionRecord]):
+    """The messages of a session have positions from 1 up, without gaps, in the order in which they
+    were added. Timestamps order nothing.
+    """
+
+    def get_messages(
+        self,
+        session_id: str,
+        *,
+        first: int | None = None,
+        last: int | None = None,
+        after: str | None = None,
+        before: str | None = None,
+    ) -> list[Message]:
+        """Return the messages of the session, oldest first, whichever end they are taken from.
+
+        :param first: only so many, from the oldest on; not together with `last`
+        :param last: only so many, up to the newest
+        :param after: only those after the message with this id
+        :param before: only those before the message with this id
+        :raises RecordNotFoundError: if there is no such session, or no such message in it
+        """
+        check_window(session_id, first, last, after, before)
+        window = Window(after, before, first, last)
+        return self._messages(session_id, self._storage.read(session_id, window), window)
+
+    def get_message(self, session_id: str, message_id: str) -> Message:
+        """Return the message.
+
+        :raises RecordNotFoundError: if there is no such session, or no such message in it
+        """
+        found = self.find_message(session_id, message_id)
+        if found is None:
+            raise RecordNotFoundError("message", message_id)
+        return found
+
+    def find_message(self, session_id: str, message_id: str) -> Message | None:
+        """Return the message, or ``None`` if the session has none with this id.
+
+        :raises RecordNotFoundError: if there is no such session
+        """
+        check_id("session", session_id)
+        check_id("message", message_id)
+        found = self._storage.lookup(session_id, [message_id]).there.get(message_id)
+        return None if found is None else self._read(session_id, message_id, *found)
+
+    def iter_messages(
+        self, session_id: str, *, after: str | None = None, reverse: bool = False
+    ) -> Iterator[Message]:
+        """Return an iterator over the messages, oldest first, that holds only a few at a time:
+        about 8 MB beyond one message, on MongoDB 16 MB.
+
+        Messages that are added meanwhile come, too, if they are there when it gets to them.
+
+        :param after: only those after the message with this id
+        :param reverse: newest first
+        :raises RecordNotFoundError: by this call, if there is no such session or message; by the
+            iterator, if the session is deleted meanwhile
+        :raises RecordConflictError: by the iterator, if messages were cut or replaced, or the
+            session was deleted and created again, since the iterator began
+        """
+        check_window(session_id, None, None, after, None)
+        first, last = (None, _CHUNK_COUNT) if reverse else (_CHUNK_COUNT, None)
+        window = Window(after, None, first, last, size=_CHUNK_BYTES, headed=True)
+        return self._stream(session_id, window, self._storage.read(session_id, window))
+
+    def _stream(self, session_id: str, window: Window, found: Slice) -> Iterator[Message]:
+        head, reverse = head_of(found), window.last is not None
+        while found.texts:
+            messages = self._messages(session_id, found, window)
+            start, stop = found.start or 0, (found.start or 0) + len(messages)
+            found = found._replace(texts=())  # the texts are not held while messages are handed out
+            if reverse:
+                messages.reverse()
+            yield from messages
+            del messages
+            window = window._replace(before=start) if reverse else window._replace(after=stop - 1)
+            found = self._storage.read(session_id, window)
+            if head_of(found).generation != head.generation:
+                reason = "its messages were cut, replaced or created anew; read them from the start"
+                raise RecordConflictError("session", session_id, reason)
+
+    def count_messages(self, session_id: str) -> int:
+        """Return the number of messages.
+
+        :raises RecordNotFoundError: if there is no such session
+        """
+        check_id("session", session_id)
+        return self._storage.head(session_id).count
+
+    def summaries(self, session_ids: Sequence[str]) -> dict[str, SessionSummary]:
+        """Return the summaries of those of the sessions that exist, in the order of their ids."""
+        asked = check_ids("session", session_ids)
+        found = self._storage.newest(asked) if asked else {}
+        return {
+            id: SessionSummary(head_of(found[id]).count, next(iter(messages), None))
+            for id in asked
+            if id in found
+            for messages in [self._messages(id, found[id], Window(last=1))]
+        }
+
+    def _read(self, session_id: str, message_id: str, position: int, text: Text) -> Message:
+        where = self._storage.where(SESSIONS, session_id, position)
+        return load(MESSAGES, [text], lambda _: ("message", message_id, where))[0]
+
+    def _messages(self, session_id: str, found: Slice, window: Window) -> list[Message]:
+        def describe(index: int) -> tuple[str, str, str]:
+            position = found.start
+            if position is None:
+                again = self._storage.read(session_id, window._replace(headed=True))
+                if list(again.texts) == list(found.texts):
+                    position = again.start
+            position = None if position is None else position + index
+            where = self._storage.where(SESSIONS, session_id, position)
+            return "message", readable_id(found.texts[index], position), where
+
+        return load(MESSAGES, found.texts, describe)
+
+
+def head_of(found: Slice) -> Head:
+    assert found.head is not None  # as the window asked for it
+    return found.head
