@@ -67,6 +67,7 @@ class SessionRepository(Conversations):
 
     def find_by_image(self, image_id: str) -> SessionRecord | None:
         """Return the newest session of the image, or ``None`` if it has none."""
+        check_id("image", image_id)
         newest = self.find_all(image_id=image_id, limit=1)
         return newest[0] if newest else None
 

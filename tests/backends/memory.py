@@ -5,6 +5,7 @@ from typing import Any, cast
 import pytest
 
 from agentx_persistence import Persistence
+from agentx_persistence.storage import KINDS
 from tests.backends.backend import Backend
 
 
@@ -21,20 +22,25 @@ def corrupt(
     position: int | None,
     raw: bytes,
 ) -> bool:
-    store = cast(Any, persistence.sessions)._store
+    storage = cast(Any, persistence)._storage
     text = raw.decode(errors="surrogateescape")
     if position is not None:
-        store._logs[id].texts[position - 1] = text
+        storage._logs[id].texts[position - 1] = text
     else:
-        document, indexes = store._documents[kind, id]
-        store._documents[kind, id] = (document._replace(text=text), indexes)
+        documents = _documents(storage, kind)
+        documents[id] = documents[id]._replace(text=text)
     return True
 
 
 def stored(
     backend: Backend, persistence: Persistence, kind: str, id: str, position: int | None
 ) -> object:
-    store = cast(Any, persistence.sessions)._store
+    storage = cast(Any, persistence)._storage
     if position is not None:
-        return store._logs[id].texts[position - 1]
-    return store._documents[kind, id][0].text
+        return storage._logs[id].texts[position - 1]
+    return _documents(storage, kind)[id].text
+
+
+def _documents(storage: Any, name: str) -> Any:
+    (kind,) = (kind for kind in KINDS if kind.name == name)
+    return storage._documents[kind]

@@ -152,14 +152,14 @@ def test_a_session_that_is_not_even_text_keeps_its_messages(
         sessions.get("session")
 
 
-def test_a_message_that_is_not_even_text_is_not_taken_for_the_same(
+def test_a_message_that_is_not_even_text_is_reported_when_it_is_added_again(
     backend: Backend, persistence: Persistence
 ) -> None:
     sent = message(id="m1")
     persistence.sessions.add_message(saved_session(persistence), sent)
     if not _corrupt(backend, persistence, "sessions", "session", 1, b'{"a":"\xff"}'):
         return
-    with pytest.raises(RecordConflictError):
+    with pytest.raises(CorruptRecordError):
         persistence.sessions.add_message("session", sent)
     with pytest.raises(CorruptRecordError):
         persistence.sessions.get_messages("session")

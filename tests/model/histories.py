@@ -90,6 +90,7 @@ class Histories(Records):
         keep = data.draw(st.integers(1, min(len(history), 40)))
         gone = self.persistence.sessions.truncate_after(id, history[keep - 1].id)
         assert gone == len(history) - keep
+        self._touched(id)
         self.messages[id] = history[:keep]
         self._compare(id)
 
@@ -97,6 +98,7 @@ class Histories(Records):
     def clear(self, id: str) -> None:
         if id in self.sessions:
             assert self.persistence.sessions.clear_messages(id) == len(self.messages[id])
+            self._touched(id)
             self.messages[id] = []
             self._compare(id)
         else:
