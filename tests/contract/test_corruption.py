@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentx_persistence import CorruptRecordError, Persistence, RecordConflictError
+from agentx_persistence import CorruptRecordError, Persistence
 from tests.backends.backend import Backend
 from tests.contract.records import container, image, message, saved_session
 
