@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agentx_persistence._memory.storage import MemoryStorage
+from agentx_persistence.errors import ConfigurationError
 from agentx_persistence.persistence import PersistenceDriver
 from agentx_persistence.storage import Storage
 
@@ -13,6 +14,13 @@ def memory_driver() -> PersistenceDriver:
     A child process gets a copy, as of everything in memory.
     """
     return _MemoryDriver()
+
+
+def driver_from_url(url: str) -> PersistenceDriver:
+    """Return the driver of ``memory:``."""
+    if url not in ("memory:", "memory://"):
+        raise ConfigurationError("memory", "write memory: and nothing after it")
+    return memory_driver()
 
 
 class _MemoryDriver(PersistenceDriver):

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Any, Self
 
+from agentx_persistence.errors import ConfigurationError
 from agentx_persistence.repositories import (
     ContainerRepository,
     ImageRepository,
@@ -72,15 +73,28 @@ class Persistence:
         self.close()
 
 
-def create_persistence(driver: PersistenceDriver | None = None) -> Persistence:
-    """Connect and check at once; return the open repositories. No driver means memory.
+def create_persistence(
+    target: PersistenceDriver | str | None = None, **options: Any
+) -> Persistence:
+    """Connect and check at once; return the open repositories.
 
+    :param target: a URL, such as ``sqlite:///agentx.db`` or ``postgresql://user@host/database``;
+        or a driver; or nothing, for a store in memory
+    :param options: with a URL, the options of its driver's function; a driver takes none
     :raises BackendUnavailableError: if the backend cannot be reached, within seconds
     :raises ConfigurationError: if repeating cannot help, such as a wrong password
     :raises SchemaError: if its tables are missing, outdated or too new; says what to do
     """
-    if driver is None:
-        from agentx_persistence.memory import memory_driver
+    if target is None:
+        target = "memory:"
+    if isinstance(target, str):
+        from agentx_persistence.schemes import driver_for
 
-        driver = memory_driver()
-    return Persistence(driver.create_storage())
+        target = driver_for(target, options)
+    elif options:
+        reason = f"{next(iter(options))!r} is an option of a driver; give it to the driver"
+        raise ConfigurationError("create_persistence", reason)
+    if not isinstance(target, PersistenceDriver):
+        reason = f"the target must be a URL or a driver, not {type(target).__name__}"
+        raise ConfigurationError("create_persistence", reason)
+    return Persistence(target.create_storage())

@@ -1,23 +1,13 @@
-"""The storage in memory.
-
-A change is planned first, as steps that can be done twice without harm. The plan is then set down
-in one step, and done. So an exception at any moment (Ctrl-C, a signal's handler) leaves either
-nothing or a plan, which the next call finishes.
-"""
+"""The storage in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from threading import RLock
-from typing import TypeVar
+from collections.abc import Sequence
 
+from agentx_persistence._memory.changes import Changes, Step
 from agentx_persistence._memory.index import Indexes, entries_of
 from agentx_persistence._memory.log import Log
-from agentx_persistence.errors import (
-    BackendError,
-    PersistenceClosedError,
-    RecordNotFoundError,
-)
+from agentx_persistence.errors import RecordNotFoundError
 from agentx_persistence.storage import (
     ITEMS,
     KINDS,
@@ -34,92 +24,49 @@ from agentx_persistence.storage import (
     Window,
     owned_by,
 )
-from agentx_persistence.storage._forking import ForkAware, renew_after_fork
 from agentx_persistence.storage.kinds import SEPARATOR
 
-T = TypeVar("T")
-Step = Callable[[], object]
 
-
-class MemoryStorage(Storage, ForkAware):
+class MemoryStorage(Storage):
     """Texts, not objects: what a caller got or gave shares nothing with what is stored."""
 
     def __init__(self) -> None:
-        self._closed = False
-        # Reentrant, so that a call from a signal's handler inside another call of this thread gets
-        # as far as `_busy`, and is refused instead of waiting for itself.
-        self._lock = RLock()
-        self._busy = False
-        self._plan: Sequence[Step] = ()
+        self._changes = Changes()
         self._documents: dict[Kind, dict[str, Document]] = {kind: {} for kind in KINDS}
         self._logs: dict[str, Log] = {}
         self._indexes = Indexes()
-        renew_after_fork(self)
 
-    def before_fork(self) -> None:
-        self._lock.acquire()  # so that no other thread is in the midst of a step
-
-    def after_fork_in_parent(self) -> None:
-        self._lock.release()
-
-    def after_fork(self) -> None:
-        self._lock = RLock()
-
-    def _run(self, work: Callable[[], T]) -> T:
-        with self._lock:
-            if self._busy:
-                raise BackendError(
-                    "memory",
-                    "a signal's handler or a finalizer cannot call this storage inside another "
-                    "call of the same thread; set a flag there, and call it afterwards",
-                )
-            try:
-                self._busy = True
-                if self._closed:
-                    raise PersistenceClosedError
-                if self._plan:
-                    self._finish()
-                return work()
-            finally:
-                self._busy = False
-
-    def _do(self, plan: Sequence[Step]) -> None:
-        self._plan = plan  # from here on it will be done
-        self._finish()
-
-    def _finish(self) -> None:
-        for step in self._plan:
-            step()
-        self._plan = ()
+    def __repr__(self) -> str:
+        return "memory"
 
     def put(self, kind: Kind, document: Document) -> None:
-        self._run(lambda: self._do(self._saving(kind, document)))
+        self._changes.run(lambda: self._changes.do(self._saving(kind, document)))
 
     def create(self, kind: Kind, document: Document) -> bool:
         def work() -> bool:
             if document.key in self._documents[kind]:
                 return False
-            self._do(self._saving(kind, document))
+            self._changes.do(self._saving(kind, document))
             return True
 
-        return self._run(work)
+        return self._changes.run(work)
 
     def replace(self, kind: Kind, document: Document, revision: str) -> bool:
         def work() -> bool:
             found = self._documents[kind].get(document.key)
             if found is None or found.revision != revision:
                 return False
-            self._do(self._saving(kind, document))
+            self._changes.do(self._saving(kind, document))
             return True
 
-        return self._run(work)
+        return self._changes.run(work)
 
     def get(self, kind: Kind, keys: Sequence[str]) -> dict[str, Stored]:
         def work() -> dict[str, Stored]:
             documents = self._documents[kind]
             return {key: self._stored(kind, documents[key]) for key in keys if key in documents}
 
-        return self._run(work)
+        return self._changes.run(work)
 
     def find(self, kind: Kind, query: Query) -> Listing:
         def work() -> Listing:
@@ -127,10 +74,10 @@ class MemoryStorage(Storage, ForkAware):
             documents = self._documents[kind]
             return Listing([self._stored(kind, documents[key]) for key in keys], after)
 
-        return self._run(work)
+        return self._changes.run(work)
 
     def count(self, kind: Kind, query: Query) -> int:
-        return self._run(lambda: self._indexes.count(kind, query))
+        return self._changes.run(lambda: self._indexes.count(kind, query))
 
     def delete(self, kind: Kind, key: str) -> bool:
         def work() -> bool:
@@ -149,10 +96,10 @@ class MemoryStorage(Storage, ForkAware):
                     if owned is SESSIONS:
                         self._logs.pop(owned_key, None)
 
-            self._do([lambda: self._indexes.remove(entries), forget])
+            self._changes.do([lambda: self._indexes.remove(entries), forget])
             return existed
 
-        return self._run(work)
+        return self._changes.run(work)
 
     def _collect(self, kind: Kind, key: str, gone: dict[tuple[Kind, str], Document]) -> None:
         if key in self._documents[kind]:
@@ -194,7 +141,7 @@ class MemoryStorage(Storage, ForkAware):
                 self._set_state(log, target, (count, current, max(updated_at, at)))
             return count
 
-        return self._run(work)
+        return self._changes.run(work)
 
     def _create_with(
         self, document: Document, entries: Sequence[Entry], at: int, expected: int | None
@@ -206,7 +153,7 @@ class MemoryStorage(Storage, ForkAware):
         target.add(entries)
         target.state = (len(entries), document.revision, updated_at)
         added = entries_of(SESSIONS, document, updated_at)
-        self._do(
+        self._changes.do(
             [
                 lambda: self._logs.__setitem__(document.key, target),
                 lambda: self._documents[SESSIONS].__setitem__(document.key, document),
@@ -216,14 +163,14 @@ class MemoryStorage(Storage, ForkAware):
         return len(entries)
 
     def read(self, log: str, window: Window) -> Slice:
-        return self._run(lambda: self._log(log).read(window))
+        return self._changes.run(lambda: self._log(log).read(window))
 
     def lookup(self, log: str, ids: Sequence[str]) -> Found:
-        return self._run(lambda: self._log(log).find(ids))
+        return self._changes.run(lambda: self._log(log).find(ids))
 
     def newest(self, logs: Sequence[str]) -> dict[str, Slice]:
         newest = Window(last=1)
-        return self._run(
+        return self._changes.run(
             lambda: {log: self._logs[log].read(newest) for log in logs if log in self._logs}
         )
 
@@ -253,7 +200,7 @@ class MemoryStorage(Storage, ForkAware):
                 return found
             cut = count - kept
             state = (kept + len(entries), f"{token}.{cut}", max(updated_at, at))
-            self._do(
+            self._changes.do(
                 [
                     lambda: target.cut(kept, entries),
                     *self._moving(log, updated_at, state[2]),
@@ -262,7 +209,7 @@ class MemoryStorage(Storage, ForkAware):
             )
             return cut
 
-        return self._run(work)
+        return self._changes.run(work)
 
     def swap(self, log: str, entry: Entry, at: int, token: str) -> None:
         def work() -> None:
@@ -270,7 +217,7 @@ class MemoryStorage(Storage, ForkAware):
             position = target.require(entry.id, 0)
             count, _, updated_at = target.state
             state = (count, token, max(updated_at, at))
-            self._do(
+            self._changes.do(
                 [
                     lambda: target.texts.__setitem__(position - 1, entry.text),
                     *self._moving(log, updated_at, state[2]),
@@ -278,7 +225,7 @@ class MemoryStorage(Storage, ForkAware):
                 ]
             )
 
-        self._run(work)
+        self._changes.run(work)
 
     def fork(self, log: str, through: str | None, document: Document) -> int | None:
         def work() -> int | None:
@@ -293,17 +240,17 @@ class MemoryStorage(Storage, ForkAware):
             self._create_with(document, copied, document.updated_at, None)
             return count
 
-        return self._run(work)
+        return self._changes.run(work)
 
     def where(self, kind: Kind, key: str, position: int | None = None) -> str:
         entry = "" if position is None else f", message {position}"
         return f"memory, {kind.noun} {key!r}{entry}"
 
     def ping(self) -> None:
-        self._run(lambda: None)
+        self._changes.run(lambda: None)
 
     def close(self) -> None:
-        self._closed = True
+        self._changes.close()
 
     def _saving(self, kind: Kind, document: Document) -> list[Step]:
         key = document.key
@@ -328,7 +275,7 @@ class MemoryStorage(Storage, ForkAware):
     def _set_state(self, key: str, log: Log, state: tuple[int, str, int]) -> None:
         moving = self._moving(key, log.state[2], state[2])
         if moving:
-            self._do([*moving, lambda: setattr(log, "state", state)])
+            self._changes.do([*moving, lambda: setattr(log, "state", state)])
         else:
             log.state = state
 

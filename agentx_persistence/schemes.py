@@ -1,0 +1,78 @@
+"""From a URL to a driver. A driver's module is imported only when its scheme is asked for.
+
+Other packages add schemes through the entry-point group `agentx_persistence.drivers`: the name is
+the scheme, the value a callable ``(url, **options)`` that returns a `PersistenceDriver`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from agentx_persistence.errors import ConfigurationError
+from agentx_persistence.persistence import PersistenceDriver
+
+ENTRY_POINTS = "agentx_persistence.drivers"
+
+# The module of each scheme, which has a function `driver_from_url(url, **options)`.
+_MODULES = {
+    "memory": "memory",
+    "file": "fs",
+    "sqlite": "sqlite",
+    "postgresql": "postgresql",
+    "postgres": "postgresql",
+    "mysql": "mysql",
+    "mariadb": "mysql",
+    "redis": "redis",
+    "rediss": "redis",
+    "unix": "redis",
+    "valkey": "redis",
+    "valkeys": "redis",
+    "redis+cluster": "redis",
+    "rediss+cluster": "redis",
+    "redis+sentinel": "redis",
+    "mongodb": "mongodb",
+    "mongodb+srv": "mongodb",
+}
+# SQLAlchemy's explicit forms name the client library, as in postgresql+psycopg://.
+_WITH_LIBRARY = {"sqlite", "postgresql", "mysql", "mariadb"}
+
+
+def driver_for(url: str, options: dict[str, Any]) -> PersistenceDriver:
+    """Return the driver that the URL names; `options` are those of the driver's function.
+
+    :raises ConfigurationError: if the scheme is unknown; the error lists those that are known
+    :raises MissingDependencyError: if the driver's library is missing; the error names the extra
+    """
+    # The URL itself is not shown: it can hold a password.
+    match = re.match(r"([A-Za-z][A-Za-z0-9+.\-]*):", url)
+    if match is None:
+        reason = f"is no URL; for a SQLite file write sqlite:///{_example(url)}"
+        raise ConfigurationError("create_persistence", f"the target {reason}")
+    scheme = match[1].lower()
+    library = scheme.partition("+")[0]
+    module = _MODULES.get(scheme) or (library in _WITH_LIBRARY and _MODULES[library])
+    driver: Callable[..., PersistenceDriver]
+    if module:
+        driver = import_module(f"agentx_persistence.{module}").driver_from_url
+    else:
+        driver = _entry_point(scheme)
+    return driver(url, **options)
+
+
+def _entry_point(scheme: str) -> Callable[..., PersistenceDriver]:
+    others = entry_points(group=ENTRY_POINTS)
+    for entry in others:
+        if entry.name == scheme:
+            driver: Callable[..., PersistenceDriver] = entry.load()
+            return driver
+    known = sorted({*_MODULES, *others.names})
+    reason = f"the scheme {scheme!r} is unknown; known are {', '.join(known)}"
+    raise ConfigurationError("create_persistence", reason)
+
+
+def _example(url: str) -> str:
+    return url if re.fullmatch(r"[\w./\-]{1,80}", url) else "agentx.db"
