@@ -173,7 +173,7 @@ class TransactionalStorage(Storage):
     def rewrite(
         self,
         log: str,
-        after: str | None,
+        after: str | int | None,
         entries: Sequence[Entry],
         at: int,
         token: str,

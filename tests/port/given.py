@@ -14,6 +14,7 @@ from agentx_persistence.storage import (
     Entry,
     Found,
     Kind,
+    Order,
     Query,
     Slice,
     Storage,
@@ -36,14 +37,25 @@ def token() -> str:
     return f"token-{next(_tokens)}"
 
 
+def own(kind: Kind, key: str = "key") -> str:
+    """Return a key as this kind has them: that of an item begins with its namespace."""
+    return item_key(namespace_of("box"), key) if kind is ITEMS else key
+
+
+def every(kind: Kind, order: Order = "newest") -> Query:
+    """Return the query for all documents that these functions make of this kind."""
+    return Query({"namespace": namespace_of("box")} if kind is ITEMS else {}, order)
+
+
 def document(
     kind: Kind,
-    key: str = "key",
+    key: str | None = None,
     text: str = "text",
     at: int = 1000,
     updated_at: int | None = None,
     **fields: str,
 ) -> Document:
+    key = own(kind) if key is None else key
     updated_at = at if updated_at is None else updated_at
     return Document(key, text, at, updated_at, _FIELDS[kind] | fields, token())
 
@@ -104,7 +116,8 @@ def there(found: object) -> dict[str, tuple[int, str]]:
     return {id: (position, plain(text)) for id, (position, text) in found.there.items()}
 
 
-def text_of(storage: Storage, kind: Kind, key: str = "key") -> str | None:
+def text_of(storage: Storage, kind: Kind, key: str | None = None) -> str | None:
+    key = own(kind) if key is None else key
     found = storage.get(kind, [key])
     assert set(found) <= {key}
     return plain(found[key].text) if found else None

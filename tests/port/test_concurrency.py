@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
+from contextlib import suppress
+from itertools import chain, count
 from threading import Barrier, Event
 from typing import Any
 
@@ -49,9 +50,9 @@ def at_once(*calls: Callable[[], Any]) -> list[Any]:
         return list(threads.map(run, calls))
 
 
-def by_each(count: int, work: Callable[[int], Any]) -> list[Any]:
+def by_each(threads: int, work: Callable[[int], Any]) -> list[Any]:
     """Return what `work` returns to each of so many threads."""
-    return at_once(*((lambda number=number: work(number)) for number in range(count)))
+    return at_once(*((lambda number=number: work(number)) for number in range(threads)))
 
 
 def test_appenders_lose_nothing_and_keep_their_order(storage: Storage) -> None:
@@ -250,17 +251,17 @@ def test_a_fork_beside_appends_is_the_beginning_of_its_origin(storage: Storage) 
         return [storage.fork("log", None, session(f"copy-{n}")) for n in range(8)]  # type: ignore[misc]
 
     forked = by_each(3, work)[2]
-    for number, count in enumerate(forked):
-        assert history(storage, f"copy-{number}") == history(storage)[:count]
+    for number, length in enumerate(forked):
+        assert history(storage, f"copy-{number}") == history(storage)[:length]
 
 
 def test_an_append_beside_a_deletion_leaves_nothing(storage: Storage) -> None:
-    for round in range(4):
+    for _ in range(4):
         log_of(storage, "a")
 
-        def append(number: int, round: int = round) -> None:
-            with pytest.raises(RecordNotFoundError):
-                for step in range(10_000):
+        def append(number: int) -> None:
+            with suppress(RecordNotFoundError):
+                for step in count():
                     storage.append("log", entries(f"{number}-{step}"), 1)
 
         def delete() -> None:

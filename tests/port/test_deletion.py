@@ -15,22 +15,34 @@ from agentx_persistence.storage import (
     Query,
     Storage,
 )
-from tests.port.given import document, entries, found_keys, history, item, log_of, session, text_of
+from tests.port.given import (
+    document,
+    entries,
+    every,
+    found_keys,
+    history,
+    item,
+    log_of,
+    own,
+    session,
+    text_of,
+)
 
 
 def _keys(storage: Storage) -> dict[str, list[str]]:
-    return {kind.name: found_keys(storage, kind, Query(order="key")) for kind in KINDS}
+    queries = {kind: Query(order="key") if kind is ITEMS else Query() for kind in KINDS}
+    return {kind.name: sorted(found_keys(storage, kind, query)) for kind, query in queries.items()}
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=repr)
 def test_delete_tells_whether_the_document_was_there(storage: Storage, kind: Kind) -> None:
-    assert storage.delete(kind, "key") is False
+    assert storage.delete(kind, own(kind)) is False
     storage.put(kind, document(kind))
     assert storage.delete(kind, "other") is False
-    assert storage.delete(kind, "key") is True
+    assert storage.delete(kind, own(kind)) is True
     assert text_of(storage, kind) is None
-    assert found_keys(storage, kind, Query()) == []
-    assert storage.delete(kind, "key") is False
+    assert found_keys(storage, kind, every(kind)) == []
+    assert storage.delete(kind, own(kind)) is False
 
 
 def test_a_session_goes_with_its_log(storage: Storage) -> None:

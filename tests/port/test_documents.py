@@ -18,10 +18,12 @@ from tests.contract.hostile import IDS, INJECTIONS, NAMES
 from tests.port.given import (
     document,
     entries,
+    every,
     found_keys,
     history,
     item,
     log_of,
+    own,
     plain,
     session,
     text_of,
@@ -48,28 +50,29 @@ EACH_KIND = pytest.mark.parametrize("kind", KINDS, ids=repr)
 
 @EACH_KIND
 def test_a_documents_text_comes_back_exactly(storage: Storage, kind: Kind) -> None:
-    for key, text in TEXTS.items():
+    expected = {own(kind, key): text for key, text in TEXTS.items()}
+    for key, text in expected.items():
         storage.put(kind, document(kind, key, text=text))
-    assert {key: text_of(storage, kind, key) for key in TEXTS} == TEXTS
-    listed = storage.find(kind, Query()).documents
-    assert {found.key: plain(found.text) for found in listed} == TEXTS
+    assert {key: text_of(storage, kind, key) for key in expected} == expected
+    listed = storage.find(kind, every(kind)).documents
+    assert {found.key: plain(found.text) for found in listed} == expected
 
 
 @EACH_KIND
 def test_put_creates_and_then_replaces(storage: Storage, kind: Kind) -> None:
     first = document(kind, at=5, updated_at=7)
     storage.put(kind, first)
-    stored = storage.get(kind, ["key"])["key"]
-    assert (stored.key, stored.updated_at, stored.revision) == ("key", 7, first.revision)
+    stored = storage.get(kind, [own(kind)])[own(kind)]
+    assert (stored.key, stored.updated_at, stored.revision) == (own(kind), 7, first.revision)
     second = document(kind, text="second", at=6, updated_at=4)
     storage.put(kind, second)
-    stored = storage.get(kind, ["key"])["key"]
+    stored = storage.get(kind, [own(kind)])[own(kind)]
     assert (plain(stored.text), stored.updated_at, stored.revision) == (
         *("second", 4),
         second.revision,
     )
-    assert found_keys(storage, kind, Query(since=6)) == ["key"]
-    assert found_keys(storage, kind, Query(until=6)) == []
+    assert found_keys(storage, kind, every(kind)._replace(since=6)) == [own(kind)]
+    assert found_keys(storage, kind, every(kind)._replace(until=6)) == []
 
 
 @EACH_KIND
@@ -77,18 +80,18 @@ def test_create_refuses_a_taken_key_and_changes_nothing(storage: Storage, kind: 
     first = document(kind, text="first")
     assert storage.create(kind, first) is True
     assert storage.create(kind, document(kind, text="second", at=5)) is False
-    stored = storage.get(kind, ["key"])["key"]
+    stored = storage.get(kind, [own(kind)])[own(kind)]
     assert (plain(stored.text), stored.updated_at, stored.revision) == (
         *("first", 1000),
         first.revision,
     )
-    assert found_keys(storage, kind, Query(until=1000)) == []
+    assert found_keys(storage, kind, every(kind)._replace(until=1000)) == []
 
 
 @EACH_KIND
 def test_a_deleted_key_is_free_again(storage: Storage, kind: Kind) -> None:
     storage.put(kind, document(kind))
-    assert storage.delete(kind, "key") is True
+    assert storage.delete(kind, own(kind)) is True
     assert storage.create(kind, document(kind, text="again")) is True
     assert text_of(storage, kind) == "again"
 
@@ -102,7 +105,7 @@ def test_replace_needs_the_revision_that_is_stored(storage: Storage, kind: Kind)
     assert storage.replace(kind, second, token()) is False
     assert text_of(storage, kind) == "first"
     assert storage.replace(kind, second, first.revision) is True
-    stored = storage.get(kind, ["key"])["key"]
+    stored = storage.get(kind, [own(kind)])[own(kind)]
     assert (plain(stored.text), stored.updated_at, stored.revision) == (
         *("second", 500),
         second.revision,
@@ -177,22 +180,21 @@ def test_kinds_do_not_share_keys(storage: Storage) -> None:
         assert storage.create(kind, document(kind, text=kind.name)) is True
     for kind in KINDS:
         assert text_of(storage, kind) == kind.name
-        assert found_keys(storage, kind, Query()) == ["key"]
+        assert found_keys(storage, kind, every(kind)) == [own(kind)]
 
 
 @EACH_KIND
 def test_keys_are_compared_exactly_and_ordered_by_code_point(storage: Storage, kind: Kind) -> None:
-    keys = list(dict.fromkeys(IDS + INJECTIONS))
+    keys = [own(kind, key) for key in dict.fromkeys(IDS + INJECTIONS)]
     for key in keys:
         assert storage.create(kind, document(kind, key, text=f"text of {key}")) is True
     assert {key: plain(found.text) for key, found in storage.get(kind, keys).items()} == {
         key: f"text of {key}" for key in keys
     }
     ordered = sorted(keys)
-    assert found_keys(storage, kind, Query()) == ordered
-    assert found_keys(storage, kind, Query(order="oldest")) == ordered[::-1]
-    assert found_keys(storage, kind, Query(order="key")) == ordered
-    assert storage.delete(kind, "a") is True
+    assert found_keys(storage, kind, every(kind)) == ordered
+    assert found_keys(storage, kind, every(kind, "oldest")) == ordered[::-1]
+    assert storage.delete(kind, own(kind, "a")) is True
     assert len(storage.get(kind, keys)) == len(keys) - 1
 
 

@@ -36,6 +36,15 @@ def test_rewrite_cuts_off_and_appends(storage: Storage) -> None:
     assert history(storage) == ["n"]
 
 
+def test_rewrite_cuts_after_a_position(storage: Storage) -> None:
+    log_of(storage, "abcde")
+    assert storage.rewrite("log", 3, entries("x"), 1, "one") == 2
+    assert history(storage) == ["a", "b", "c", "x"]
+    assert storage.rewrite("log", 4, [], 1, "two") == 0
+    assert storage.rewrite("log", 0, entries("a"), 1, "three") == 4
+    assert history(storage) == ["a"]
+
+
 def test_the_generation_becomes_the_token_with_the_number_cut_off(storage: Storage) -> None:
     log_of(storage, "abcde")
     storage.rewrite("log", "b", entries("x"), 1, "one")
