@@ -16,6 +16,7 @@ from agentx_persistence.storage.kinds import (
     owned_by,
 )
 from agentx_persistence.storage.storage import Storage
+from agentx_persistence.storage.transactional import TransactionalStorage
 from agentx_persistence.storage.values import (
     Document,
     Entry,
@@ -50,6 +51,7 @@ __all__ = [
     "Storage",
     "Stored",
     "Text",
+    "TransactionalStorage",
     "Window",
     "owned_by",
 ]
