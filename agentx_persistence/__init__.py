@@ -21,7 +21,7 @@ from agentx_persistence.errors import (
     SchemaError,
 )
 from agentx_persistence.memory import memory_driver
-from agentx_persistence.persistence import Persistence, PersistenceDriver, create_persistence
+from agentx_persistence.persistence import Persistence, create_persistence
 from agentx_persistence.records import (
     ContainerRecord,
     ImageMetadata,
@@ -62,7 +62,7 @@ from agentx_persistence.repositories import (
     SessionRepository,
     SessionSummary,
 )
-from agentx_persistence.storage import Storage
+from agentx_persistence.storage import PersistenceDriver, Storage
 
 __all__ = [
     "AssistantMessage",

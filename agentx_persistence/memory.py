@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from agentx_persistence._memory.storage import MemoryStorage
 from agentx_persistence.errors import ConfigurationError
-from agentx_persistence.persistence import PersistenceDriver
-from agentx_persistence.storage import Storage
+from agentx_persistence.storage import PersistenceDriver, Storage
 
 
 def memory_driver() -> PersistenceDriver:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,20 +12,7 @@ from agentx_persistence.repositories import (
     ItemRepository,
     SessionRepository,
 )
-from agentx_persistence.storage import Storage
-
-
-class PersistenceDriver(ABC):
-    """Knows how to open one backend. Making a driver connects to nothing."""
-
-    @abstractmethod
-    def create_storage(self) -> Storage:
-        """Connect, check, and return the open storage.
-
-        :raises BackendUnavailableError: if the backend cannot be reached, within seconds
-        :raises ConfigurationError: if repeating cannot help, such as a wrong password
-        :raises SchemaError: if its tables are missing, outdated or too new
-        """
+from agentx_persistence.storage import PersistenceDriver, Storage
 
 
 class Persistence:

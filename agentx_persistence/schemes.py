@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from agentx_persistence.errors import ConfigurationError
-from agentx_persistence.persistence import PersistenceDriver
+from agentx_persistence.storage import PersistenceDriver
 
 ENTRY_POINTS = "agentx_persistence.drivers"
 

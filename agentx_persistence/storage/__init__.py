@@ -6,6 +6,7 @@ shorter `TransactionalStorage`.
 
 from __future__ import annotations
 
+from agentx_persistence.storage.driver import PersistenceDriver
 from agentx_persistence.storage.kinds import (
     CONTAINERS,
     IMAGES,
@@ -45,6 +46,7 @@ __all__ = [
     "Kind",
     "Listing",
     "Order",
+    "PersistenceDriver",
     "Place",
     "Query",
     "Slice",
