@@ -98,9 +98,9 @@ class Indexes:
         listed = self._lists.get(index, [])
         low, high = 0, len(listed)
         if order == "key":
-            low = bisect_left(listed, (prefix,))
-            if prefix:
-                high = bisect_left(listed, (prefix[:-1] + chr(ord(prefix[-1]) + 1),))
+            size = len(prefix)
+            low = bisect_left(listed, prefix, key=lambda entry: entry[0][:size])
+            high = bisect_right(listed, prefix, key=lambda entry: entry[0][:size])
             if after is not None:
                 low = max(low, bisect_right(listed, (after.key,)))
             return listed, low, max(low, high)

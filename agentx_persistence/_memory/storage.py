@@ -138,7 +138,11 @@ class MemoryStorage(Storage):
             if entries:
                 target.add(entries)
                 count += len(entries)
-                self._set_state(log, target, (count, current, max(updated_at, at)))
+                state = (count, current, max(updated_at, at))
+                if moving := self._moving(log, updated_at, state[2]):
+                    self._changes.do([*moving, lambda: setattr(target, "state", state)])
+                else:
+                    target.state = state
             return count
 
         return self._changes.run(work)
@@ -188,6 +192,8 @@ class MemoryStorage(Storage):
         def work() -> int | Found:
             target = self._log(log)
             count, current, updated_at = target.state
+            if current.startswith(f"{token}."):  # an earlier attempt of this call
+                return int(current.rpartition(".")[2])
             kept = target.require(after, 0)
             if kept > count:
                 raise RecordNotFoundError("message", f"#{kept}")
@@ -271,13 +277,6 @@ class MemoryStorage(Storage):
                 state = (*log.state[:2], document.updated_at)
                 plan.append(lambda: setattr(log, "state", state))
         return plan
-
-    def _set_state(self, key: str, log: Log, state: tuple[int, str, int]) -> None:
-        moving = self._moving(key, log.state[2], state[2])
-        if moving:
-            self._changes.do([*moving, lambda: setattr(log, "state", state)])
-        else:
-            log.state = state
 
     def _moving(self, key: str, old: int, new: int) -> list[Step]:
         """Return the steps that list a session by another time of its last change."""

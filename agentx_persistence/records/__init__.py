@@ -5,6 +5,7 @@ both spellings are accepted on input. Fields that this version does not know are
 Unix milliseconds. `Record.to_json` and `Record.model_validate_json` are exact inverses; what could
 not be given back exactly is refused with `InvalidRecordError`.
 """
+
 from __future__ import annotations
 
 from agentx_persistence.records._comparison import difference

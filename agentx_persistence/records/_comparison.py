@@ -1,4 +1,5 @@
 """Whether two messages are the same one."""
+
 from __future__ import annotations
 
 from agentx_persistence.records.messages import Message

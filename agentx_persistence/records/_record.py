@@ -1,4 +1,5 @@
 """What all records share: the wire form, and errors that name the field."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping

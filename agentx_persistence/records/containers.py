@@ -1,4 +1,5 @@
 """Containers."""
+
 from __future__ import annotations
 
 from agentx_persistence.records._fields import Id, Millis, id_field, now_field

@@ -1,4 +1,5 @@
 """Images: the snapshots of agents."""
+
 from __future__ import annotations
 
 from typing import Literal

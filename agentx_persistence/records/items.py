@@ -1,4 +1,5 @@
 """Items: what an agent keeps that is not a message."""
+
 from __future__ import annotations
 
 from typing import Any

@@ -4,6 +4,7 @@
 one pass. A message whose subtype this version does not know is kept whole as `OtherMessage`, and so
 is a part or an output of an unknown type, as `OtherPart` and `OtherOutput`.
 """
+
 from __future__ import annotations
 
 from typing import Annotated, Literal
