@@ -33,6 +33,13 @@ class Log:
             return None
         return position
 
+    def has_any(self, entries: Iterable[Entry]) -> bool:
+        positions = self.positions
+        for entry in entries:  # noqa: SIM110 (a generator takes a tenth of an append)
+            if entry.id in positions and self.position(entry.id) is not None:
+                return True
+        return False
+
     def require(self, entry: str | int | None, default: int) -> int:
         """Return the position of an entry that is named by its id or its position.
 

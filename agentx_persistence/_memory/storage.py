@@ -132,7 +132,7 @@ class MemoryStorage(Storage):
             if (
                 expected not in (None, count)
                 or generation not in (None, current)
-                or any(target.position(entry.id) is not None for entry in entries)
+                or target.has_any(entries)
             ):
                 return target.find(entry.id for entry in entries)
             if entries:
