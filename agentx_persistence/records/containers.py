@@ -1,5 +1,4 @@
 """Containers."""
-from __future__ import annotations
 
 from agentx_persistence.records._fields import Id, Millis, id_field, now_field
 from agentx_persistence.records._json_values import JsonObject
