@@ -6,17 +6,20 @@ Unix milliseconds. `Record.to_json` and `Record.model_validate_json` are exact i
 not be given back exactly is refused with `InvalidRecordError`.
 """
 
-from __future__ import annotations
-
-from agentx_persistence.records._comparison import difference
 from agentx_persistence.records._fields import check_id, check_name, new_id, now
 from agentx_persistence.records._json_values import exact_json
-from agentx_persistence.records._record import Record
+from agentx_persistence.records._record import MisspeltFieldWarning, Record
 from agentx_persistence.records.containers import CONTAINERS, ContainerRecord
 from agentx_persistence.records.images import IMAGES, ImageMetadata, ImageRecord
 from agentx_persistence.records.items import ITEMS, ItemRecord, check_namespace
-from agentx_persistence.records.messages import MESSAGES, Message, MessageRecord
-from agentx_persistence.records.sessions import SESSIONS, SessionRecord
+from agentx_persistence.records.messages import (
+    MESSAGES,
+    Message,
+    MessageRecord,
+    difference,
+    parse_message,
+)
+from agentx_persistence.records.sessions import SESSIONS, ForkOrigin, SessionRecord
 
 __all__ = [
     "CONTAINERS",
@@ -25,11 +28,13 @@ __all__ = [
     "MESSAGES",
     "SESSIONS",
     "ContainerRecord",
+    "ForkOrigin",
     "ImageMetadata",
     "ImageRecord",
     "ItemRecord",
     "Message",
     "MessageRecord",
+    "MisspeltFieldWarning",
     "Record",
     "SessionRecord",
     "check_id",
@@ -39,4 +44,5 @@ __all__ = [
     "exact_json",
     "new_id",
     "now",
+    "parse_message",
 ]

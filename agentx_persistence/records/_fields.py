@@ -77,17 +77,33 @@ class _Id:
         return value
 
 
+class _Time:
+    """A Unix time in milliseconds. JavaScript and the scores of a Redis sorted set hold integers
+    exactly up to 2**53."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: object, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.custom_error_schema(
+            core_schema.int_schema(strict=True, gt=-(2**53), lt=2**53),
+            custom_error_type="time",
+            custom_error_message=(
+                "must be Unix milliseconds, a whole number such as 1767225600000 (not seconds, not"
+                " a text, not a datetime)"
+            ),
+        )
+
+
 # A length constraint makes pydantic look at the characters, so that lone surrogates are refused.
 Text = Annotated[str, Strict(), StringConstraints(min_length=0)]
-TEXT_BRANCH = "constrained-str"  # what pydantic calls that in the place of an error
 Name = Annotated[str, Strict(), StringConstraints(max_length=MAX_NAME_LENGTH)]
 _NAME: TypeAdapter[str] = TypeAdapter(
     Name, config={"defer_build": True, "hide_input_in_errors": True}
 )
 Id = Annotated[str, _Id]
 Count = Annotated[int, Strict()]
-# JavaScript and the scores of a Redis sorted set hold integers exactly up to 2**53.
-Millis = Annotated[int, Strict(), Field(gt=-(2**53), lt=2**53)]
+Millis = Annotated[int, _Time]
 
 
 def id_field(prefix: str) -> Any:

@@ -18,6 +18,7 @@ _PLAIN = frozenset({str, bool, type(None)})
 # What is deeper or larger takes longer to look through than to read back.
 _PLAIN_DEPTH = 3
 _PLAIN_SIZE = 16
+LONE_SURROGATE = "a lone surrogate (half of a UTF-16 pair) is not text"
 
 
 def exact(value: object, path: str = "", depth: int = 0) -> Any:
@@ -89,7 +90,7 @@ def _exact_text(value: str, path: str) -> str:
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise _refusal(path, "a lone surrogate is not text") from None
+            raise _refusal(path, LONE_SURROGATE) from None
     return value
 
 

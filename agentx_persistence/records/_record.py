@@ -1,25 +1,57 @@
 """What all records share: the wire form, and errors that name the field."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from threading import RLock
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, from_json
 
 from agentx_persistence.errors import InvalidRecordError
-from agentx_persistence.records._fields import (
-    TEXT_BRANCH,
-    id_problem,
-)
+from agentx_persistence.records._comparison import first_difference
+from agentx_persistence.records._fields import id_problem
 from agentx_persistence.records._json_values import Json, is_plain
+from agentx_persistence.records._refusals import invalid, nearest
+from agentx_persistence.records._signature import SnakeCaseSignature
 
 R = TypeVar("R", bound="Record")
 
 # What nobody can change inside of a record that was checked when it was made.
 _UNCHANGING = frozenset({str, float, bool, type(None)})
+_HASHED = _UNCHANGING | {int, tuple, bytes}
+
+
+class MisspeltFieldWarning(UserWarning):
+    """A keyword argument of a record is no field, but resembles one. It is kept as it is."""
+
+
+class Generated(str):
+    """The name of a field whose value the caller did not give, in `model_fields_set`.
+
+    It equals the plain name, which replaces it in no set, and survives copies and pickling.
+    """
+
+    __slots__ = ()
+
+
+class _Building:
+    """One lock for building the schemas of all records, at their first use."""
+
+    # pydantic before 2.14 builds a class twice when two threads use it first, and takes away what
+    # the first one has built while it is being used.
+    lock = RLock()
+
+    @classmethod
+    def renew(cls) -> None:
+        cls.lock = RLock()  # in a child, the thread that held it does not exist
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_Building.renew)
 
 
 class Record(BaseModel):
@@ -40,8 +72,9 @@ class Record(BaseModel):
         loc_by_alias=False,
         defer_build=True,
     )
-    if not TYPE_CHECKING:  # which would take it for an argument that callers have to give
+    if not TYPE_CHECKING:  # Hidden from type checkers, which would make it a required argument.
         __pydantic_extra__: dict[str, Json]
+        __signature__ = SnakeCaseSignature()
 
     record_kind: ClassVar[str]
     # The fields with a default that is part of the record: they are given back even when the
@@ -50,6 +83,18 @@ class Record(BaseModel):
     _id_fields: ClassVar[tuple[str, ...]] = ()
     # Those that hold any JSON. What others hold is of the declared types when it is read back.
     _open_fields: ClassVar[frozenset[str]] = frozenset()
+    # The class that reads a record of this class back. A caller's own class inherits it.
+    _read_as: ClassVar[type["Record"] | None] = None
+    _keeps_foreign_fields: ClassVar[bool] = False
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        if cls.__module__.startswith("agentx_persistence.") and "_read_as" not in cls.__dict__:
+            cls._read_as = cls
+
+    @classmethod
+    def __pydantic_on_complete__(cls) -> None:
+        cls.__signature__ = SnakeCaseSignature()  # pydantic has just put its own there
 
     if not TYPE_CHECKING:
 
@@ -57,12 +102,44 @@ class Record(BaseModel):
             try:
                 super().__init__(**data)
             except ValidationError as error:
-                raise _invalid(type(self).record_kind, error) from error
+                raise invalid(type(self).record_kind, error, data) from error
             self.__pydantic_fields_set__.update(self._generated)
+            if self.__pydantic_extra__:
+                self._warn_of_misspelt(self.__pydantic_extra__)
 
         # Tells pydantic that this is no constructor of its own kind, so that reading JSON, which
         # has its own path, does not call it for each record (it would cost 80 %).
         __init__.__pydantic_base_init__ = True
+
+        def __setattr__(self, name: str, value: object) -> None:
+            raise InvalidRecordError(
+                self.record_kind,
+                name,
+                "a record does not change; make a changed copy with"
+                f" model_copy(update={{{name!r}: …}}), and save that",
+            )
+
+        def model_dump(self, **options: Any) -> dict[str, Any]:
+            """Return the wire form as a dict: what was absent stays absent."""
+            self.__pydantic_fields_set__.update(self._generated)
+            return super().model_dump(**{"exclude_unset": True, **options})
+
+        def model_dump_json(self, **options: Any) -> str:
+            """Return the wire form, like `to_json`, but without its proof."""
+            self.__pydantic_fields_set__.update(self._generated)
+            return super().model_dump_json(**{"exclude_unset": True, **options})
+
+        @classmethod
+        def model_rebuild(cls, **options: Any) -> bool | None:
+            """Build the class, at its first use: one thread at a time."""
+            depth = options.pop("_parent_namespace_depth", 2)
+            with _Building.lock:
+                return super().model_rebuild(_parent_namespace_depth=depth + 1, **options)
+
+    def __hash__(self) -> int:
+        """Hash what cannot change inside: texts, numbers and times, but no maps and lists."""
+        values = [value for value in self.__dict__.values() if type(value) in _HASHED]
+        return hash((type(self), *values))
 
     @classmethod
     def model_validate(cls, obj: Any, **options: Any) -> Self:
@@ -70,7 +147,7 @@ class Record(BaseModel):
         try:
             return super().model_validate(obj, **options)
         except ValidationError as error:
-            raise _invalid(cls.record_kind, error) from error
+            raise invalid(cls.record_kind, error) from error
 
     @classmethod
     def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
@@ -78,7 +155,7 @@ class Record(BaseModel):
         try:
             record = super().model_validate_json(json_data, **options)
         except ValidationError as error:
-            raise _invalid(cls.record_kind, error) from error
+            raise invalid(cls.record_kind, error) from error
         return record._proven()
 
     @classmethod
@@ -89,7 +166,13 @@ class Record(BaseModel):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy with these changes. :raises InvalidRecordError: naming the field"""
         copy = super().model_copy(update=update, deep=deep)
-        return copy._proven() if update else copy
+        if not update:
+            return copy
+        fields_set = copy.__pydantic_fields_set__
+        fields_set.difference_update(update)  # a plain name does not replace a `Generated` one
+        fields_set.update(update)
+        self._warn_of_misspelt(update)
+        return copy._proven()
 
     def _updated(self, at: int) -> Self:
         """Return a copy of a record that has just been read, with another `updated_at`."""
@@ -100,12 +183,15 @@ class Record(BaseModel):
 
         :raises InvalidRecordError: naming the field, if reading the result would not give back
             exactly this record. That can be so although the record was checked when it was made:
-            the maps and lists inside it can be changed.
+            the maps and lists inside it can be changed, and a class of the caller's own can allow
+            what the class that reads it refuses.
         """
         text = self._serialize()
         self._check_ids()
         if not self._is_plain():
             self._prove(text)
+        if self._read_as is not type(self):
+            self._prove_as_stored(text)
         return text.decode()
 
     def _is_plain(self) -> bool:
@@ -141,7 +227,7 @@ class Record(BaseModel):
         try:
             return self.__pydantic_serializer__.to_json(self, exclude_unset=True, warnings=False)
         except (PydanticSerializationError, RecursionError) as error:
-            raise self._refusal(str(error).partition("\n")[0]) from error
+            raise self._refusal("record", str(error).partition("\n")[0]) from error
 
     def _prove(self, text: bytes) -> None:
         """Refuse the record unless reading its wire form gives back exactly this."""
@@ -153,27 +239,49 @@ class Record(BaseModel):
                 and again.__pydantic_extra__ == self.__pydantic_extra__
             )
         except (ValidationError, RecursionError) as error:
-            raise self._refusal(str(error).partition("\n")[0]) from error
+            raise self._refusal("record", str(error).partition("\n")[0]) from error
         if not exact:
-            raise self._refusal("has no exact JSON form")
+            field = first_difference(self, again) or "record"
+            raise self._refusal(field, "would not be read back as it is")
 
-    def _refusal(self, reason: str) -> InvalidRecordError:
+    def _prove_as_stored(self, text: bytes) -> None:
+        """Refuse the record unless the class that reads it, which is another one, gives it back."""
+        again = self._read_back(text)
+        if field := first_difference(from_json(text), from_json(again._serialize())):
+            raise self._refusal(field, "would not be read back as it is")
+
+    @classmethod
+    def _read_back(cls, text: bytes) -> "Record":
+        assert cls._read_as is not None
+        return cls._read_as.model_validate_json(text)
+
+    def _refusal(self, field: str, reason: str) -> InvalidRecordError:
         try:
             type(self).model_validate(self.model_dump(exclude_unset=True, warnings=False))
         except InvalidRecordError as named:
             return named
         except RecursionError:
             reason = "nested too deep"
-        return InvalidRecordError(self.record_kind, "record", reason)
+        return InvalidRecordError(self.record_kind, field, reason)
+
+    def _warn_of_misspelt(self, names: Iterable[str]) -> None:
+        record = type(self)
+        if record._keeps_foreign_fields:
+            return
+        for name in names:
+            meant = _misspelt_field(record, name)
+            # A field that the caller has given as well is not the one.
+            if meant and not any(
+                given == meant and type(given) is str for given in self.__pydantic_fields_set__
+            ):
+                message = f"{record.__name__} has no field {name!r}: is {meant!r} meant?"
+                warnings.warn(message, MisspeltFieldWarning, stacklevel=3)
 
 
-def _invalid(kind: str, error: ValidationError) -> InvalidRecordError:
-    errors = error.errors(include_url=False, include_context=False, include_input=False)
-    # Of the branches of a union the one that got furthest is the one that was meant.
-    told = max(errors, key=lambda entry: len(entry["loc"]))
-    # pydantic also names the branch, as "list[…]" or "constrained-str": no part of the way.
-    steps = [str(step) for step in told["loc"] if "[" not in str(step) and step != TEXT_BRANCH]
-    return InvalidRecordError(kind, ".".join(steps) or "record", told["msg"])
+@lru_cache(maxsize=1024)
+def _misspelt_field(record: type[Record], name: str) -> str | None:
+    fields = record.__pydantic_fields__
+    return None if name in fields else nearest(name, fields)
 
 
 def many(record: type[R]) -> TypeAdapter[list[R]]:

@@ -1,7 +1,5 @@
 """Containers."""
 
-from __future__ import annotations
-
 from agentx_persistence.records._fields import Id, Millis, id_field, now_field
 from agentx_persistence.records._json_values import JsonObject
 from agentx_persistence.records._record import Record, many

@@ -1,9 +1,5 @@
 """Images: the snapshots of agents."""
 
-from __future__ import annotations
-
-from typing import Literal
-
 from agentx_persistence.records._fields import Id, Millis, Name, Text, id_field, now_field
 from agentx_persistence.records._json_values import JsonObject
 from agentx_persistence.records._record import Record, many
@@ -18,7 +14,10 @@ class ImageMetadata(Record):
 
 
 class ImageRecord(Record):
-    """An agent's snapshot; users see it as a conversation."""
+    """An agent's snapshot; users see it as a conversation.
+
+    `thinking` is any text. AgentX knows the levels "disabled", "low", "medium" and "high".
+    """
 
     record_kind = "image"
     _generated = frozenset({"image_id", "session_id", "created_at", "updated_at"})
@@ -38,7 +37,7 @@ class ImageRecord(Record):
     model: Text | None = None
     system_prompt: Text | None = None
     mcp_servers: JsonObject | None = None
-    thinking: Literal["disabled", "low", "medium", "high"] | None = None
+    thinking: Text | None = None
     provider_options: JsonObject | None = None
     prototype_id: Id | None = None
     parent_image_id: Id | None = None

@@ -1,35 +1,144 @@
-"""Items: what an agent keeps that is not a message."""
+"""Items: everything that is not a message, such as state, checkpoints and memories."""
 
-from __future__ import annotations
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Self
 
-from typing import Any
+from pydantic import GetCoreSchemaHandler, model_validator
+from pydantic_core import PydanticCustomError, core_schema
 
 from agentx_persistence.errors import InvalidRecordError
-from agentx_persistence.records._fields import Id, Millis, id_problem, now_field
-from agentx_persistence.records._json_values import Json
+from agentx_persistence.records._fields import (
+    MAX_ID_LENGTH,
+    Id,
+    Millis,
+    Text,
+    id_problem,
+    now_field,
+)
+from agentx_persistence.records._json_values import exact
 from agentx_persistence.records._record import Record, many
+
+MAX_NAMESPACE_LENGTH = 400
+
+
+def check_namespace(value: object) -> tuple[str, ...]:
+    """Return the namespace as a tuple; refuse with `InvalidRecordError` what no item can have."""
+    if problem := _namespace_problem(value):
+        raise InvalidRecordError("item", "namespace", problem)
+    assert isinstance(value, Sequence)
+    return tuple(value)
+
+
+def _namespace_problem(value: object) -> str | None:
+    if not isinstance(value, tuple | list):
+        return f"must be a tuple of texts, not {type(value).__name__}"
+    if not value:
+        return "must have at least one element"
+    for index, element in enumerate(value):
+        if problem := id_problem(element):
+            return f"element {index} {problem}"
+    length = sum(map(len, value)) + len(value)
+    if length > MAX_NAMESPACE_LENGTH:
+        return (
+            f"must have at most {MAX_NAMESPACE_LENGTH} characters, and one more for each element,"
+            f" not {length}"
+        )
+    return None
+
+
+class _Namespace:
+    """In Python the whole rule; from JSON only the cheap part, as `Record.to_json` has it all."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: object, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        element = core_schema.str_schema(min_length=1, max_length=MAX_ID_LENGTH)
+        return core_schema.json_or_python_schema(
+            json_schema=core_schema.tuple_variable_schema(element, min_length=1),
+            python_schema=core_schema.no_info_plain_validator_function(cls.validate),
+        )
+
+    @staticmethod
+    def validate(value: Any) -> tuple[str, ...]:
+        if problem := _namespace_problem(value):
+            raise PydanticCustomError("namespace", "{problem}", {"problem": problem})
+        return tuple(value)
+
+
+class _Value:
+    """Any JSON, or bytes, which are base64 text in JSON."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: object, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.json_or_python_schema(
+            json_schema=core_schema.any_schema(),
+            python_schema=core_schema.no_info_plain_validator_function(cls.validate),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                cls.serialize, when_used="json"
+            ),
+        )
+
+    @staticmethod
+    def validate(value: object) -> Any:
+        return bytes(value) if isinstance(value, bytes | bytearray | memoryview) else exact(value)
+
+    @staticmethod
+    def serialize(value: Any) -> Any:
+        return base64.b64encode(value).decode() if type(value) is bytes else value
 
 
 class ItemRecord(Record):
+    """A value under a key, in a namespace such as ``("user-42", "memories")``.
+
+    The value is any JSON, or bytes. `value_type` is "bytes" for bytes, else absent; it is set from
+    the value. An item belongs to the container whose id is the first element of its namespace.
+    """
+
     record_kind = "item"
     _generated = frozenset({"created_at", "updated_at"})
     _id_fields = ("key",)
     _open_fields = frozenset({"value"})
 
-    namespace: tuple[Id, ...]
+    namespace: Annotated[tuple[str, ...], _Namespace]
     key: Id
-    value: Json
+    value: Annotated[Any, _Value]
+    value_type: Text | None = None
     created_at: Millis = now_field()
     updated_at: Millis = now_field()
 
+    @model_validator(mode="after")
+    def _match_value_and_type(self) -> Self:
+        values = self.__dict__
+        if type(values["value"]) is bytes:
+            values["value_type"] = "bytes"
+            self.__pydantic_fields_set__.add("value_type")
+        elif values["value_type"] == "bytes":
+            try:
+                values["value"] = base64.b64decode(values["value"], validate=True)
+            except (TypeError, ValueError, binascii.Error) as error:
+                raise PydanticCustomError(
+                    "base64", "value: must be base64 text, as value_type is 'bytes'"
+                ) from error
+        return self
 
-def check_namespace(value: Any) -> tuple[str, ...]:
-    if isinstance(value, (str, bytes)) or not value:
-        raise InvalidRecordError("item", "namespace", "must be a tuple of strings")
-    for each in value:
-        if problem := id_problem(each):
-            raise InvalidRecordError("item", "namespace", problem)
-    return tuple(value)
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy with these changes. :raises InvalidRecordError: naming the field"""
+        if not update or "value" not in update:
+            return super().model_copy(update=update, deep=deep)
+        # The type is that of the new value, not of the old one.
+        kept = {name: getattr(self, name) for name in self.model_fields_set - {"value_type"}}
+        kept |= self.__pydantic_extra__ or {}
+        return type(self)(**{**kept, **update})
+
+    def _check_ids(self) -> None:
+        super()._check_ids()
+        check_namespace(self.namespace)
 
 
+# Reads a JSON array of items in one pass.
 ITEMS = many(ItemRecord)

@@ -1,163 +1,24 @@
 """The messages of a session: one union, told apart by ``subtype``.
 
-`Message` is the type to annotate and to read with; `MESSAGES` reads a JSON array of any of them in
-one pass. A message whose subtype this version does not know is kept whole as `OtherMessage`, and so
-is a part or an output of an unknown type, as `OtherPart` and `OtherOutput`.
+`Message` is the type to annotate with; `parse_message` reads any one of them, `MESSAGES` a JSON
+array in one pass. A message whose subtype this version does not know is kept whole as
+`OtherMessage`.
 """
 
-from __future__ import annotations
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from typing import Annotated, Literal
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError, from_json
 
-from pydantic import AfterValidator, Field, Strict, TypeAdapter
-from pydantic_core import PydanticCustomError
-
+from agentx_persistence.errors import InvalidRecordError
+from agentx_persistence.records._comparison import first_difference
 from agentx_persistence.records._fields import Count, Id, Millis, Text, id_field, now_field
-from agentx_persistence.records._json_values import Json, JsonObject
-from agentx_persistence.records._record import Record
+from agentx_persistence.records._record import Generated, Record
+from agentx_persistence.records._refusals import invalid
+from agentx_persistence.records.parts import Content, ToolCallPart, ToolResultPart, plain_text
 
-
-def _unknown(known: frozenset[str]) -> AfterValidator:
-    """Keep the fallback from taking in what a known class has just refused."""
-
-    def check(tag: str) -> str:
-        if tag in known:
-            raise PydanticCustomError("known_tag", "does not fit here as '{tag}'", {"tag": tag})
-        return tag
-
-    return AfterValidator(check)
-
-
-class _Typed(Record):
-    """A piece of a message, told apart by its ``type``."""
-
-    record_kind = "message part"
-    _generated = frozenset({"type"})
-
-
-class TextPart(_Typed):
-    type: Literal["text"] = "text"
-    text: Text
-
-
-class ThinkingPart(_Typed):
-    type: Literal["thinking"] = "thinking"
-    reasoning: Text
-    token_count: Count | None = None
-
-
-class ImagePart(_Typed):
-    """`data` is base64 text or a URL."""
-
-    type: Literal["image"] = "image"
-    data: Text
-    media_type: Text
-    name: Text | None = None
-
-
-class FilePart(_Typed):
-    """`data` is base64 text or a URL."""
-
-    type: Literal["file"] = "file"
-    data: Text
-    media_type: Text
-    filename: Text | None = None
-
-
-class ToolCallPart(_Typed):
-    _open_fields = frozenset({"input"})
-
-    type: Literal["tool-call"] = "tool-call"
-    id: Text
-    name: Text
-    input: JsonObject
-
-
-_PART_TYPES = frozenset({"text", "thinking", "image", "file", "tool-call", "tool-result"})
-
-
-class OtherPart(_Typed):
-    """A part of a type that this version does not know, kept whole."""
-
-    type: Annotated[Text, _unknown(_PART_TYPES)]
-
-
-UserPart = Annotated[
-    Annotated[TextPart | ImagePart | FilePart, Field(discriminator="type")] | OtherPart,
-    Field(union_mode="left_to_right"),
-]
-AssistantPart = Annotated[
-    Annotated[TextPart | ThinkingPart | FilePart | ToolCallPart, Field(discriminator="type")]
-    | OtherPart,
-    Field(union_mode="left_to_right"),
-]
-
-
-class TextOutput(_Typed):
-    type: Literal["text"] = "text"
-    value: Text
-
-
-class JsonOutput(_Typed):
-    _open_fields = frozenset({"value"})
-
-    type: Literal["json"] = "json"
-    value: Json
-
-
-class ErrorTextOutput(_Typed):
-    type: Literal["error-text"] = "error-text"
-    value: Text
-
-
-class ErrorJsonOutput(_Typed):
-    _open_fields = frozenset({"value"})
-
-    type: Literal["error-json"] = "error-json"
-    value: Json
-
-
-class ExecutionDeniedOutput(_Typed):
-    type: Literal["execution-denied"] = "execution-denied"
-    reason: Text | None = None
-
-
-class ContentOutput(_Typed):
-    type: Literal["content"] = "content"
-    value: Annotated[list[UserPart], Strict()]
-
-
-class OtherOutput(_Typed):
-    """An output of a type that this version does not know, kept whole."""
-
-    type: Annotated[
-        Text,
-        _unknown(
-            frozenset({"text", "json", "error-text", "error-json", "execution-denied", "content"})
-        ),
-    ]
-
-
-ToolOutput = Annotated[
-    Annotated[
-        TextOutput
-        | JsonOutput
-        | ErrorTextOutput
-        | ErrorJsonOutput
-        | ExecutionDeniedOutput
-        | ContentOutput,
-        Field(discriminator="type"),
-    ]
-    | OtherOutput,
-    Field(union_mode="left_to_right"),
-]
-
-
-class ToolResultPart(_Typed):
-    type: Literal["tool-result"] = "tool-result"
-    id: Text
-    name: Text
-    output: ToolOutput
+_SUBTYPES = ("user", "assistant", "tool-call", "tool-result", "error", "system")
 
 
 class Usage(Record):
@@ -171,19 +32,33 @@ class Usage(Record):
 
 
 class MessageRecord(Record):
+    """What all messages share; for annotations. Nothing is stored as this class."""
+
     record_kind = "message"
-    _generated = frozenset({"id", "role", "subtype", "timestamp"})
+    _generated = frozenset({"id", "role", "subtype", Generated("timestamp")})
     _id_fields = ("id", "parent_id")
+    _read_as = None
 
     id: Id = id_field("msg")
+
+    @property
+    def text(self) -> str:
+        """The plain text of the message, without what was thought; "" if there is none."""
+        return plain_text(getattr(self, "content", None))
+
+    @classmethod
+    def _read_back(cls, text: bytes) -> Record:
+        for name in ("role", "subtype", "timestamp"):
+            if name not in cls.__pydantic_fields__:
+                reason = "is no field of {}; make one of its classes, or use parse_message"
+                raise InvalidRecordError("message", name, reason.format(cls.__name__))
+        return parse_message(text)
 
 
 class UserMessage(MessageRecord):
     role: Literal["user"] = "user"
     subtype: Literal["user"] = "user"
-    content: Annotated[
-        Text | Annotated[list[UserPart], Strict()], Field(union_mode="left_to_right")
-    ]
+    content: Content
     timestamp: Millis = now_field()
     parent_id: Id | None = None
 
@@ -191,9 +66,7 @@ class UserMessage(MessageRecord):
 class AssistantMessage(MessageRecord):
     role: Literal["assistant"] = "assistant"
     subtype: Literal["assistant"] = "assistant"
-    content: Annotated[
-        Text | Annotated[list[AssistantPart], Strict()], Field(union_mode="left_to_right")
-    ]
+    content: Content | None = None
     timestamp: Millis = now_field()
     parent_id: Id | None = None
     usage: Usage | None = None
@@ -215,32 +88,80 @@ class ToolResultMessage(MessageRecord):
     timestamp: Millis = now_field()
     parent_id: Id | None = None
 
+    @property
+    def text(self) -> str:
+        return plain_text(self.tool_result.output)
+
 
 class ErrorMessage(MessageRecord):
     role: Literal["error"] = "error"
     subtype: Literal["error"] = "error"
-    content: Text
+    content: Content
     error_code: Text | None = None
     timestamp: Millis = now_field()
     parent_id: Id | None = None
 
 
-class OtherMessage(MessageRecord):
-    """A message of a subtype that this version does not know, kept whole."""
+class SystemMessage(MessageRecord):
+    """Instructions to the model: its system prompt, or what a provider calls "developer"."""
 
-    _generated = frozenset({"id", "timestamp"})
-
-    role: Text
-    subtype: Annotated[
-        Text, _unknown(frozenset({"user", "assistant", "tool-call", "tool-result", "error"}))
-    ]
+    role: Literal["system", "developer"] = "system"
+    subtype: Literal["system"] = "system"
+    content: Content
     timestamp: Millis = now_field()
     parent_id: Id | None = None
 
 
+def _unknown(subtype: str) -> str:
+    """Keep the fallback from taking in what a known class has just refused."""
+    if subtype in _SUBTYPES:
+        raise PydanticCustomError("known", "'{subtype}' has a class of its own", {"subtype": subtype})
+    return subtype
+
+
+class OtherMessage(MessageRecord):
+    """A message of a subtype that this version does not know, kept whole.
+
+    Use it to keep another framework's message exactly: with the name of the framework as subtype.
+    """
+
+    _generated = frozenset({"id", Generated("timestamp")})
+    _keeps_foreign_fields = True
+
+    role: Text
+    subtype: Annotated[Text, AfterValidator(_unknown)]
+    timestamp: Millis = now_field()
+    parent_id: Id | None = None
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            role: str,
+            subtype: str,
+            id: str = ...,
+            timestamp: int = ...,
+            parent_id: str | None = None,
+            **fields: Any,
+        ) -> None: ...
+        def __getattr__(self, name: str) -> Any: ...
+
+    @property
+    def text(self) -> str:
+        """The text of what other frameworks call ``content``, ``parts`` or ``text``; else ""."""
+        fields = self.__pydantic_extra__ or {}
+        return next(filter(None, map(plain_text, map(fields.get, ("content", "parts", "text")))), "")
+
+
 Message = Annotated[
     Annotated[
-        UserMessage | AssistantMessage | ToolCallMessage | ToolResultMessage | ErrorMessage,
+        UserMessage
+        | AssistantMessage
+        | ToolCallMessage
+        | ToolResultMessage
+        | ErrorMessage
+        | SystemMessage,
         Field(discriminator="subtype"),
     ]
     | OtherMessage,
@@ -248,3 +169,41 @@ Message = Annotated[
 ]
 
 MESSAGES: TypeAdapter[list[Message]] = TypeAdapter(list[Message], config={"defer_build": True})
+
+
+def parse_message(value: Mapping[str, Any] | str | bytes | bytearray) -> Message:
+    """Return the message of a mapping or of JSON, whichever class it is.
+
+    :raises InvalidRecordError: naming the field
+    """
+    if isinstance(value, str | bytes | bytearray):
+        try:
+            value = from_json(value, allow_inf_nan=False)
+        except ValueError as error:
+            raise InvalidRecordError("message", "record", f"is no JSON: {error}") from error
+    if not isinstance(value, Mapping):
+        reason = f"must be a mapping or JSON text, not {type(value).__name__}"
+        raise InvalidRecordError("message", "record", reason)
+    if "subtype" not in value:
+        known = ", ".join(_SUBTYPES)
+        reason = f"is missing; it is one of {known}, or the name of another framework"
+        raise InvalidRecordError("message", "subtype", reason)
+    try:
+        (message,) = MESSAGES.validate_python([dict(value)])
+    except ValidationError as error:
+        raise invalid("message", error, value, listed=True) from error
+    return message
+
+
+def difference(stored: Message, given: Message) -> str | None:
+    """Return the first field in which two messages with one id differ, or ``None``: then they are
+    the same message.
+
+    The field is a path of wire names, such as ``content.0.text``. A null in a declared field equals
+    an absent one, and a `timestamp` that the caller did not give equals any. All else is compared
+    as JSON, in which 1, 1.0 and true differ; the order of keys does not matter.
+    """
+    generated = any(type(name) is Generated for name in given.model_fields_set)
+    if given._read_as is not type(given):
+        given = parse_message(given.to_json())
+    return first_difference(stored, given, ignored="timestamp" if generated else "")

@@ -1,21 +1,33 @@
 """Sessions: the conversations."""
 
-from __future__ import annotations
-
-from agentx_persistence.records._fields import Id, Millis, id_field, now_field
+from agentx_persistence.records._fields import Id, Millis, Text, id_field, now_field
+from agentx_persistence.records._json_values import JsonObject
 from agentx_persistence.records._record import Record, many
 
 
+class ForkOrigin(Record):
+    """Where a session was forked from: another session, up to and including one message."""
+
+    record_kind = "fork origin"
+
+    session_id: Id
+    message_id: Id | None = None
+
+
 class SessionRecord(Record):
-    """The thread of an image; it owns messages."""
+    """A conversation; it owns messages."""
 
     record_kind = "session"
-    _generated = frozenset({"session_id", "created_at", "updated_at"})
+    _generated = frozenset({"session_id", "image_id", "container_id", "created_at", "updated_at"})
     _id_fields = ("session_id", "image_id", "container_id")
+    _open_fields = frozenset({"metadata"})
 
     session_id: Id = id_field("sess")
-    image_id: Id
-    container_id: Id
+    image_id: Id = id_field("img")
+    container_id: Id = "default"
+    title: Text | None = None
+    metadata: JsonObject | None = None
+    forked_from: ForkOrigin | None = None
     created_at: Millis = now_field()
     updated_at: Millis = now_field()
 

@@ -1,0 +1,71 @@
+"""What pydantic reports, said as `InvalidRecordError`: the field, and what is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pydantic import ValidationError
+
+from agentx_persistence.errors import InvalidRecordError
+from agentx_persistence.records._json_values import LONE_SURROGATE
+
+# What pydantic calls a branch for texts, in the place of an error: see `_fields.Text`.
+_TEXT_BRANCH = "constrained-str"
+_MAPPING = "must be a mapping"
+_WHOLE = "must be a whole number"
+_MEANT = {
+    "missing": "is missing",
+    "string_type": "must be text",
+    "string_unicode": LONE_SURROGATE,
+    "int_type": _WHOLE,
+    "int_from_float": _WHOLE,
+    "dict_type": _MAPPING,
+    "model_type": _MAPPING,
+    "model_attributes_type": _MAPPING,
+    "union_tag_not_found": "is missing",
+}
+
+
+def invalid(
+    kind: str, error: ValidationError, given: Iterable[str] = (), *, listed: bool = False
+) -> InvalidRecordError:
+    """Return the error for the field that was meant.
+
+    :param given: the names that the caller gave
+    :param listed: whether the record was the only one of a list
+    """
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    # Of the branches of a union the one that got furthest is the one that was meant.
+    told = max(errors, key=lambda entry: len(entry["loc"]))
+    steps = _steps(told["loc"])
+    field = ".".join(steps[1:] if listed else steps)
+    reason = _MEANT.get(told["type"], told["msg"])
+    if told["type"] == "string_type" and told["loc"][-1] == _TEXT_BRANCH:
+        reason = "must be text or a list of parts"
+    if told["type"] == "missing" and (meant := nearest(field, given)):
+        reason += f" (was it meant by {meant!r}?)"
+    return InvalidRecordError(kind, field or "record", reason)
+
+
+def _steps(place: tuple[int | str, ...]) -> list[str]:
+    """Return the fields and indexes on the way, without the branches of unions."""
+    steps: list[str] = []
+    branch = False
+    for step in place:
+        # pydantic names the schema of a branch, as "list[…]".
+        if step == _TEXT_BRANCH or (isinstance(step, str) and "[" in step):
+            continue
+        if branch:
+            branch = False  # the tag or the class of a part or an output
+            continue
+        steps.append(str(step))
+        branch = isinstance(step, int) or step == "output"
+    return steps
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name of which this one is probably a misspelling."""
+    import difflib  # for what is misspelt only
+
+    found = difflib.get_close_matches(name, known, n=1, cutoff=0.81)
+    return found[0] if found else None
