@@ -24,6 +24,7 @@ from agentx_persistence.memory import memory_driver
 from agentx_persistence.persistence import Persistence, create_persistence
 from agentx_persistence.records import (
     ContainerRecord,
+    ForkOrigin,
     ImageMetadata,
     ImageRecord,
     ItemRecord,
@@ -83,6 +84,7 @@ __all__ = [
     "ErrorTextOutput",
     "ExecutionDeniedOutput",
     "FilePart",
+    "ForkOrigin",
     "ImageMetadata",
     "ImagePart",
     "ImageRecord",

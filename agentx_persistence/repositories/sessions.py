@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agentx_persistence import records
 from agentx_persistence.errors import RecordConflictError
-from agentx_persistence.records import SessionRecord, check_id
+from agentx_persistence.records import ForkOrigin, SessionRecord, check_id
 from agentx_persistence.repositories._arguments import check_filters
 from agentx_persistence.repositories._repository import Page, query
 from agentx_persistence.repositories.conversations import Conversations
@@ -82,10 +82,10 @@ class SessionRepository(Conversations):
         :raises RecordConflictError: if the id of `new` is taken
         """
         check_id("session", session_id)
-        origin = {"sessionId": session_id}
+        origin = ForkOrigin(session_id=session_id)
         if through is not None:
             check_id("message", through)
-            origin["messageId"] = through
+            origin = ForkOrigin(session_id=session_id, message_id=through)
         document = self._document(new.model_copy(update={"forked_from": origin}))
         copied = self._storage.fork(session_id, through, document)
         if copied is None:
