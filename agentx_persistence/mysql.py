@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from agentx_persistence.errors import (
+    ConfigurationError,
     InvalidRecordError,
     MissingDependencyError,
     RecordTooLargeError,
@@ -42,10 +43,25 @@ except ModuleNotFoundError as error:
 from agentx_persistence._sql import schema, tables
 from agentx_persistence._sql.appending import Appending, IdAndBody
 from agentx_persistence._sql.flavour import Flavour, replacement
+from agentx_persistence._sql.pool import ServerPool
 from agentx_persistence._sql.server import ServerDriver, server_url
 
 # What a client writes as two bytes (https://dev.mysql.com/doc/c-api/en/mysql-real-escape-string.html).
 _ESCAPED = re.compile("[\0\n\r\x1a\"'\\\\]")
+# Too many connections (two codes), a lock that was not given, a deadlock (at COMMIT: 1180), a row
+# that has changed for MariaDB's snapshot isolation, a transaction that another node of a group
+# refused.
+_TRANSIENT = {1040, 1203, 1205, 1213, 1180, 1020, 3101}
+# PyMySQL's connection that is closed, a server that shuts down, an unknown command (a Galera node
+# without a quorum), a session that was killed, a server that has become read-only (two codes).
+_LOST = {0, 1053, 1047, 1927, 3169, 1290, 1836}
+_RIGHTS = "check user and password, and what is granted to the user"
+_MISCONFIGURED: dict[object, str] = {
+    **dict.fromkeys((1044, 1045, 1142, 1143, 1227, 1370, 1698), _RIGHTS),
+    1049: "create the database first",
+    1251: "the client library does not know how this user authenticates",
+    2059: "the client library does not know how this user authenticates",
+}
 # More than the longest statement takes apart from its values.
 _STATEMENT = 4096
 
@@ -64,6 +80,8 @@ def mysql_driver(
     pool_timeout: float = 30.0,
     pool_recycle: int = 1800,
     connect_timeout: int = 3,
+    lock_timeout: int = 10,
+    retry_seconds: float = 12.0,
     connect_args: Mapping[str, Any] | None = None,
     engine: Engine | None = None,
 ) -> PersistenceDriver:
@@ -78,12 +96,19 @@ def mysql_driver(
         in use, then a call waits `pool_timeout` seconds for one
     :param pool_recycle: seconds after which a connection is replaced
     :param connect_timeout: seconds
+    :param lock_timeout: how many seconds a statement waits for a row that another transaction has
+        locked (``innodb_lock_wait_timeout``)
+    :param retry_seconds: how long after its start a call is repeated that met a deadlock, a lost
+        connection or a server that is down; then it raises `BackendUnavailableError`
     :param connect_args: further arguments of ``pymysql.connect``, such as ``ssl``,
         ``unix_socket`` or ``read_timeout``
     :param engine: the caller's own engine instead of all that; it is never closed
     """
     address = server_url(("mysql", "mariadb"), engine, url, host, port, user, password, database)
-    arguments: dict[str, Any] = {"charset": "utf8mb4"}
+    arguments: dict[str, Any] = {
+        "charset": "utf8mb4",
+        "init_command": f"SET SESSION innodb_lock_wait_timeout = {lock_timeout:d}",
+    }
     named_so = address.get_driver_name() in ("pymysql", "mysqldb")
     if named_so and "connect_timeout" not in address.query:
         arguments["connect_timeout"] = connect_timeout
@@ -94,7 +119,7 @@ def mysql_driver(
         "pool_recycle": pool_recycle,
         "connect_args": {**arguments, **(connect_args or {})},
     }
-    return _MysqlDriver(address, engine, migrate, options)
+    return _MysqlDriver(address, engine, migrate, options, retry_seconds)
 
 
 class _MysqlAppending(Appending):
@@ -117,11 +142,17 @@ class _MysqlFlavour(Flavour):
     backend = "mysql"
     packet_limit = 0
 
-    def welcome(self, connection: Any) -> None:
-        self.autocommit(connection)
-        cursor: Any = connection.cursor()
-        cursor.execute("SELECT @@max_allowed_packet")
-        (self.packet_limit,) = cursor.fetchone()
+    def check(self, cursor: Any) -> None:
+        cursor.execute(
+            "SELECT @@max_allowed_packet, @@character_set_client, @@character_set_results"
+        )
+        self.packet_limit, *found = cursor.fetchone()
+        if found != ["utf8mb4", "utf8mb4"]:
+            raise ConfigurationError(
+                self.backend,
+                f"the connection's character set is {found[0]}; set charset=utf8mb4 in the URL or"
+                " in the engine's connect_args",
+            )
 
     # A connection's mode is changed only where the next use needs the other one. So a reading
     # statement is one round trip, and a transaction is opened by its first statement, in none:
@@ -153,10 +184,14 @@ class _MysqlFlavour(Flavour):
             raise RecordTooLargeError(kind, id, size, self.packet_limit)
 
     def is_transient(self, error: BaseException) -> bool:
-        # ER_SERVER_SHUTDOWN, ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK, ER_SESSION_WAS_KILLED, and
-        # ER_CHECKREAD, which is what MariaDB's snapshot isolation says
-        # (https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html).
-        return _code(error) in {1053, 1205, 1213, 3169, 1020}
+        # https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html
+        return _code(error) in _TRANSIENT
+
+    def is_lost(self, error: BaseException) -> bool:
+        return _code(error) in _LOST
+
+    def misconfigured(self, error: BaseException) -> str:
+        return _MISCONFIGURED.get(_code(error), "")
 
     def is_missing_table(self, error: BaseException) -> bool:
         return _code(error) == 1146  # ER_NO_SUCH_TABLE
@@ -176,6 +211,7 @@ class _MysqlDriver(ServerDriver):
                 # InnoDB's REPEATABLE READ locks gaps, in which writers of different sessions
                 # would meet, and read what was true before they waited.
                 isolation_level="READ COMMITTED",
+                poolclass=ServerPool,
                 # A rollback that has nothing to undo is a round trip, too. Whatever this package
                 # begins it ends itself, or else it invalidates the connection.
                 pool_reset_on_return=None,

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from agentx_persistence.errors import MissingDependencyError, RecordNotFoundError
+from agentx_persistence.errors import (
+    ConfigurationError,
+    MissingDependencyError,
+    RecordNotFoundError,
+)
 from agentx_persistence.persistence import PersistenceDriver
 
 try:
@@ -21,6 +25,7 @@ try:
         Text,
         bindparam,
         create_engine,
+        event,
         func,
         select,
         true,
@@ -36,7 +41,25 @@ except ModuleNotFoundError as error:
 from agentx_persistence._sql import tables
 from agentx_persistence._sql.appending import COLUMNS, Appending, IdAndBody
 from agentx_persistence._sql.flavour import Flavour, replacement
+from agentx_persistence._sql.pool import ServerPool
 from agentx_persistence._sql.server import ServerDriver, server_url
+
+# serialization_failure, deadlock_detected, lock_not_available, too_many_connections
+_TRANSIENT = {"40001", "40P01", "55P03", "53300"}
+# read_only_sql_transaction (of a server that became a standby), admin_shutdown, crash_shutdown,
+# cannot_connect_now, idle_session_timeout
+_LOST = {"25006", "57P01", "57P02", "57P03", "57P05"}
+_MISCONFIGURED = {
+    "authentication failed": "check user and password",
+    "no password supplied": "give the password of the role",
+    "not permitted to log in": "let the role log in",
+    "does not exist": "check the names of the database and of the role, and create them first",
+    "permission denied for database": "let the role connect to the database",
+    "pg_hba.conf": "let the server's pg_hba.conf admit the role from this host",
+    "invalid connection option": "check the options in the URL and in connect_args",
+    "invalid sslmode": "check sslmode",
+    "certificate": "check the certificates, sslmode and sslrootcert",
+}
 
 
 def postgresql_driver(
@@ -53,6 +76,8 @@ def postgresql_driver(
     pool_timeout: float = 30.0,
     pool_recycle: int = 1800,
     connect_timeout: int = 3,
+    lock_timeout: float | None = 10.0,
+    retry_seconds: float = 12.0,
     prepare_threshold: int | None = 5,
     connect_args: Mapping[str, Any] | None = None,
     engine: Engine | None = None,
@@ -67,6 +92,11 @@ def postgresql_driver(
         in use, then a call waits `pool_timeout` seconds for one
     :param pool_recycle: seconds after which a connection is replaced
     :param connect_timeout: seconds
+    :param lock_timeout: how many seconds a statement waits for a row that another transaction has
+        locked; ``None`` for as long as the server's own ``lock_timeout`` says, as a pooler needs
+        whose connections other applications share
+    :param retry_seconds: how long after its start a call is repeated that met a deadlock, a lost
+        connection or a server that is down; then it raises `BackendUnavailableError`
     :param prepare_threshold: after how many executions on a connection a statement is prepared;
         ``None`` for never, as PgBouncer needs before its version 1.21 or with its
         ``max_prepared_statements = 0``
@@ -75,7 +105,7 @@ def postgresql_driver(
     :param engine: the caller's own engine, on psycopg, instead of all that; it is never closed
     """
     address = server_url(("postgresql+psycopg",), engine, url, host, port, user, password, database)
-    options = {
+    options: dict[str, Any] = {
         "pool_size": pool_size,
         "max_overflow": max_overflow,
         "pool_timeout": pool_timeout,
@@ -96,7 +126,8 @@ def postgresql_driver(
         # What the role or the environment say otherwise could not hold every character.
         "client_encoding": "utf8",
     }
-    return _PostgresqlDriver(address, engine, migrate, {**options, "connect_args": arguments})
+    options["connect_args"] = arguments
+    return _PostgresqlDriver(address, engine, migrate, options, retry_seconds, lock_timeout)
 
 
 class _PostgresqlAppending(Appending):
@@ -131,10 +162,34 @@ class _PostgresqlFlavour(Flavour):
             set_=replacement(table, columns, statement.excluded),
         )
 
+    def check(self, cursor: Any) -> None:
+        cursor.execute(
+            "SELECT current_setting('server_encoding'), current_setting('client_encoding')"
+        )
+        for encoding, what in zip(
+            cursor.fetchone(), ("database", "connection's client_encoding"), strict=True
+        ):
+            if encoding != "UTF8":
+                raise ConfigurationError(
+                    self.backend, f"the {what} must be in UTF8, not in {encoding}"
+                )
+
     def is_transient(self, error: BaseException) -> bool:
-        # serialization_failure, deadlock_detected, lock_not_available
-        # (https://www.postgresql.org/docs/current/errcodes-appendix.html)
-        return getattr(error, "sqlstate", None) in {"40001", "40P01", "55P03"}
+        # https://www.postgresql.org/docs/current/errcodes-appendix.html
+        return _state(error) in _TRANSIENT
+
+    def is_lost(self, error: BaseException) -> bool:
+        return _state(error) in _LOST or "cached plan must not change" in str(error)
+
+    def misconfigured(self, error: BaseException) -> str:
+        state = _state(error)
+        if state in ("28000", "28P01", "42501"):
+            return "check user and password, and what is granted to the role"
+        if state is not None or not isinstance(error, psycopg.Error):
+            return ""
+        # A connection that failed has no code, only a text.
+        text = str(error)
+        return next((hint for part, hint in _MISCONFIGURED.items() if part in text), "")
 
     def is_missing_table(self, error: BaseException) -> bool:
         return isinstance(error, psycopg.errors.UndefinedTable)
@@ -145,18 +200,44 @@ class _PostgresqlDriver(ServerDriver):
     flavour = _PostgresqlFlavour
     appending = _PostgresqlAppending
 
+    def __init__(
+        self,
+        url: URL,
+        engine: Engine | None,
+        migrate: bool,
+        options: Mapping[str, Any],
+        retry_seconds: float,
+        lock_timeout: float | None,
+    ) -> None:
+        super().__init__(url, engine, migrate, options, retry_seconds)
+        self._lock_timeout = lock_timeout
+
     def create_engine(self) -> Engine:
-        return create_engine(
+        engine = create_engine(
             self.url,
             module=psycopg,
             # Each statement is a transaction of its own, and takes one round trip instead of
             # three, unless a transaction is begun.
             isolation_level="AUTOCOMMIT",
+            poolclass=ServerPool,
             # Whatever this package begins it ends itself, or else it invalidates the connection.
             pool_reset_on_return=None,
             use_native_hstore=False,  # spares a question on the first connection
             **self.options,
         )
+        if self._lock_timeout is not None:
+            # Not in the startup packet, which PgBouncer would refuse.
+            setting = f"SET lock_timeout = {round(self._lock_timeout * 1000)}"
+
+            @event.listens_for(engine, "connect")
+            def _bound(connection: Any, record: object) -> None:
+                connection.execute(setting)
+
+        return engine
+
+
+def _state(error: BaseException) -> str | None:
+    return getattr(error, "sqlstate", None)
 
 
 def _reserved() -> Any:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from agentx_persistence.errors import (
     BackendError,
-    BackendUnavailableError,
+    ConfigurationError,
     InvalidRecordError,
     MissingDependencyError,
 )
@@ -22,6 +22,7 @@ try:
         URL,
         Column,
         ColumnElement,
+        Connection,
         Engine,
         LargeBinary,
         Table,
@@ -40,9 +41,19 @@ from agentx_persistence._sql import schema
 from agentx_persistence._sql.appending import Appending
 from agentx_persistence._sql.engine import Database
 from agentx_persistence._sql.flavour import Flavour, replacement
+from agentx_persistence._sql.kept import KeptConnections
 from agentx_persistence._sql.storage import SqlStorage
 
-_BUSY_SECONDS = 30.0
+# SQLITE_PERM, SQLITE_READONLY, SQLITE_CANTOPEN, SQLITE_NOTADB
+_MISCONFIGURED = {
+    3: "check the rights on the file and its folder",
+    8: "the file and its folder must be writable",
+    14: "check that the path is that of a file, and the rights on it and its folder",
+    26: "give the path of a SQLite database, or of a file that does not exist yet",
+}
+# Seconds that SQLite itself waits for the lock of a file. Then other threads of the process have
+# their turn, until the time of the call is over.
+_TURN = 0.05
 
 
 def sqlite_driver(
@@ -50,6 +61,7 @@ def sqlite_driver(
     *,
     synchronous: Literal["FULL", "NORMAL", "EXTRA"] = "FULL",
     migrate: bool = True,
+    timeout: float = 30.0,
 ) -> PersistenceDriver:
     """Return the driver of a SQLite file, which is made, with its folder, if it does not exist.
 
@@ -58,15 +70,32 @@ def sqlite_driver(
         ``"NORMAL"``, which is faster, a power failure (not a crash of the process) can take the
         last messages, see https://www.sqlite.org/pragma.html#pragma_synchronous
     :param migrate: whether to bring the file's schema up to date on opening
+    :param timeout: how many seconds a call that writes waits for the writers of other processes;
+        then it raises `BackendUnavailableError`. Reading waits for no writer.
     """
     if synchronous not in ("FULL", "NORMAL", "EXTRA"):
         raise InvalidRecordError("argument", "synchronous", "must be FULL, NORMAL or EXTRA")
-    return _SqliteDriver(os.fspath(path), synchronous, migrate)
+    return _SqliteDriver(_check_path(path), synchronous, migrate, timeout)
+
+
+def _check_path(path: str | os.PathLike[str]) -> str:
+    text = os.fspath(path)
+    wrong = None
+    if not isinstance(text, str) or not text or "\0" in text:
+        wrong = "must be the path of a file, as a text"
+    elif text.startswith("sqlite:"):
+        wrong = "must be a path; give a URL to create_persistence"
+    elif text.startswith("file:"):
+        wrong = "must be a path, not a URI"
+    if wrong:
+        raise InvalidRecordError("argument", "path", wrong)
+    return text
 
 
 class _SqliteDriver(PersistenceDriver):
-    def __init__(self, path: str, synchronous: str, migrate: bool) -> None:
-        self._path, self._synchronous, self._migrate = path, synchronous, migrate
+    def __init__(self, path: str, synchronous: str, migrate: bool, timeout: float) -> None:
+        self._path, self._synchronous = path, synchronous
+        self._migrate, self._timeout = migrate, timeout
 
     def __repr__(self) -> str:
         return f"sqlite_driver({self._path!r})"
@@ -78,17 +107,21 @@ class _SqliteDriver(PersistenceDriver):
             try:
                 Path(self._path).parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise BackendUnavailableError("sqlite", f"{self._path}: {error}") from error
+                raise ConfigurationError("sqlite", f"{self._path}: {error}") from error
         engine = create_engine(
             url,
             module=_sqlite_module(),
-            connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False},
-            poolclass=pool.QueuePool,
+            connect_args={"timeout": _TURN, "check_same_thread": False},
             # Each connection to ":memory:" would be a database of its own.
-            **({"pool_size": 1, "max_overflow": 0} if in_memory else {}),
+            poolclass=pool.StaticPool if in_memory else pool.NullPool,
+            pool_reset_on_return=None,
         )
-        _configure(engine, self._synchronous, in_memory)
-        database = Database(engine, _SqliteFlavour(self._path, in_memory), owned=True)
+        _configure(engine, self._synchronous, in_memory, self._timeout)
+        flavour = _SqliteFlavour(self._path)
+        connections = KeptConnections(
+            engine, flavour, path=None if in_memory else self._path, timeout=self._timeout
+        )
+        database = Database(engine, flavour, connections)
         try:
             revision = schema.current(database)
             if revision != schema.HEAD and self._migrate and revision in (None, *schema.REVISIONS):
@@ -105,24 +138,18 @@ class _SqliteDriver(PersistenceDriver):
 
 class _SqliteFlavour(Flavour):
     backend = "sqlite"
-    # SQLite lets waiting writers sleep and retry, in no order; a lock of this process hands over
-    # at once, and none of its threads starves. And it keeps account of file locks per process: a
-    # child of a fork would believe that it has the locks which only its parent has
-    # (https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_).
     in_process = True
     unit_isolation = None
-
-    def __init__(self, place: str, in_memory: bool) -> None:
-        super().__init__(place)
-        self.in_memory = in_memory
 
     def begin(self, connection: Any, cursor: Cursor) -> None:
         # A deferred transaction that turns into a writing one is refused at once when another has
         # written meanwhile, without waiting (https://www.sqlite.org/lang_transaction.html).
         cursor.execute("BEGIN IMMEDIATE")
 
-    def begin_unit(self, connection: Any) -> None:
-        """`schema.begin_immediately` does it."""
+    def begin_joined(self, connection: Connection) -> None:
+        # A savepoint as the first statement would be a transaction, which its release commits.
+        if not connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     def upsert(self, table: Table, columns: Collection[str]) -> Insert:
         statement = insert(table)
@@ -133,7 +160,10 @@ class _SqliteFlavour(Flavour):
 
     def is_transient(self, error: BaseException) -> bool:
         # The primary result code is the low byte; SQLITE_BUSY is 5, SQLITE_LOCKED is 6.
-        return getattr(error, "sqlite_errorcode", 0) & 0xFF in (5, 6)
+        return _code(error) in (5, 6)
+
+    def misconfigured(self, error: BaseException) -> str:
+        return _MISCONFIGURED.get(_code(error), "")
 
     def is_missing_table(self, error: BaseException) -> bool:
         return "no such table" in str(error)
@@ -141,6 +171,10 @@ class _SqliteFlavour(Flavour):
     def body(self, column: Column[Any]) -> ColumnElement[Any]:
         # As bytes: the module would refuse to decode a damaged text, and with it the whole answer.
         return cast(column, LargeBinary)
+
+
+def _code(error: BaseException) -> int:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _sqlite_module() -> ModuleType:
@@ -157,39 +191,39 @@ def _sqlite_module() -> ModuleType:
     return module
 
 
-def _configure(engine: Engine, synchronous: str, in_memory: bool) -> None:
+def _configure(engine: Engine, synchronous: str, in_memory: bool, timeout: float) -> None:
     schema.begin_immediately(engine)
     journal = "memory" if in_memory else "wal"
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, record: object) -> None:
-        _switch_journal(connection, journal)
+        _switch_journal(connection, journal, timeout)
         for pragma, value, shown in (
             ("foreign_keys", "ON", 1),
             ("synchronous", synchronous, ("OFF", "NORMAL", "FULL", "EXTRA").index(synchronous)),
         ):
-            connection.execute(f"PRAGMA {pragma} = {value}")
+            connection.execute(f"PRAGMA {pragma} = {value}").close()
             _verify(connection, pragma, shown)
 
 
-def _switch_journal(connection: Any, journal: str) -> None:
+def _switch_journal(connection: Any, journal: str, timeout: float) -> None:
     # The switch to WAL does not wait for a lock as other statements do: two processes that open a
     # new file at the same moment meet here (https://www.sqlite.org/wal.html).
-    deadline = time.monotonic() + _BUSY_SECONDS
+    deadline = time.monotonic() + timeout
     while True:
         try:
-            connection.execute(f"PRAGMA journal_mode = {journal}")
+            connection.execute(f"PRAGMA journal_mode = {journal}").close()
             break
         except Exception as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (5, 6):
-                raise
-            if time.monotonic() > deadline:
+            if _code(error) not in (5, 6) or time.monotonic() > deadline:
                 raise
         time.sleep(0.01)
     _verify(connection, "journal_mode", journal)
 
 
 def _verify(connection: Any, pragma: str, expected: object) -> None:
-    (found,) = connection.execute(f"PRAGMA {pragma}").fetchone()
+    cursor = connection.execute(f"PRAGMA {pragma}")
+    (found,) = cursor.fetchone()
+    cursor.close()
     if found != expected:
         raise BackendError("sqlite", f"PRAGMA {pragma} is {found!r}, not {expected!r}")

@@ -1,292 +1,175 @@
-"""Connections out of SQLAlchemy's pool, for the driver's own cursors and for units of work.
-
-Checking a connection out of the pool and in again costs more than reading a row of SQLite. So what
-was checked out for a cursor stays at hand afterwards, on a list whose `pop` and `append` are all
-that most calls need: they take no lock. It goes back to the pool when somebody waits for one there.
-"""
+"""How the calls of a `Database` reach the database: one class for each origin of connections."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from threading import Condition
-from typing import TYPE_CHECKING
-from weakref import WeakSet
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, exc
+from sqlalchemy import Engine, PoolProxiedConnection, exc, pool
+from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
 from agentx_persistence._sql.flavour import Flavour
-from agentx_persistence._sql.leases import Lease, LostConnectionError, NoConnectionError, Pooled
-from agentx_persistence.errors import PersistenceClosedError, PersistenceError
+from agentx_persistence._sql.pool import WHOLE, ServerPool
+from agentx_persistence.errors import PersistenceError
 
-if TYPE_CHECKING:
-    from sqlalchemy import orm
+T = TypeVar("T")
+Rows = list[Sequence[Any]]
 
-# What a child got from its parent, for as long as the child lives: nothing may close it.
+# The pools that a child got from its parent: nothing may close their connections.
 _forgotten: list[object] = []
-# The generation of a connection that is lent. One that comes back to the pool in any way but by
-# `_check_in` (collected after an interruption, say) keeps it, and is not used again.
-_LENT = object()
 
 
-class Connections:
-    def __init__(
-        self, engine: Engine, flavour: Flavour, *, owned: bool, recycle: float | None
-    ) -> None:
-        """:param recycle: seconds after which a connection is replaced, if ever"""
-        self._engine = engine
-        self._flavour = flavour
-        self._owned = owned
-        self._recycle = float("inf") if recycle is None or recycle < 0 else recycle
-        # A caller's engine may be in any mode, which SQLAlchemy puts back when it gets a connection
-        # back; and the caller may need it. Of the own ones, those that overflow are not kept.
-        self._keep = engine.pool.size() if owned else 0  # type: ignore[attr-defined]
-        self._closed = False
+class LostConnectionError(Exception):
+    """The connection is gone. The driver's error is the cause."""
+
+
+class NoConnectionError(LostConnectionError):
+    """The database gave no connection."""
+
+
+class Connections(ABC):
+    """Each of the first three methods is one transaction."""
+
+    @abstractmethod
+    def fetch(self, sql: str, parameters: Any) -> Rows:
+        """Return the rows of a statement."""
+
+    @abstractmethod
+    def execute(self, sql: str, parameters: Any) -> None:
+        """Run a statement."""
+
+    @abstractmethod
+    def write(self, work: Callable[[Cursor], T]) -> T:
+        """Return what `work` returns. All of its statements take effect, or none."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close what is idle, and the other connections when they come back."""
+
+    def before_fork(self) -> None:  # noqa: B027
+        """See `ForkAware`."""
+
+    def after_fork_in_parent(self) -> None:  # noqa: B027
+        """See `ForkAware`."""
+
+    @abstractmethod
+    def after_fork(self) -> None:
+        """See `ForkAware`."""
+
+
+class PooledConnections(Connections):
+    """Those of this package's own engine on a server, used by way of the driver's cursors."""
+
+    def __init__(self, engine: Engine, flavour: Flavour) -> None:
+        """:param engine: its pool is a `ServerPool`"""
+        self._engine, self._flavour = engine, flavour
         self._dbapi = engine.dialect.loaded_dbapi
-        # When one connection turns out to be lost, all of its generation are given up: a server
-        # that was restarted has ended every one that idles in the pool.
-        self._generation = object()
-        self._origin = object()
-        self._start()
+        self._known = (self._dbapi.Error, exc.SQLAlchemyError, PersistenceError)
+        self._torn: pool.Pool | None = None
 
-    def _start(self) -> None:
-        self._at_hand: list[Lease] = []
-        # Weak, as an interruption such as Ctrl-C can come where nobody else knows a lease yet.
-        self._leases: WeakSet[Lease] = WeakSet()
-        self._changed = Condition()
-        self._waiting = 0
-        self._shut = False
-        # Whether leases must not stay at hand, because of any of the three above.
-        self._wanted = self._closed
+    def fetch(self, sql: str, parameters: Any) -> Rows:
+        return self._use(self._fetch, sql, parameters)
 
-    def take(self) -> Lease:
-        """Lend a connection in autocommit.
+    def execute(self, sql: str, parameters: Any) -> None:
+        self._use(self._execute, sql, parameters)
 
-        :raises NoConnectionError: if the database gives none
-        """
-        while True:
-            now = time.monotonic()
-            try:
-                lease = self._at_hand.pop()
-            except IndexError:
-                return self._check_out(self._connect)
-            # No call from here on: Ctrl-C would leave the lease to a traceback.
-            if lease.generation is self._generation and now - lease.since < self._recycle:
-                return lease
-            self._check_in(lease)
+    def write(self, work: Callable[[Cursor], T]) -> T:
+        return self._use(self._write, work)
 
-    def give_back(self, lease: Lease) -> None:
-        """Take a connection back that can be used again."""
-        self._at_hand.append(lease)
-        # In this order: who waits looks at the list after it has said so.
-        if self._wanted:
-            self._clear()
-        elif len(self._at_hand) > self._keep:
-            self._check_in_one(surplus=self._owned)
+    def _fetch(self, connection: Any, sql: str, parameters: Any) -> Rows:
+        self._flavour.autocommit(connection)
+        cursor = connection.cursor()
+        cursor.execute(sql, parameters)
+        rows: Rows = cursor.fetchall()
+        return rows
 
-    def give_up(self, lease: Lease, error: BaseException) -> None:
-        """Take a connection back whose use ended with this error.
+    def _execute(self, connection: Any, sql: str, parameters: Any) -> None:
+        self._flavour.autocommit(connection)
+        connection.cursor().execute(sql, parameters)
 
-        :raises LostConnectionError: if it is gone
-        """
-        lost = self._is_lost(lease, error)
-        if lost and lease.generation is self._generation:
-            self._generation = object()
-        if lost or not self.is_usable(lease, error):
-            lease.pooled.invalidate(error)
-        self._check_in(lease)
-        if lost:
-            raise LostConnectionError from error
-
-    @contextmanager
-    def unit(self) -> Iterator[orm.Session]:
-        """Lend a unit of work, which is one transaction.
-
-        :raises LostConnectionError: if the connection is gone, or there was none
-        """
-        from sqlalchemy import orm  # who gets here has paid for it: see `units`
-
-        lease = self._check_out(self._engine.connect)
+    def _write(self, connection: Any, work: Callable[[Cursor], T]) -> T:
+        cursor = connection.cursor()
+        self._flavour.begin(connection, cursor)
         try:
-            connection = lease.pooled
-            assert isinstance(connection, Connection)
-            if self._owned:
-                self._flavour.begin_unit(lease.connection)
-            else:
-                level = self._flavour.unit_isolation
-                connection.execution_options(isolation_level=level)
-            with orm.Session(connection) as unit, unit.begin():
-                try:
-                    yield unit
-                except BaseException as error:
-                    if not self.is_usable(lease, error):
-                        connection.invalidate(error)  # before a rollback is tried on it
-                    raise
-        except BaseException as error:
-            self.give_up(lease, error)
+            result = work(cursor)
+            connection.commit()
+        except self._known as error:
+            if not self._is_lost(connection, error):
+                connection.rollback()
             raise
-        self._check_in(lease)
+        return result
 
-    @contextmanager
-    def left_to_engine(self) -> Iterator[None]:
-        """Keep none of the engine's connections, and hold a fork off as if one were lent."""
-        lease = self._admit()
+    def _use(self, use: Callable[..., T], *arguments: Any) -> T:
+        if self._torn is not None:
+            self._replace_pool()
+        used = self._engine.pool
         try:
-            with self._wait():
-                self._clear()
-                yield
-        finally:
-            self._forget(lease)
+            pooled = self._engine.raw_connection()
+        except self._known as error:
+            raise NoConnectionError from error
+        except BaseException:
+            self._torn = used
+            self._replace_pool()
+            raise
+        busy = True
+        try:
+            result = use(pooled.dbapi_connection, *arguments)
+            busy = False
+            pooled.info[WHOLE] = True
+            pooled.close()
+        except BaseException as error:
+            if not busy:
+                self._torn = used
+                self._replace_pool()
+            elif self._give_up(pooled, used, error):
+                raise LostConnectionError from error
+            raise
+        return result
 
-    def is_usable(self, lease: Lease, error: BaseException) -> bool:
-        """Tell whether the connection can be used after this error."""
-        if self._flavour.in_process:
-            return True
-        # What else there is, such as Ctrl-C or an error of a signal's handler, may have broken off
-        # in the middle of a conversation.
-        known = (self._dbapi.Error, exc.DBAPIError, PersistenceError)
-        return isinstance(error, known) and not self._is_lost(lease, error)
+    def _give_up(
+        self, pooled: PoolProxiedConnection, used: pool.Pool, error: BaseException
+    ) -> bool:
+        """Take a connection back whose use failed; tell whether it is lost."""
+        lost = False
+        try:
+            if not isinstance(error, self._known):
+                # Such as Ctrl-C, in the middle of a conversation with the server.
+                pooled.invalidate(error)
+            elif lost := self._is_lost(pooled.dbapi_connection, error):
+                used._invalidate(pooled, error)  # and all that are as old
+            else:
+                pooled.info[WHOLE] = True
+            pooled.close()
+        except BaseException:
+            self._torn = used
+            self._replace_pool()
+            raise
+        return lost
 
-    def _is_lost(self, lease: Lease, error: BaseException) -> bool:
-        if isinstance(error, exc.DBAPIError):
-            return error.connection_invalidated
-        return isinstance(error, self._dbapi.Error) and self._engine.dialect.is_disconnect(
-            error, lease.connection, None
+    def _is_lost(self, connection: Any, error: BaseException) -> bool:
+        return isinstance(error, self._dbapi.Error) and (
+            self._flavour.is_lost(error)
+            or self._engine.dialect.is_disconnect(error, connection, None)
         )
 
-    def _connect(self) -> Pooled:
-        if self._owned:
-            return self._engine.raw_connection()
-        return self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+    def _replace_pool(self) -> None:
+        """Start anew after an interrupt between two steps of a check-out or check-in.
 
-    def _check_out(self, connect: Callable[[], Pooled]) -> Lease:
-        lease = self._admit()
-        try:
-            with self._wait():
-                self._check_in_one()
-                is_new = self._open(lease, connect)
-        except BaseException:
-            self._forget(lease)
-            raise
-        if is_new:
-            try:
-                self._flavour.welcome(lease.connection)
-            except BaseException as error:
-                lease.generation = None  # so that it is welcomed once more
-                self.give_up(lease, error)
-                raise
-        return lease
-
-    @contextmanager
-    def _wait(self) -> Iterator[None]:
-        """Have connections come back to the pool as long as somebody waits for one there."""
-        with self._changed:
-            if self._closed:
-                raise PersistenceClosedError
-            self._waiting += 1
-            self._wanted = True
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._waiting -= 1
-                self._wanted = bool(self._waiting or self._shut or self._closed)
-
-    def _admit(self) -> Lease:
-        lease = Lease()
-        with self._changed:
-            while self._shut:
-                self._changed.wait()
-            self._leases.add(lease)
-        return lease
-
-    def _open(self, lease: Lease, connect: Callable[[], Pooled]) -> bool:
-        """Check a connection out; tell whether it is used for the first time."""
-        while True:
-            current = self._generation
-            try:
-                pooled = connect()
-            except (self._dbapi.Error, exc.DBAPIError) as error:
-                raise NoConnectionError from error
-            proxied = pooled.connection if isinstance(pooled, Connection) else pooled
-            generation, since = proxied.info.get(self._origin, (None, time.monotonic()))
-            if generation in (None, current) or self._flavour.in_memory:
-                break
-            pooled.invalidate()
-            pooled.close()
-        lease.pooled, lease.connection, lease.info = pooled, proxied.dbapi_connection, proxied.info
-        lease.generation, lease.since = current, since
-        lease.info[self._origin] = (_LENT, since)
-        return generation is None
-
-    def _check_in(self, lease: Lease) -> None:
-        lease.info[self._origin] = (lease.generation, lease.since)
-        try:
-            lease.pooled.close()
-        finally:
-            self._forget(lease)
-
-    def _forget(self, lease: Lease) -> None:
-        with self._changed:
-            self._end_idle()
-            self._leases.discard(lease)
-            self._changed.notify_all()
-
-    def _clear(self) -> None:
-        """Check in what is at hand."""
-        while self._check_in_one():
-            pass
-
-    def _check_in_one(self, *, surplus: bool = False) -> bool:
-        try:
-            lease = self._at_hand.pop(0)
-        except IndexError:
-            return False
-        if surplus:
-            lease.pooled.invalidate()
-        self._check_in(lease)
-        return True
+        The pool may count a connection that nobody has.
+        """
+        torn = self._torn
+        if torn is self._engine.pool:
+            self._engine.dispose(close=False)
+        if isinstance(torn, ServerPool):
+            torn.retire()
+        self._torn = None
 
     def close(self) -> None:
-        """Close what is at hand now, and what is lent when it comes back."""
-        with self._changed:
-            self._closed = self._wanted = True
-        lease = self._admit()  # a fork waits until the connections are closed
-        self._clear()
-        self._forget(lease)
+        used = self._engine.pool
+        if isinstance(used, ServerPool):
+            used.retire()
 
-    def _end_idle(self) -> None:
-        # Who waits in the pool gets what comes back to it, and is not left there.
-        if self._closed and self._owned and not self._waiting:
-            # Not the engine's `dispose`: that makes a new pool and leaves what is lent to the old.
-            self._engine.pool.dispose()
-
-    def shut(self) -> None:
-        """Return when nothing is lent; nothing is from then on."""
-        with self._changed:
-            self._shut = self._wanted = True
-        while True:
-            self._clear()
-            with self._changed:
-                if not self._leases:
-                    return
-                # Not for ever: a lease that an interruption lost is collected without notice.
-                self._changed.wait(0.1)
-
-    def reopen(self) -> None:
-        """Lend again."""
-        with self._changed:
-            self._shut = False
-            self._wanted = bool(self._waiting or self._closed)
-            self._changed.notify_all()
-
-    def restart_in_child(self, *, forget: bool) -> None:
-        """Begin anew after a fork.
-
-        :param forget: leave the connections, which the parent goes on using, alone: never close one
-        """
-        if forget:
-            _forgotten.extend([self._engine.pool, *self._at_hand, *self._leases])
-            self._engine.dispose(close=False)
-        self._start()
+    def after_fork(self) -> None:
+        _forgotten.append(self._engine.pool)
+        self._engine.dispose(close=False)

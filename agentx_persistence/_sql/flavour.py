@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from sqlalchemy import (
     Column,
     ColumnElement,
+    Connection,
     Table,
     bindparam,
     null,
@@ -23,19 +24,20 @@ class Flavour(ABC):
     """A `connection` is the driver's own, of any library."""
 
     backend: ClassVar[str]
-    # Whether the database runs in this process instead of a server: its writers then queue up
-    # here, and no connection is open while the process forks.
+    # Whether the database runs in this process, which has waited for its locks when it gives up.
     in_process: ClassVar[bool] = False
     # What SQLAlchemy sets for a unit of work on the caller's engine, which may be in any mode.
     unit_isolation: ClassVar[str | None] = "READ COMMITTED"
-    in_memory: bool = False  # whether the data is gone with the connection
 
     def __init__(self, place: str) -> None:
         """:param place: where the data is, as errors name it; holds no password"""
         self.place = place
 
-    def welcome(self, connection: Any) -> None:  # noqa: B027
-        """Prepare a connection that is used for the first time."""
+    def check(self, cursor: Any) -> None:  # noqa: B027
+        """Look at a connection on opening.
+
+        :raises ConfigurationError: if it cannot carry every character
+        """
 
     def autocommit(self, connection: Any) -> None:  # noqa: B027
         """Make each statement a transaction of its own, if it is not so already."""
@@ -44,9 +46,8 @@ class Flavour(ABC):
     def begin(self, connection: Any, cursor: Cursor) -> None:
         """Open a transaction that will write."""
 
-    def begin_unit(self, connection: Any) -> None:
-        """Open a transaction that SQLAlchemy's unit of work ends."""
-        self.begin(connection, connection.cursor())
+    def begin_joined(self, connection: Connection) -> None:  # noqa: B027
+        """See that the caller's connection has a transaction open before a savepoint is set."""
 
     @abstractmethod
     def upsert(self, table: Table, columns: Collection[str]) -> Insert:
@@ -58,6 +59,14 @@ class Flavour(ABC):
     @abstractmethod
     def is_transient(self, error: BaseException) -> bool:
         """Tell whether the database undid the transaction, or refused it, only for the moment."""
+
+    def is_lost(self, error: BaseException) -> bool:
+        """Tell whether the connection cannot be used any more, beyond what SQLAlchemy knows."""
+        return False
+
+    @abstractmethod
+    def misconfigured(self, error: BaseException) -> str:
+        """Return what to change if repeating cannot cure this error, else an empty text."""
 
     @abstractmethod
     def is_missing_table(self, error: BaseException) -> bool:

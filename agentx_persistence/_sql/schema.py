@@ -126,6 +126,7 @@ def lock(connection: Connection) -> None:
     """
     if connection.dialect.name == "postgresql":
         # Held by the transaction: a lock of the session would be left behind in a pooler.
+        connection.execute(text("SET LOCAL lock_timeout = '60s'"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
     elif connection.dialect.name in {"mysql", "mariadb"}:
         # MySQL ends the transaction at each DDL statement, so that the session has to hold it; and

@@ -6,14 +6,16 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from sqlalchemy import URL, Engine, exc
+from sqlalchemy import URL, Engine, exc, pool
 
 from agentx_persistence._sql import schema
 from agentx_persistence._sql.appending import Appending
+from agentx_persistence._sql.connections import Connections, PooledConnections
 from agentx_persistence._sql.engine import Database
 from agentx_persistence._sql.flavour import Flavour
+from agentx_persistence._sql.joined import EngineConnections
 from agentx_persistence._sql.storage import SqlStorage
-from agentx_persistence.errors import InvalidRecordError
+from agentx_persistence.errors import ConfigurationError, InvalidRecordError
 from agentx_persistence.persistence import PersistenceDriver, Storage
 
 
@@ -23,10 +25,15 @@ class ServerDriver(PersistenceDriver):
     appending: ClassVar[type[Appending]]
 
     def __init__(
-        self, url: URL, engine: Engine | None, migrate: bool, options: Mapping[str, Any]
+        self,
+        url: URL,
+        engine: Engine | None,
+        migrate: bool,
+        options: Mapping[str, Any],
+        retry_seconds: float,
     ) -> None:
         """:param options: for `create_engine`, where the caller has no engine"""
-        self.url, self.options = url, options
+        self.url, self.options, self._retry_seconds = url, options, retry_seconds
         self._engine, self._migrate = engine, migrate
 
     def __repr__(self) -> str:
@@ -37,14 +44,22 @@ class ServerDriver(PersistenceDriver):
         """Return an engine, which is closed with the storage."""
 
     def create_storage(self) -> Storage:
-        engine = self._engine or self.create_engine()
-        database = Database(
-            engine,
-            self.flavour(_place(self.url)),
-            owned=engine is not self._engine,
-            recycle=self.options.get("pool_recycle"),
-        )
+        flavour = self.flavour(_place(self.url))
+        connections: Connections
+        if self._engine is None:
+            engine = self.create_engine()
+            connections = PooledConnections(engine, flavour)
+        else:
+            engine = self._engine
+            connections = EngineConnections(engine, flavour)
+        database = Database(engine, flavour, connections, retry_seconds=self._retry_seconds)
         try:
+            try:
+                database.write(flavour.check)
+            except TypeError as error:  # of the client library's function to connect
+                raise ConfigurationError(
+                    self.backend, f"an option in the URL or in connect_args is wrong: {error}"
+                ) from None
             revision = schema.current(database)
             if revision != schema.HEAD and self._migrate and revision in (None, *schema.REVISIONS):
                 database.migrate(schema.upgrade)
@@ -74,6 +89,7 @@ def server_url(
     parts = {"user": user, "password": password, "database": database}
     given = [name for name, part in parts.items() if part is not None]
     if engine is not None:
+        _check_engine(engine)
         if url is not None or given:
             raise InvalidRecordError("argument", "engine", "is given instead of an address")
         address = engine.url
@@ -89,6 +105,25 @@ def server_url(
             "argument", "url", f"must begin with {dialects[0]}, not {address.drivername}"
         )
     return address
+
+
+def _check_engine(engine: Any) -> None:
+    if not isinstance(engine, Engine):
+        raise InvalidRecordError(
+            "argument", "engine", f"must be a sqlalchemy.Engine, not {type(engine).__name__}"
+        )
+    if engine.dialect.is_async:
+        raise InvalidRecordError("argument", "engine", "must be a synchronous engine")
+    if engine.get_execution_options().get("schema_translate_map"):
+        raise ConfigurationError(
+            engine.dialect.name, "an engine with a schema_translate_map cannot be used"
+        )
+    if isinstance(engine.pool, (pool.StaticPool, pool.SingletonThreadPool)):
+        raise ConfigurationError(
+            engine.dialect.name,
+            f"calls on an engine with a {type(engine.pool).__name__} would end the transaction"
+            " that you have open on its connection; use another pool, or persistence.within",
+        )
 
 
 def _parse(url: str | URL) -> URL:

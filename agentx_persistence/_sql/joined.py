@@ -1,0 +1,118 @@
+"""The caller's own engine, and the caller's own transactions.
+
+Their statements go through `Connection.exec_driver_sql`, so that the events of the engine see them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, CursorResult, Engine, exc
+from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
+
+from agentx_persistence._sql.connections import Connections, Rows
+from agentx_persistence._sql.flavour import Flavour
+from agentx_persistence.errors import PersistenceError
+
+T = TypeVar("T")
+
+
+class ConnectionCursor:
+    """What `work` uses of a driver's cursor, on a connection of SQLAlchemy's."""
+
+    _result: CursorResult[Any]
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, parameters: Any = ()) -> None:
+        self._result = self._connection.exec_driver_sql(sql, parameters)
+
+    def executemany(self, sql: str, rows: Sequence[Any]) -> None:
+        if rows:
+            self._result = self._connection.exec_driver_sql(sql, list(rows))
+
+    def fetchone(self) -> Any:
+        return self._result.fetchone()
+
+    def fetchall(self) -> list[Any]:
+        return list(self._result.fetchall())
+
+    @property
+    def rowcount(self) -> int:
+        return self._result.rowcount
+
+    @property
+    def lastrowid(self) -> int:
+        return int(self._result.lastrowid)
+
+    def close(self) -> None:
+        """SQLAlchemy closes the driver's cursors when they have no more rows."""
+
+
+class EngineConnections(Connections):
+    """The caller's engine, of any pool. Each call is a transaction in READ COMMITTED."""
+
+    def __init__(self, engine: Engine, flavour: Flavour) -> None:
+        # Shares the pool and the events of the engine, whatever its isolation level is.
+        self._engine = engine.execution_options(isolation_level=flavour.unit_isolation)
+        self._dbapi = engine.dialect.loaded_dbapi
+
+    def fetch(self, sql: str, parameters: Any) -> Rows:
+        return self.write(lambda cursor: _fetch(cursor, sql, parameters))
+
+    def execute(self, sql: str, parameters: Any) -> None:
+        self.write(lambda cursor: cursor.execute(sql, parameters))
+
+    def write(self, work: Callable[[Cursor], T]) -> T:
+        with self._engine.connect() as connection, connection.begin():
+            try:
+                return work(ConnectionCursor(connection))  # type: ignore[arg-type]
+            except (exc.SQLAlchemyError, PersistenceError):
+                raise
+            except BaseException as error:
+                # Such as Ctrl-C, in the middle of a conversation with the server.
+                connection.invalidate(error)
+                raise
+
+    def close(self) -> None:
+        """The engine stays open."""
+
+    def after_fork(self) -> None:
+        """The caller disposes of the engine, see SQLAlchemy's documentation on fork."""
+
+
+class JoinedConnections(Connections):
+    """The transaction that is open on the caller's connection. Nothing here ends it."""
+
+    def __init__(self, connect: Callable[[], Connection], flavour: Flavour) -> None:
+        """:param connect: returns the connection, as it is at the moment of a call"""
+        self._connect, self._flavour = connect, flavour
+
+    def fetch(self, sql: str, parameters: Any) -> Rows:
+        if sql.startswith("SELECT"):
+            return _fetch(ConnectionCursor(self._connect()), sql, parameters)
+        return self.write(lambda cursor: _fetch(cursor, sql, parameters))
+
+    def execute(self, sql: str, parameters: Any) -> None:
+        self.write(lambda cursor: cursor.execute(sql, parameters))
+
+    def write(self, work: Callable[[Cursor], T]) -> T:
+        connection = self._connect()
+        self._flavour.begin_joined(connection)
+        # A statement that fails ends the caller's transaction on PostgreSQL, but for a savepoint.
+        with connection.begin_nested():
+            return work(ConnectionCursor(connection))  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """The connection is the caller's."""
+
+    def after_fork(self) -> None:
+        """The connection is the caller's."""
+
+
+def _fetch(cursor: Any, sql: str, parameters: Any) -> Rows:
+    cursor.execute(sql, parameters)
+    rows: Rows = cursor.fetchall()
+    return rows

@@ -1,0 +1,215 @@
+"""SQLite's connections: one writes, the others read, and all stay open between the calls.
+
+Opening a connection, or only checking one out of a pool, costs more than reading a row of SQLite.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from threading import RLock, get_ident
+from typing import Any, TypeVar
+
+from sqlalchemy import Engine, PoolProxiedConnection
+from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
+
+from agentx_persistence._sql.connections import Connections, Rows
+from agentx_persistence._sql.flavour import Flavour
+from agentx_persistence.errors import BackendError
+
+T = TypeVar("T")
+
+# The connections that a child got from its parent: nothing may close them.
+_forgotten: list[object] = []
+# Seconds between two looks at the file.
+_LOOK = 1.0
+# Seconds that a fork waits for the calls that are under way.
+_FORK = 5.0
+
+
+class KeptConnections(Connections):
+    def __init__(self, engine: Engine, flavour: Flavour, *, path: str | None, timeout: float):
+        """:param engine: pools no connections; waits only a moment for the lock of a file
+
+        :param path: the file, or ``None`` for a database in memory, which has one connection
+        :param timeout: how many seconds a call waits for the other writers
+        """
+        self._engine, self._flavour = engine, flavour
+        self._dbapi = engine.dialect.loaded_dbapi
+        self._path, self._timeout = path, timeout
+        self._identity: tuple[int, int] | None = None
+        self._looked = 0.0
+        self._closed = False
+        self._start()
+
+    def _start(self) -> None:
+        self._readers: list[PoolProxiedConnection] = []
+        self._writer: PoolProxiedConnection | None = None
+        # Lets a call of a signal handler in, which then finds `_writing`.
+        self._lock = RLock()
+        self._writing = False
+        # The calls under way, and their threads. A fork waits for them.
+        self._inside: dict[object, int] = {}
+        self._forking = self._torn = False
+
+    def fetch(self, sql: str, parameters: Any) -> Rows:
+        if self._path is None or not sql.startswith("SELECT"):
+            return self._write(lambda connection: _fetch(connection, sql, parameters), begin=False)
+        call = object()
+        reader = None
+        try:
+            self._inside[call] = get_ident()
+            if self._forking:
+                self._wait_for_fork(call)
+            self._look()
+            try:
+                reader = self._readers.pop()
+            except IndexError:
+                reader = self._connect()
+            rows = _fetch(reader.dbapi_connection, sql, parameters)
+            self._readers.append(reader)
+        except BaseException:
+            if reader is not None:
+                reader.invalidate()  # a statement that is not finished would hold its snapshot
+            raise
+        finally:
+            self._inside.pop(call, None)
+        if self._closed:
+            self.close()
+        return rows
+
+    def execute(self, sql: str, parameters: Any) -> None:
+        self._write(lambda connection: connection.execute(sql, parameters).close(), begin=False)
+
+    def write(self, work: Callable[[Cursor], T]) -> T:
+        return self._write(lambda connection: work(connection.cursor()), begin=True)
+
+    def _write(self, work: Callable[[Any], T], *, begin: bool) -> T:
+        deadline = time.monotonic() + self._timeout
+        while True:
+            call = object()
+            try:
+                self._inside[call] = get_ident()
+                if self._forking:
+                    self._wait_for_fork(call)
+                with self._lock:
+                    if self._writing:
+                        raise BackendError(
+                            self._flavour.backend,
+                            "a signal handler or finalizer interrupted a call of this thread and"
+                            " makes another; make it after that call",
+                        )
+                    return self._write_alone(work, begin)
+            except self._dbapi.OperationalError as error:
+                # Other threads, and a fork, get their turn between two attempts.
+                if not self._flavour.is_transient(error) or time.monotonic() > deadline:
+                    raise
+            finally:
+                self._inside.pop(call, None)
+
+    def _write_alone(self, work: Callable[[Any], T], begin: bool) -> T:
+        try:
+            self._writing = True
+            self._look()
+            if self._writer is None:
+                self._writer = self._connect()
+            connection: Any = self._writer.dbapi_connection
+            if begin:
+                self._flavour.begin(connection, connection)
+            result = work(connection)
+            connection.commit()
+        except BaseException:
+            # The first call from here on, so that no second interrupt can come before it.
+            if self._writer is not None:
+                self._writer.dbapi_connection.rollback()
+            raise
+        finally:
+            self._writing = False
+        if self._closed:
+            self.close()
+        return result
+
+    def _connect(self) -> PoolProxiedConnection:
+        if self._torn:
+            raise BackendError(
+                self._flavour.backend,
+                "the process forked in the middle of a call; open the database anew in the child",
+            )
+        pooled = self._engine.raw_connection()
+        if self._path is not None and self._identity is None:
+            self._identity = _identity(self._path)
+        return pooled
+
+    def _look(self) -> None:
+        """Notice that the file was deleted or replaced: SQLite would write on into no file."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK or self._path is None:
+            return
+        if self._identity is not None and _identity(self._path) != self._identity:
+            raise BackendError(
+                self._flavour.backend,
+                f"{self._path} was deleted or replaced while it was open; open it anew",
+            )
+        self._looked = now
+
+    def close(self) -> None:
+        self._closed = True
+        with self._lock:
+            self._close_idle()
+
+    def _close_idle(self) -> None:
+        while self._readers:
+            self._readers.pop().invalidate()
+        if self._writer is not None and not self._writing:
+            self._writer.invalidate()
+            self._writer = None
+
+    def _wait_for_fork(self, call: object) -> None:
+        while self._forking:
+            self._inside.pop(call, None)
+            time.sleep(0.001)
+            self._inside[call] = get_ident()
+
+    # SQLite keeps account of its file locks for the process: a child that opens a file of which it
+    # inherited a connection would believe that it has the locks of its parent
+    # (https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_).
+
+    def before_fork(self) -> None:
+        # In this order: a call adds itself before it looks at the flag.
+        self._forking = True
+        me, deadline = get_ident(), time.monotonic() + _FORK
+        while set(self._inside.values()) - {me} and time.monotonic() < deadline:
+            time.sleep(0.001)
+        self._torn = bool(self._inside)
+        if self._path is not None and not self._torn:
+            self._close_idle()
+
+    def after_fork_in_parent(self) -> None:
+        self._torn = self._forking = False
+
+    def after_fork(self) -> None:
+        torn, writer = self._torn, self._writer
+        _forgotten.extend([writer, self._readers])
+        self._start()
+        self._torn = torn
+        if self._path is None and not torn:
+            self._writer = writer
+
+
+def _fetch(connection: Any, sql: str, parameters: Any) -> Rows:
+    cursor = connection.cursor()
+    try:
+        cursor.execute(sql, parameters)
+        rows: Rows = cursor.fetchall()
+    finally:
+        cursor.close()
+    return rows
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
