@@ -24,7 +24,7 @@ from agentx_persistence.errors import (
     PersistenceError,
     SchemaError,
 )
-from agentx_persistence.forking import ForkAware, renew_after_fork
+from agentx_persistence.storage._forking import ForkAware, renew_after_fork
 
 if TYPE_CHECKING:
     from sqlalchemy import orm
