@@ -3,142 +3,151 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import BigInteger, bindparam, update
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
 from agentx_persistence._sql import tables
+from agentx_persistence._sql.documents import DELETED, Documents
 from agentx_persistence._sql.engine import Database, DuplicateError
-from agentx_persistence.errors import RecordConflictError, RecordNotFoundError
+from agentx_persistence._sql.rows import LogRows
+from agentx_persistence.errors import RecordNotFoundError
+from agentx_persistence.storage import Document, Entry, Found, Head
 
-COLUMNS = ("session_id", "position", "message_id", "body")
+# How often a session can be created and deleted by others while one call creates it.
+_ATTEMPTS = 20
 
-# A message's id and its JSON text.
-IdAndBody = tuple[str, str]
+
+class Append:
+    """What one call appends, and under which conditions."""
+
+    __slots__ = ("at", "create", "entries", "expected", "generation", "log")
+
+    def __init__(
+        self,
+        log: str,
+        entries: Sequence[Entry],
+        at: int,
+        create: Document | None,
+        expected: int | None,
+        generation: str | None,
+    ) -> None:
+        self.log, self.entries, self.at, self.create = log, entries, at, create
+        self.expected, self.generation = expected, generation
+
+    def accepts(self, head: Head) -> bool:
+        return self.expected in (None, head.count) and self.generation in (None, head.generation)
+
+    def conditions(self) -> tuple[bool, bool]:
+        return self.expected is not None, self.generation is not None
+
+    def values(self) -> dict[str, Any]:
+        return {
+            "session": self.log,
+            "number": len(self.entries),
+            "at": self.at,
+            "expected": self.expected,
+            "generation": self.generation,
+        }
 
 
 class Appending:
     """Where a database has a shorter way for new messages, its driver overrides `append_new`."""
 
-    def __init__(self, database: Database) -> None:
-        self.database = database
+    def __init__(self, database: Database, documents: Documents, rows: LogRows) -> None:
+        self.database, self.documents, self.rows = database, documents, rows
 
-    def append(self, session_id: str, messages: Sequence[IdAndBody], at: int) -> list[int]:
-        """Append the messages that are not there yet, all or none; return each one's position."""
-        for id, body in messages:
-            self.database.flavour.check_size("message", id, (session_id, id, body))
-        if messages:
+    def append(self, call: Append) -> int | Found:
+        check_size = self.database.flavour.check_size
+        for entry in call.entries:
+            check_size("message", entry.id, (call.log, entry.id, entry.text))
+        if call.entries:
             try:
-                last = self.append_new(session_id, messages, at)
+                count = self.append_new(call)
             except DuplicateError:
-                return self._append_missing(session_id, messages, at)
-            return list(range(last - len(messages) + 1, last + 1))
-        return self._append_missing(session_id, messages, at)
+                count = None
+            if count is not None:
+                return count
+        return self._append_with_care(call)
 
-    def append_new(self, session_id: str, messages: Sequence[IdAndBody], at: int) -> int:
-        """Append messages whose ids are new; return the position of the last one.
+    def append_new(self, call: Append) -> int | None:
+        """Append entries whose ids are new to a session that exists; return the new count.
+
+        Return ``None`` if there is no such session or its log is not as the call expects.
 
         :raises DuplicateError: if one of the ids is not new; nothing was written
         """
 
-        def work(cursor: Cursor) -> int:
-            last = self.reserve(cursor, session_id, len(messages), at)
-            if last is None:
-                raise RecordNotFoundError("session", session_id)
-            self.insert(cursor, session_id, last - len(messages), messages)
-            return last
+        def work(cursor: Cursor) -> int | None:
+            count = self._reserve(cursor, call)
+            if count is not None:
+                self.rows.insert(cursor, call.log, count - len(call.entries), call.entries)
+            return count
 
         return self.database.write(work)
 
-    def reserve(self, cursor: Cursor, session_id: str, added: int, at: int) -> int | None:
-        """Reserve positions; return the last one, or ``None`` if there is no such session."""
+    def _reserve(self, cursor: Cursor, call: Append) -> int | None:
         statement = self.database.statement(
-            "reserve positions",
-            lambda: (
-                update(tables.sessions)
-                .where(tables.sessions.c.session_id == bindparam("session"))
-                .values(
-                    message_count=tables.sessions.c.message_count + bindparam("added"),
-                    updated_at=bindparam("at"),
-                )
-                .returning(tables.sessions.c.message_count)
+            ("reserve positions", *call.conditions()),
+            lambda: self.database.flavour.returning_count(
+                self.reserving(*call.conditions()), tables.sessions.c.message_count
             ),
         )
-        values = {"session": session_id, "added": added, "at": at}
-        cursor.execute(statement.sql, statement.bind(values))
-        row = cursor.fetchone()
-        return row and row[0]
+        cursor.execute(statement.sql, statement.bind(call.values()))
+        return self.database.flavour.count_after(cursor)
 
-    def insert(
-        self, cursor: Cursor, session_id: str, count: int, messages: Sequence[IdAndBody]
-    ) -> None:
-        """Insert the messages behind the first `count` ones."""
-        statement = self.database.statement(
-            "insert message", lambda: insert(tables.messages), COLUMNS
-        )
-        rows = [
-            statement.bind(
-                {"session_id": session_id, "position": position, "message_id": id, "body": body}
-            )
-            for position, (id, body) in enumerate(messages, count + 1)
-        ]
-        if len(rows) == 1:
-            cursor.execute(statement.sql, rows[0])
-        else:
-            cursor.executemany(statement.sql, rows)
+    def reserving(self, expected: bool, generation: bool) -> Any:
+        """Return the statement that counts new messages in.
 
-    def _append_missing(self, session_id: str, messages: Sequence[IdAndBody], at: int) -> list[int]:
-        lock = self.database.statement(
-            "lock session",
-            lambda: (
-                select(tables.sessions.c.message_count)
-                .where(tables.sessions.c.session_id == bindparam("session"))
-                .with_for_update()
-            ),
+        :param expected: only if the log has the expected number of messages
+        :param generation: only if the log has the expected generation
+        """
+        columns, flavour = tables.sessions.c, self.database.flavour
+        reserve = update(tables.sessions).where(
+            columns.session_id == bindparam("session"), columns.revision != DELETED
         )
-        find = self.database.statement(
-            "find message",
-            lambda: select(
-                tables.messages.c.position, self.database.flavour.body(tables.messages.c.body)
-            ).where(
-                tables.messages.c.session_id == bindparam("session"),
-                tables.messages.c.message_id == bindparam("message"),
-            ),
-        )
-        touch = self.database.statement(
-            "touch session",
-            lambda: (
-                update(tables.sessions)
-                .where(tables.sessions.c.session_id == bindparam("session"))
-                .values(message_count=bindparam("count"), updated_at=bindparam("at"))
-            ),
+        if expected:
+            reserve = reserve.where(columns.message_count == bindparam("expected"))
+        if generation:
+            reserve = reserve.where(columns.generation == bindparam("generation"))
+        return reserve.values(
+            message_count=flavour.added(columns.message_count, bindparam("number")),
+            updated_at=flavour.later(columns.updated_at, bindparam("at", type_=BigInteger)),
         )
 
-        def work(cursor: Cursor) -> list[int]:
-            cursor.execute(lock.sql, lock.bind({"session": session_id}))
-            row = cursor.fetchone()
+    def _append_with_care(self, call: Append) -> int | Found:
+        row = call.create and self.documents.checked_session(call.create)
+        attempt = 1
+        while True:
+            try:
+                return self.database.write(lambda cursor: self._careful(cursor, call, row))
+            except DuplicateError:
+                # Another call has created the session meanwhile.
+                if attempt == _ATTEMPTS:
+                    raise
+            attempt += 1
+
+    def _careful(self, cursor: Cursor, call: Append, row: dict[str, Any] | None) -> int | Found:
+        state = self.rows.lock(cursor, call.log)
+        if state is None or not state.revision:
             if row is None:
-                raise RecordNotFoundError("session", session_id)
-            count: int = row[0]
-            there: dict[str, tuple[int, str]] = {}
-            new: list[IdAndBody] = []
-            for id, body in messages:
-                if id not in there:
-                    cursor.execute(find.sql, find.bind({"session": session_id, "message": id}))
-                    found = cursor.fetchone()
-                    if found is None:
-                        new.append((id, body))
-                        found = (count + len(new), body)
-                    place, text = found
-                    if isinstance(text, bytes):  # and perhaps damaged, then equal to none
-                        text = text.decode(errors="surrogateescape")
-                    there[id] = (place, text)
-                if there[id][1] != body:
-                    raise RecordConflictError("message", id)
-            if new:
-                values = {"session": session_id, "count": count + len(new), "at": at}
-                cursor.execute(touch.sql, touch.bind(values))
-                self.insert(cursor, session_id, count, new)
-            return [there[id][0] for id, _ in messages]
-
-        return self.database.write(work)
+                raise RecordNotFoundError("session", call.log)
+            head = Head(0, row["revision"])
+            if not call.accepts(head):
+                return Found(head, {})
+            self.documents.insert(cursor, row, over=state is not None)
+        else:
+            head = Head(state.count, state.generation)
+            if call.entries or not call.accepts(head):
+                ids = [entry.id for entry in call.entries]
+                there = self.rows.there(cursor, call.log, ids, head.count)
+                if there or not call.accepts(head):
+                    return Found(head, there)
+        count = head.count + len(call.entries)
+        if call.entries:
+            if state is not None:
+                self.rows.free(cursor, call.log, head.count, call.entries)
+            self.rows.insert(cursor, call.log, head.count, call.entries)
+            self.rows.change(cursor, call.log, count, call.at)
+        return count

@@ -10,12 +10,15 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Select,
     Table,
-    bindparam,
+    case,
+    func,
+    literal_column,
     null,
-    tuple_,
 )
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
+from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlalchemy.sql.dml import Insert
 
@@ -26,7 +29,7 @@ class Flavour(ABC):
     backend: ClassVar[str]
     # Whether the database runs in this process, which has waited for its locks when it gives up.
     in_process: ClassVar[bool] = False
-    # What SQLAlchemy sets for a unit of work on the caller's engine, which may be in any mode.
+    # What SQLAlchemy sets for a migration on the caller's engine, which may be in any mode.
     unit_isolation: ClassVar[str | None] = "READ COMMITTED"
 
     def __init__(self, place: str) -> None:
@@ -72,13 +75,50 @@ class Flavour(ABC):
     def is_missing_table(self, error: BaseException) -> bool:
         """Tell whether a statement failed because its table does not exist."""
 
-    def behind(self, newest: Column[Any], key: Column[Any]) -> ColumnElement[bool]:
-        """Return the condition for what a listing has behind the place `newest`, `id`."""
-        return tuple_(newest, key) > tuple_(bindparam("newest"), bindparam("id"))
+    def comes_after(
+        self, columns: list[Column[Any]], values: list[ColumnElement[Any]], *, reverse: bool
+    ) -> ColumnElement[bool]:
+        """Return the condition for the rows after this place of an ascending order.
+
+        :param reverse: the order is descending
+        """
+        from sqlalchemy import tuple_
+
+        row, place = tuple_(*columns), tuple_(*values)
+        return row < place if reverse else row > place
+
+    def from_index(self, listing: Select[Any], table: Table, index: str) -> Select[Any]:
+        """Make the database read the listing's rows from this index, if it might not."""
+        return listing
 
     def body(self, column: Column[Any]) -> ColumnElement[Any]:
-        """Return the expression that reads the text of a message."""
+        """Return the expression that reads a text."""
         return column
+
+    def size(self, column: Column[Any]) -> ColumnElement[Any]:
+        """Return the expression for the number of bytes of a text."""
+        return func.octet_length(column)
+
+    def later(self, one: ColumnElement[Any], other: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Return the expression for the later of two times."""
+        return func.greatest(one, other)
+
+    def added(self, count: Column[Any], number: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Return the expression for `count` with this number more, as appending stores it."""
+        return count + number
+
+    def returning_count(self, reserve: Any, count: Column[Any]) -> ClauseElement:
+        """Return the updating statement so that `count_after` gives the count."""
+        statement: ClauseElement = reserve.returning(count)
+        return statement
+
+    def count_after(self, cursor: Any) -> int | None:
+        """Return the count after the update, or ``None`` if it met no row."""
+        row = cursor.fetchone()
+        return row and row[0]
+
+    def prepare_many(self, cursor: Any) -> None:  # noqa: B027
+        """Prepare a cursor for `executemany`."""
 
 
 def replacement(
@@ -88,9 +128,21 @@ def replacement(
 ) -> dict[str, ColumnElement[Any]]:
     """Return what each column becomes where a row is replaced by one of these `columns`."""
     return {
-        column.name: inserted[column.name] if column.name in columns else null()
+        column.name: _kept(column, inserted)
+        if column.name == "generation"
+        else inserted[column.name]
+        if column.name in columns
+        else null()
         for column in table.c
         # Not the key: SQLite writes the index of each column that is set, whatever it is set to.
         # Nor what the database computes, or counts with the messages.
         if not column.primary_key and column.server_default is None
     }
+
+
+def _kept(
+    column: Column[Any], inserted: ReadOnlyColumnCollection[str, ColumnElement[Any]]
+) -> ColumnElement[Any]:
+    # A log stays as it is, unless its session is being deleted.
+    deleted = column == literal_column("''")
+    return case((deleted, inserted[column.name]), else_=column)

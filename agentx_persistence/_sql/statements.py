@@ -5,12 +5,15 @@ Running a cached statement through SQLAlchemy's connection costs more than inser
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Dialect
+from sqlalchemy import BindParameter, Dialect, bindparam
 from sqlalchemy.sql import ClauseElement
+
+# How many keys one statement names; SQLite takes 32,766 parameters, older ones 999.
+_CHUNK = 256
 
 
 class Statement:
@@ -43,3 +46,24 @@ class Statement:
         if self._constants:
             values = {**self._constants, **values}
         return self._pick(values) if self._pick else values
+
+
+def chunks(keys: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the keys in lists whose lengths are powers of two, the last key repeated.
+
+    So a few statements serve any number of keys.
+    """
+    for start in range(0, len(keys), _CHUNK):
+        chunk = list(keys[start : start + _CHUNK])
+        size = 1 << (len(chunk) - 1).bit_length()
+        yield chunk + chunk[-1:] * (size - len(chunk))
+
+
+def named(prefix: str, size: int) -> list[BindParameter[Any]]:
+    """Return the parameters of so many keys."""
+    return [bindparam(f"{prefix}{number}") for number in range(size)]
+
+
+def numbered(prefix: str, keys: Sequence[str]) -> dict[str, Any]:
+    """Return the values of `named` parameters."""
+    return {f"{prefix}{number}": key for number, key in enumerate(keys)}

@@ -2,19 +2,113 @@
 
 from __future__ import annotations
 
-from agentx_persistence._sql.appending import Appending
+from collections.abc import Sequence
+
+from agentx_persistence._sql.appending import Append, Appending
+from agentx_persistence._sql.deletion import Deletion
+from agentx_persistence._sql.documents import Documents, key_values
 from agentx_persistence._sql.engine import Database
-from agentx_persistence._sql.repositories import SqlContainerRepository, SqlImageRepository
-from agentx_persistence._sql.sessions import SqlSessionRepository
-from agentx_persistence.persistence import Storage
+from agentx_persistence._sql.listings import Listings
+from agentx_persistence._sql.reading import Reading
+from agentx_persistence._sql.rewriting import Rewriting
+from agentx_persistence._sql.rows import LogRows
+from agentx_persistence._sql.tables import TABLES
+from agentx_persistence.storage import (
+    Document,
+    Entry,
+    Found,
+    Head,
+    Kind,
+    Listing,
+    Query,
+    Slice,
+    Storage,
+    Stored,
+    Window,
+)
 
 
 class SqlStorage(Storage):
-    def __init__(self, database: Database, appending: Appending) -> None:
+    def __init__(self, database: Database, appending: type[Appending] = Appending) -> None:
         self._database = database
-        self.containers = SqlContainerRepository(database)
-        self.images = SqlImageRepository(database)
-        self.sessions = SqlSessionRepository(database, appending)
+        rows = LogRows(database)
+        self._documents = Documents(database)
+        self._listings = Listings(database, self._documents)
+        self._appending = appending(database, self._documents, rows)
+        self._reading = Reading(database)
+        self._rewriting = Rewriting(database, self._documents, rows)
+        self._deletion = Deletion(database, rows)
+
+    def put(self, kind: Kind, document: Document) -> None:
+        self._documents.put(kind, document)
+
+    def create(self, kind: Kind, document: Document) -> bool:
+        return self._documents.create(kind, document)
+
+    def replace(self, kind: Kind, document: Document, revision: str) -> bool:
+        return self._documents.replace(kind, document, revision)
+
+    def get(self, kind: Kind, keys: Sequence[str]) -> dict[str, Stored]:
+        return self._documents.get(kind, keys)
+
+    def find(self, kind: Kind, query: Query) -> Listing:
+        return self._listings.find(kind, query)
+
+    def count(self, kind: Kind, query: Query) -> int:
+        return self._listings.count(kind, query)
+
+    def delete(self, kind: Kind, key: str) -> bool:
+        return self._deletion.delete(kind, key)
+
+    def append(
+        self,
+        log: str,
+        entries: Sequence[Entry],
+        at: int,
+        *,
+        create: Document | None = None,
+        expected: int | None = None,
+        generation: str | None = None,
+    ) -> int | Found:
+        return self._appending.append(Append(log, entries, at, create, expected, generation))
+
+    def read(self, log: str, window: Window) -> Slice:
+        return self._reading.read(log, window)
+
+    def lookup(self, log: str, ids: Sequence[str]) -> Found:
+        return self._reading.lookup(log, ids)
+
+    def head(self, log: str) -> Head:
+        return self._reading.head(log)
+
+    def newest(self, logs: Sequence[str]) -> dict[str, Slice]:
+        return self._reading.newest(logs)
+
+    def rewrite(
+        self,
+        log: str,
+        after: str | None,
+        entries: Sequence[Entry],
+        at: int,
+        token: str,
+        *,
+        expected: int | None = None,
+        generation: str | None = None,
+    ) -> int | Found:
+        return self._rewriting.rewrite(log, after, entries, at, token, expected, generation)
+
+    def swap(self, log: str, entry: Entry, at: int, token: str) -> None:
+        self._rewriting.swap(log, entry, at, token)
+
+    def fork(self, log: str, through: str | None, document: Document) -> int | None:
+        return self._rewriting.fork(log, through, document)
+
+    def where(self, kind: Kind, key: str, position: int | None = None) -> str:
+        if position is not None:
+            return self._reading.where(key, position)
+        values = key_values(kind, key).items()
+        place = f"{self._database.flavour.place}, table {TABLES[kind].name}"
+        return ", ".join([place, *(f"{name} = {value!r}" for name, value in values)])
 
     def ping(self) -> None:
         self._database.fetch("SELECT 1")

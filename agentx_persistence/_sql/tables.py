@@ -1,9 +1,16 @@
 """The tables.
 
-`body` is a record's wire form, exactly as it is given back. It is text, not JSONB and not MySQL's
-JSON, as both change the order of keys and numbers
-(https://www.postgresql.org/docs/current/datatype-json.html). The other columns say the same of the
-fields that are searched, counted and joined on; texts of any length are only in the body.
+`body` is the text that a storage was given, exactly as it is given back. It is text, not JSONB and
+not MySQL's JSON, as both change the order of keys and numbers
+(https://www.postgresql.org/docs/current/datatype-json.html). The other columns repeat the fields
+that are searched, counted and joined on.
+
+A session or image whose `revision` is empty is being deleted: only its deletion still sees it.
+
+No foreign key connects the tables: sharded and multi-primary engines refuse cascades. A message
+belongs to its session if the session exists, is not being deleted, and has a `message_count` of at
+least the message's `position`. All other messages are leftovers of large cuts and deletions. They
+exist only as long as the session's row does, whose lock protects their removal.
 """
 
 from __future__ import annotations
@@ -15,7 +22,6 @@ from sqlalchemy import (
     Column,
     Computed,
     Dialect,
-    ForeignKey,
     Index,
     Integer,
     MetaData,
@@ -27,19 +33,33 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
+from agentx_persistence.storage import CONTAINERS, IMAGES, ITEMS, SESSIONS, Kind
+
 _MYSQL = ("mysql", "mariadb")
 
-# Ids are compared and ordered by code point everywhere, whatever the database's own collation is:
-# no id equals another in a different case or accent, and all backends list in the same order.
-IdText = (
-    String(255)
-    .with_variant(String(255, collation="C"), "postgresql")
-    .with_variant(String(255, collation="utf8mb4_bin"), *_MYSQL)
-)
-# Names are looked up by a digest: 500 characters beside two ids would exceed what an index entry
-# may hold (PostgreSQL 2,704 bytes, MySQL 3,072), and MySQL's binary collations ignore trailing
-# spaces, in another way than MariaDB's.
-Digest = String(32).with_variant(String(32, collation="ascii_bin"), *_MYSQL)
+
+def _text(length: int) -> String:
+    # Compared and ordered by code point everywhere, whatever the database's own collation is:
+    # no id equals another in a different case or accent, and all backends list in the same order.
+    return (
+        String(length)
+        .with_variant(String(length, collation="C"), "postgresql")
+        .with_variant(String(length, collation="utf8mb4_bin"), *_MYSQL)
+    )
+
+
+def _ascii(length: int) -> String:
+    return String(length).with_variant(String(length, collation="ascii_bin"), *_MYSQL)
+
+
+IdText = _text(255)
+# An index entry holds 3,072 bytes on MySQL, of which a key may take 1,020.
+Namespace = _text(508)
+# Names, and pairs of ids, are looked up by a digest: beside an id they would exceed what an index
+# entry may hold (PostgreSQL 2,704 bytes), and MySQL's binary collations ignore trailing spaces, in
+# another way than MariaDB's.
+Digest = _ascii(32)
+Token = _ascii(100)
 
 
 class LongText(TypeDecorator[str]):
@@ -51,7 +71,7 @@ class LongText(TypeDecorator[str]):
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if dialect.name not in _MYSQL:
             return super().load_dialect_impl(dialect)
-        # Not imported by those who use another database: it takes half as long as pydantic.
+        # Imported here, as it takes half as long as pydantic and other databases do not need it.
         from sqlalchemy.dialects import mysql
 
         # MySQL's TEXT ends at 64 KB.
@@ -63,14 +83,13 @@ METADATA = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
         "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
         "pk": "pk_%(table_name)s",
     }
 )
 
 
-def _listed() -> list[Column[Any]]:
-    """Return what every record has, and what its listings are ordered by."""
+def _document() -> list[Column[Any]]:
+    """Return what every document has, and what its listings are ordered by."""
     return [
         Column("created_at", BigInteger, nullable=False),
         Column("updated_at", BigInteger, nullable=False),
@@ -79,33 +98,34 @@ def _listed() -> list[Column[Any]]:
         # which has no descending indexes (https://mariadb.com/kb/en/create-index/).
         # MariaDB takes no NOT NULL for a generated column, which this can do without.
         Column("newest", BigInteger, Computed("-created_at", persisted=True)),
+        Column("revision", Token, nullable=False),
         Column("body", LongText, nullable=False),
     ]
 
 
 containers = Table(
-    "containers",
+    "agentx_containers",
     METADATA,
     Column("container_id", IdText, primary_key=True),
-    *_listed(),
+    *_document(),
     Index(None, "newest", "container_id"),
 )
 
 images = Table(
-    "images",
+    "agentx_images",
     METADATA,
     Column("image_id", IdText, primary_key=True),
-    Column("container_id", IdText, nullable=False),
-    Column("session_id", IdText, nullable=False),
+    Column("container_id", IdText),
+    Column("session_id", IdText),
     Column("name", LongText),
     Column("name_digest", Digest),
     Column("role_id", IdText),
     Column("os_id", IdText),
     Column("model", LongText),
-    Column("thinking", String(16)),
+    Column("thinking", LongText),
     Column("prototype_id", IdText),
     Column("parent_image_id", IdText),
-    *_listed(),
+    *_document(),
     Index(None, "newest", "image_id"),
     Index(None, "container_id", "newest", "image_id"),
     Index(None, "name_digest", "newest", "image_id"),
@@ -113,30 +133,61 @@ images = Table(
 )
 
 sessions = Table(
-    "sessions",
+    "agentx_sessions",
     METADATA,
     Column("session_id", IdText, primary_key=True),
-    Column("image_id", IdText, nullable=False),
-    Column("container_id", IdText, nullable=False),
+    Column("container_id", IdText),
+    Column("image_id", IdText),
+    # Of `container_id` and `image_id`.
+    Column("owners_digest", Digest),
     # The position of the last message. Under this row's lock it gives the next one.
     Column("message_count", Integer, nullable=False, server_default="0"),
-    *_listed(),
+    # The token of the last cut or replacement of messages.
+    Column("generation", Token, nullable=False),
+    # Whole seconds of `updated_at`, in milliseconds and negated like `newest`. It changes at most
+    # once a second: only then does an append write to its index, and PostgreSQL updates the row
+    # without any index entry (https://www.postgresql.org/docs/current/storage-hot.html).
+    Column(
+        "latest",
+        BigInteger,
+        Computed("(updated_at % 1000 + 1000) % 1000 - updated_at", persisted=True),
+    ),
+    *_document(),
     Index(None, "newest", "session_id"),
     Index(None, "container_id", "newest", "session_id"),
     Index(None, "image_id", "newest", "session_id"),
+    Index(None, "owners_digest", "newest", "session_id"),
+    Index(None, "container_id", "latest", "session_id"),
+    # Room for new versions of a row on its own page, which PostgreSQL needs to leave the indexes.
+    postgresql_with={"fillfactor": 70},
 )
 
 messages = Table(
-    "messages",
+    "agentx_messages",
     METADATA,
-    Column(
-        "session_id",
-        IdText,
-        ForeignKey("sessions.session_id", ondelete="CASCADE"),
-        primary_key=True,
-    ),
+    Column("session_id", IdText, primary_key=True),
     Column("position", Integer, primary_key=True, autoincrement=False),
     Column("message_id", IdText, nullable=False),
+    Column("role", LongText),
+    Column("subtype", LongText),
+    Column("timestamp", BigInteger),
     Column("body", LongText, nullable=False),
     UniqueConstraint("session_id", "message_id"),
 )
+
+items = Table(
+    "agentx_items",
+    METADATA,
+    # Each of its elements is ended by U+001F.
+    Column("namespace", Namespace, primary_key=True),
+    Column("key", IdText, primary_key=True),
+    *_document(),
+    Index(None, "namespace", "newest", "key"),
+)
+
+TABLES: dict[Kind, Table] = {
+    CONTAINERS: containers,
+    IMAGES: images,
+    SESSIONS: sessions,
+    ITEMS: items,
+}

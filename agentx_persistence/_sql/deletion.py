@@ -1,0 +1,156 @@
+"""Deletions: each document goes whole, and only if it still belongs to the owner.
+
+Up to some thousands of rows go in one transaction. It locks images, then sessions, each in the
+order of their ids, and deletes what still belongs to the owner under these locks. A record that is
+being moved away is either moved before, and stays, or its new version is saved after the deletion.
+
+More rows go in chunks. The owner is hidden first: a container's row is removed, as what it owns is
+found without it; an image or session keeps its row, with an empty revision, until the last chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
+
+from agentx_persistence._sql.engine import Database
+from agentx_persistence._sql.owned import LISTED, OwnedRows, Owner, Sessions
+from agentx_persistence._sql.rows import CHUNK, LogRows
+from agentx_persistence.storage import CONTAINERS, IMAGES, ITEMS, SESSIONS, Kind
+
+# How many images one transaction looks at.
+_IMAGES = 50
+
+
+class Deletion:
+    def __init__(self, database: Database, rows: LogRows) -> None:
+        self._database, self._rows = database, rows
+        self._owned = OwnedRows(database)
+        self._whole: dict[Kind, Callable[[Cursor, str], bool]] = {
+            CONTAINERS: self._whole_container,
+            IMAGES: self._whole_image,
+            SESSIONS: self._whole_session,
+            ITEMS: lambda cursor, key: self._owned.remove(cursor, ITEMS, key),
+        }
+        self._in_chunks: dict[Kind, Callable[[str], None]] = {
+            CONTAINERS: self._clear_container,
+            IMAGES: self._clear_image,
+            SESSIONS: self._clear_session,
+        }
+
+    def delete(self, kind: Kind, key: str) -> bool:
+        there = False
+
+        def work(cursor: Cursor) -> bool:
+            nonlocal there
+            there = self._owned.lock(cursor, kind, key) or there
+            if self._whole[kind](cursor, key):
+                return True
+            self._owned.hide(cursor, kind, key)
+            return False
+
+        if not self._database.write(work):
+            self._in_chunks[kind](key)
+        return there
+
+    # Each of these deletes everything, or nothing if that is too much for one transaction.
+
+    def _whole_session(self, cursor: Cursor, id: str) -> bool:
+        if self._rows.top(cursor, id) > CHUNK:
+            return False
+        self._rows.clear(cursor, id, 0)
+        return self._owned.remove(cursor, SESSIONS, id)
+
+    def _whole_image(self, cursor: Cursor, id: str) -> bool:
+        if not self._delete_sessions(cursor, Owner(images=[id])):
+            return False
+        return self._owned.remove(cursor, IMAGES, id)
+
+    def _whole_container(self, cursor: Cursor, id: str) -> bool:
+        images = self._owned.lock_images(cursor, id, LISTED)
+        if len(images) == LISTED or self._owned.many_items(cursor, id):
+            return False
+        if not self._delete_sessions(cursor, Owner(container=id, images=images)):
+            return False
+        self._owned.remove_images(cursor, images)
+        self._owned.remove_items(cursor, id)
+        return self._owned.remove(cursor, CONTAINERS, id)
+
+    def _delete_sessions(self, cursor: Cursor, owner: Owner) -> bool:
+        sessions = self._owned.lock_sessions(cursor, owner)
+        if sessions.more or sessions.large:
+            return False
+        self._owned.remove_sessions(cursor, sessions.small)
+        return True
+
+    # Each of these deletes in chunks what has been hidden before, and can be repeated.
+
+    def _clear_session(self, id: str) -> None:
+        def work(cursor: Cursor) -> bool:
+            state = self._rows.lock(cursor, id)
+            if state is None:
+                return True
+            if state.revision:  # created anew
+                return self._rows.clear(cursor, id, state.count)
+            return self._rows.clear(cursor, id, 0) and self._owned.remove(cursor, SESSIONS, id)
+
+        while not self._database.write(work):
+            pass
+
+    def _clear_sessions(self, owner: Owner, holds: Callable[[Cursor], bool]) -> bool:
+        """Delete the owner's sessions; tell whether none are left.
+
+        :param holds: tells, in each transaction, whether to go on
+        """
+
+        def work(cursor: Cursor) -> Sessions | None:
+            if not holds(cursor):
+                return None
+            sessions = self._owned.lock_sessions(cursor, owner)
+            self._owned.remove_sessions(cursor, sessions.small)
+            for id in sessions.large:
+                self._owned.hide(cursor, SESSIONS, id)
+            return sessions
+
+        while True:
+            sessions = self._database.write(work)
+            if sessions is None:
+                return False
+            for id in sessions.large:
+                self._clear_session(id)
+            if not sessions.more:
+                return True
+
+    def _clear_image(self, id: str) -> None:
+        """Delete the sessions of an image that is hidden or absent, then the image."""
+
+        def gone(cursor: Cursor) -> bool:
+            return not self._owned.lock(cursor, IMAGES, id)
+
+        def work(cursor: Cursor) -> None:
+            if gone(cursor):
+                self._owned.remove(cursor, IMAGES, id)
+
+        if self._clear_sessions(Owner(images=[id]), gone):
+            self._database.write(work)
+
+    def _clear_container(self, id: str) -> None:
+        def chunk(cursor: Cursor) -> tuple[bool, str | None]:
+            """Tell whether there may be more images, and which one was only hidden."""
+            images = self._owned.lock_images(cursor, id, _IMAGES)
+            for some in (images, images[:1]):
+                if self._delete_sessions(cursor, Owner(images=some)):
+                    self._owned.remove_images(cursor, some)
+                    return len(images) == _IMAGES or some != images, None
+            self._owned.hide(cursor, IMAGES, images[0])
+            return True, images[0]
+
+        more = True
+        while more:
+            more, hidden = self._database.write(chunk)
+            if hidden is not None:
+                self._clear_image(hidden)
+        self._clear_sessions(Owner(container=id), lambda cursor: True)
+        while not self._database.write(lambda cursor: self._owned.remove_items(cursor, id)):
+            pass

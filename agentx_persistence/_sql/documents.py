@@ -1,0 +1,253 @@
+"""Documents as rows: reading and writing by key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Table,
+    and_,
+    bindparam,
+    insert,
+    literal_column,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
+
+from agentx_persistence._sql.engine import Database, DuplicateError
+from agentx_persistence._sql.statements import Statement, chunks, named, numbered
+from agentx_persistence._sql.tables import TABLES
+from agentx_persistence.errors import BackendUnavailableError
+from agentx_persistence.storage import IMAGES, ITEMS, SESSIONS, Document, Kind, Stored
+from agentx_persistence.storage.kinds import item_key, split_item_key
+
+# The `revision` of a session or an image that is being deleted.
+DELETED = literal_column("''")
+
+
+def digest(*values: str) -> str:
+    """Return what these values are looked up by."""
+    return blake2b("\x1f".join(values).encode(), digest_size=16).hexdigest()
+
+
+def search_values(kind: Kind, fields: dict[str, str]) -> dict[str, str]:
+    """Return the columns, with their values, by which documents with these fields are found."""
+    if kind is IMAGES and "name" in fields:
+        fields["name_digest"] = digest(fields.pop("name"))
+    elif kind is SESSIONS and len(fields) == 2:
+        return {"owners_digest": digest(fields["container_id"], fields["image_id"])}
+    return fields
+
+
+def key_values(kind: Kind, key: str) -> dict[str, str]:
+    """Return the columns of the primary key with their values."""
+    if kind is not ITEMS:
+        return {kind.key: key}
+    namespace, own = split_item_key(key)
+    return {"namespace": namespace, "key": own}
+
+
+def key_of(row: Sequence[Any], columns: int) -> str:
+    """Return the key of a row that begins with this number of key columns."""
+    return row[0] if columns == 1 else item_key(row[0], row[1])  # type: ignore[no-any-return]
+
+
+def is_there(table: Table) -> list[ColumnElement[bool]]:
+    """Return the conditions under which a row is no leftover of a deletion."""
+    if table in (TABLES[IMAGES], TABLES[SESSIONS]):
+        return [table.c.revision != DELETED]
+    return []
+
+
+def row_of(kind: Kind, document: Document) -> dict[str, Any]:
+    """Return the columns that hold something; binding each of the others has its cost, too."""
+    row: dict[str, Any] = key_values(kind, document.key)
+    for field, value in document.fields.items():
+        # PostgreSQL's text holds no NUL. The body has it, escaped.
+        row[field] = value.replace("\x00", "\ufffd")
+    if kind is IMAGES and "name" in row:
+        row["name_digest"] = digest(document.fields["name"])
+    elif kind is SESSIONS:
+        row["generation"] = document.revision
+        if "container_id" in row and "image_id" in row:
+            row["owners_digest"] = digest(row["container_id"], row["image_id"])
+    row["created_at"] = document.created_at
+    row["updated_at"] = document.updated_at
+    row["revision"] = document.revision
+    row["body"] = document.text
+    return row
+
+
+class Documents:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def put(self, kind: Kind, document: Document) -> None:
+        row = self._checked(kind, document)
+        statement = self._upsert(kind, row)
+        self._database.execute(statement.sql, statement.bind(row))
+
+    def create(self, kind: Kind, document: Document) -> bool:
+        row = self._checked(kind, document)
+        while True:
+            try:
+                statement = self._insert(kind, row)
+                self._database.execute(statement.sql, statement.bind(row))
+                return True
+            except DuplicateError:
+                created = self._database.write(lambda cursor: self._recreate(cursor, kind, row))
+            if created is not None:
+                return created
+
+    def _recreate(self, cursor: Cursor, kind: Kind, row: dict[str, Any]) -> bool | None:
+        """Create a document whose key was taken; return ``None`` if it is free by now."""
+        revision = self._lock(cursor, kind, row)
+        if revision == "":
+            statement = self._upsert(kind, row)
+            cursor.execute(statement.sql, statement.bind(row))
+            return True
+        # An earlier attempt of this call may have created it.
+        return None if revision is None else revision == row["revision"]
+
+    def insert(self, cursor: Cursor, row: dict[str, Any], *, over: bool = False) -> None:
+        """Insert the row of a session.
+
+        :param over: in the place of one that is being deleted
+        """
+        statement = self._upsert(SESSIONS, row) if over else self._insert(SESSIONS, row)
+        cursor.execute(statement.sql, statement.bind(row))
+
+    def replace(self, kind: Kind, document: Document, revision: str) -> bool:
+        row = self._checked(kind, document)
+        table = TABLES[kind]
+        values = {name: None for name in kind.fields} | row
+        values.pop("generation", None)
+        if kind is IMAGES:
+            values.setdefault("name_digest", None)
+        if kind is SESSIONS:
+            values.setdefault("owners_digest", None)
+        keys = key_values(kind, document.key)
+        changed = [name for name in values if name not in keys]
+        statement = self._database.statement(
+            (kind.name, "replace"),
+            lambda: (
+                update(table)
+                .where(
+                    *(table.c[name] == bindparam(f"old_{name}") for name in keys),
+                    table.c.revision == bindparam("old_revision"),
+                )
+                .values({name: bindparam(name) for name in changed})
+            ),
+        )
+        values |= {f"old_{name}": value for name, value in keys.items()}
+        values["old_revision"] = revision
+        attempts = 0
+
+        def work(cursor: Cursor) -> bool:
+            nonlocal attempts
+            attempts += 1
+            cursor.execute(statement.sql, statement.bind(values))
+            if cursor.rowcount:
+                return True
+            if attempts == 1:
+                return False
+            if self._lock(cursor, kind, row) == document.revision:
+                return True
+            raise BackendUnavailableError(
+                self._database.flavour.backend,
+                f"the answer to a change of {kind.noun} {document.key!r} was lost, and it has"
+                " been changed again since; read it and try again",
+            )
+
+        return self._database.write(work)
+
+    def get(self, kind: Kind, keys: Sequence[str]) -> dict[str, Stored]:
+        found: dict[str, Stored] = {}
+        if len(keys) == 1:
+            (key,) = keys
+            statement = self._database.statement(
+                (kind.name, "get"), lambda: self._get_one(kind)
+            )
+            rows = self._database.fetch(statement.sql, statement.bind(key_values(kind, key)))
+            if rows:
+                found[key] = Stored(key, *rows[0])
+            return found
+        for chunk in chunks(keys):
+            found.update(self._get_many(kind, chunk))
+        return found
+
+    def _get_one(self, kind: Kind) -> Any:
+        table = TABLES[kind]
+        keys = [column == bindparam(column.name) for column in table.primary_key]
+        return select(*self.columns(table)).where(*keys, *is_there(table))
+
+    def _get_many(self, kind: Kind, keys: list[str]) -> dict[str, Stored]:
+        table = TABLES[kind]
+        columns: list[Column[Any]] = list(table.primary_key)
+        names = [column.name for column in columns]
+
+        def build() -> Any:
+            rows = [named(name, len(keys)) for name in names]
+            # MariaDB reads the whole index for a row value with IN.
+            matches = (
+                columns[0].in_(rows[0])
+                if len(columns) == 1
+                else or_(*(and_(*map(_equal, columns, row)) for row in zip(*rows, strict=True)))
+            )
+            return select(*columns, *self.columns(table)).where(matches, *is_there(table))
+
+        statement = self._database.statement((kind.name, "get", len(keys)), build)
+        split = [key_values(kind, key) for key in keys]
+        values: dict[str, Any] = {}
+        for name in names:
+            values |= numbered(name, [parts[name] for parts in split])
+        rows = self._database.fetch(statement.sql, statement.bind(values))
+        width = len(columns)
+        documents = (Stored(key_of(row, width), *row[width:]) for row in rows)
+        return {document.key: document for document in documents}
+
+    def columns(self, table: Table) -> list[ColumnElement[Any]]:
+        """Return the columns of what `Stored` holds apart from the key."""
+        return [self._database.flavour.body(table.c.body), table.c.updated_at, table.c.revision]
+
+    def _lock(self, cursor: Cursor, kind: Kind, row: dict[str, Any]) -> str | None:
+        table = TABLES[kind]
+        statement = self._database.statement(
+            (kind.name, "lock"),
+            lambda: (
+                select(table.c.revision)
+                .where(*(column == bindparam(column.name) for column in table.primary_key))
+                .with_for_update()
+            ),
+        )
+        cursor.execute(statement.sql, statement.bind(row))
+        found = cursor.fetchone()
+        return None if found is None else str(found[0])
+
+    def _checked(self, kind: Kind, document: Document) -> dict[str, Any]:
+        row = row_of(kind, document)
+        self._database.flavour.check_size(kind.noun, document.key, row.values())
+        return row
+
+    def checked_session(self, document: Document) -> dict[str, Any]:
+        return self._checked(SESSIONS, document)
+
+    def _upsert(self, kind: Kind, row: dict[str, Any]) -> Statement:
+        return self._database.statement(
+            (kind.name, "put", *row), lambda: self._database.flavour.upsert(TABLES[kind], row), row
+        )
+
+    def _insert(self, kind: Kind, row: dict[str, Any]) -> Statement:
+        return self._database.statement(
+            (kind.name, "create", *row), lambda: insert(TABLES[kind]), row
+        )
+
+
+def _equal(column: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[bool]:
+    return column == value

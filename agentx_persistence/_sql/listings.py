@@ -1,0 +1,172 @@
+"""Listings of documents: which rows, from which index, and where the next page starts."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import Column, ColumnElement, Select, Table, bindparam, func, select
+
+from agentx_persistence._sql.documents import (
+    Documents,
+    is_there,
+    key_of,
+    key_values,
+    search_values,
+)
+from agentx_persistence._sql.engine import Database
+from agentx_persistence._sql.tables import TABLES
+from agentx_persistence.storage import Kind, Listing, Place, Query, Stored
+
+_NAMESPACE_END = "\x1f\x1f"
+# Times are negated, so that the later ones come first.
+_COMPARISONS: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
+    "since": operator.le,
+    "until": operator.gt,
+    "from": operator.ge,
+    "to": operator.lt,
+    "is": operator.eq,
+}
+
+
+class _Shape(NamedTuple):
+    """What decides on the statement of a query."""
+
+    kind: Kind
+    fields: tuple[str, ...]
+    order: str
+    bounds: tuple[str, ...]
+    after: bool
+    limited: bool
+
+
+class Listings:
+    def __init__(self, database: Database, documents: Documents) -> None:
+        self._database = database
+        self._documents = documents
+
+    def find(self, kind: Kind, query: Query) -> Listing:
+        shape, values = _parse(kind, query)
+        statement = self._database.statement(("find", *shape), lambda: self._listing(shape))
+        if query.limit is not None:
+            values["limit"] = query.limit + 1
+        rows = self._database.fetch(statement.sql, statement.bind(values))
+        width = len(TABLES[kind].primary_key.columns)
+        shown = rows if query.limit is None else rows[: query.limit]
+        documents = [Stored(key_of(row, width), *row[width:-1]) for row in shown]
+        if len(shown) == len(rows) or not shown:
+            return Listing(documents, None)
+        return Listing(documents, Place(_time(query.order, shown[-1]), documents[-1].key))
+
+    def count(self, kind: Kind, query: Query) -> int:
+        shape, values = _parse(kind, query)
+        statement = self._database.statement(("count", *shape), lambda: self._count(shape))
+        if query.limit is not None:
+            values["limit"] = query.limit
+        count: int = self._database.fetch(statement.sql, statement.bind(values))[0][0]
+        return count
+
+    def _count(self, shape: _Shape) -> Select[Any]:
+        if not shape.limited:
+            return self._chosen(shape, select(func.count()).select_from(TABLES[shape.kind]))
+        rows = self._chosen(shape, select(list(TABLES[shape.kind].primary_key)[0]))
+        return select(func.count()).select_from(rows.limit(bindparam("limit")).subquery())
+
+    def _listing(self, shape: _Shape) -> Select[Any]:
+        table = TABLES[shape.kind]
+        columns = [*table.primary_key, *self._documents.columns(table), table.c.created_at]
+        listing = self._chosen(shape, select(*columns))
+        ascending = _order(table, shape)
+        listing = listing.order_by(
+            *([c.desc() for c in ascending] if shape.order == "oldest" else ascending)
+        )
+        return listing.limit(bindparam("limit")) if shape.limited else listing
+
+    def _chosen(self, shape: _Shape, rows: Select[Any]) -> Select[Any]:
+        table = TABLES[shape.kind]
+        order = _order(table, shape)
+        conditions: list[ColumnElement[bool]] = [
+            table.c[field] == bindparam(field) for field in shape.fields
+        ]
+        for bound in shape.bounds:
+            name, _, comparison = bound.rpartition("_")
+            conditions.append(_COMPARISONS[comparison](table.c[name], bindparam(bound)))
+        flavour = self._database.flavour
+        if shape.after:
+            places: list[ColumnElement[Any]] = [bindparam(f"after_{c.name}") for c in order]
+            reverse = shape.order == "oldest"
+            conditions.append(flavour.comes_after(order, places, reverse=reverse))
+        rows = rows.where(*conditions, *is_there(table))
+        if shape.order != "key" and (shape.fields or shape.after or shape.bounds):
+            index = "_".join(("ix", table.name, *shape.fields, *(c.name for c in order)))
+            rows = flavour.from_index(rows, table, index)
+        return rows
+
+
+def _order(table: Table, shape: _Shape) -> list[Column[Any]]:
+    keys = list(table.primary_key)
+    if shape.order == "key":
+        return keys
+    time = table.c.latest if shape.order == "active" else table.c.newest
+    return [time, *(key for key in keys if key.name not in shape.fields)]
+
+
+def _parse(kind: Kind, query: Query) -> tuple[_Shape, dict[str, Any]]:
+    fields = search_values(kind, dict(query.where))
+    values: dict[str, Any] = dict(fields)
+    bounds = _prefix(kind, query.prefix) if query.order == "key" else _times(query)
+    values |= bounds
+    if query.after is not None:
+        place = key_values(kind, query.after.key)
+        values |= {f"after_{name}": value for name, value in place.items()}
+        values["after_newest"] = -query.after.time
+        values["after_latest"] = -query.after.time * 1000
+    limited = query.limit is not None
+    shape = _Shape(
+        kind, tuple(fields), query.order, tuple(bounds), query.after is not None, limited
+    )
+    return shape, values
+
+
+def _times(query: Query) -> dict[str, int]:
+    column, since, until = "newest", query.since, query.until
+    if query.order == "active":
+        column = "latest"
+        since = since if since is None else since // 1000 * 1000
+        until = until if until is None else -(-until // 1000) * 1000
+    bounds = {f"{column}_since": since, f"{column}_until": until}
+    return {name: -time for name, time in bounds.items() if time is not None}
+
+
+def _prefix(kind: Kind, prefix: str) -> dict[str, str]:
+    columns = [column.name for column in TABLES[kind].primary_key]
+    bounds: dict[str, str] = {}
+    if len(columns) == 2 and _NAMESPACE_END in prefix:
+        namespace, prefix = prefix.split(_NAMESPACE_END)
+        bounds["namespace_is"] = f"{namespace}\x1f"
+        columns = columns[1:]
+    if prefix:
+        bounds[f"{columns[0]}_from"] = prefix
+        if end := _end(prefix):
+            bounds[f"{columns[0]}_to"] = end
+    return bounds
+
+
+def _end(prefix: str) -> str:
+    """Return the first text after all those with this prefix; "" if there is none."""
+    for index in range(len(prefix) - 1, -1, -1):
+        following = ord(prefix[index]) + 1
+        if 0xD800 <= following < 0xE000:  # no characters
+            following = 0xE000
+        if following <= 0x10FFFF:
+            return prefix[:index] + chr(following)
+    return ""
+
+
+def _time(order: str, row: Sequence[Any]) -> int:
+    *_, updated_at, _revision, created_at = row
+    if order == "key":
+        return 0
+    time: int = updated_at // 1000 if order == "active" else created_at
+    return time

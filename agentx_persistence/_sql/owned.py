@@ -1,0 +1,244 @@
+"""The rows that a deletion takes, inside its transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, bindparam, delete, or_, select, update
+from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
+from sqlalchemy.sql import ClauseElement
+
+from agentx_persistence._sql import tables
+from agentx_persistence._sql.documents import DELETED, is_there, key_values
+from agentx_persistence._sql.engine import Database
+from agentx_persistence._sql.rows import CHUNK
+from agentx_persistence._sql.statements import chunks, named, numbered
+from agentx_persistence._sql.tables import TABLES
+from agentx_persistence.storage import IMAGES, SESSIONS, Kind
+from agentx_persistence.storage.kinds import SEPARATOR
+
+# How many documents are listed at once.
+LISTED = 1000
+
+_images, _sessions, _items = tables.images.c, tables.sessions.c, tables.items.c
+
+
+@dataclass
+class Owner:
+    """Whose sessions are meant: a container's own ones, and those of these images."""
+
+    container: str | None = None
+    images: Sequence[str] = ()
+
+    def owns(self, container: str | None, image: str | None) -> bool:
+        of_container = self.container is not None and container == self.container
+        return of_container or image in self.images
+
+
+@dataclass
+class Sessions:
+    """Sessions that are locked. `small` ones can be deleted in this transaction."""
+
+    small: list[str] = field(default_factory=list)
+    large: list[str] = field(default_factory=list)
+    more: bool = False
+
+
+class OwnedRows:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def lock(self, cursor: Cursor, kind: Kind, key: str) -> bool:
+        """Lock the document until the end of the transaction; tell whether others see it."""
+        table = TABLES[kind]
+        columns = list(table.primary_key)
+        statement = self._database.statement(
+            (kind.name, "lock"),
+            lambda: (
+                select(table.c.revision)
+                .where(*(column == bindparam(column.name) for column in columns))
+                .with_for_update()
+            ),
+        )
+        cursor.execute(statement.sql, statement.bind(key_values(kind, key)))
+        row = cursor.fetchone()
+        return row is not None and (row[0] != "" or not is_there(table))
+
+    def hide(self, cursor: Cursor, kind: Kind, key: str) -> None:
+        """Hide the document from all but its deletion."""
+        table = TABLES[kind]
+        if kind not in (IMAGES, SESSIONS):
+            self.remove(cursor, kind, key)
+            return
+        values: dict[str, Any] = {"revision": DELETED}
+        if kind is SESSIONS:
+            values |= {"generation": DELETED, "message_count": 0}
+        self._run(
+            cursor,
+            (kind.name, "hide"),
+            lambda: update(table).where(table.c[kind.key] == bindparam("owned")).values(values),
+            {"owned": key},
+        )
+
+    def remove(self, cursor: Cursor, kind: Kind, key: str) -> bool:
+        """Delete the document; return True."""
+        table = TABLES[kind]
+        condition = [column == bindparam(column.name) for column in table.primary_key]
+        self._run(
+            cursor,
+            (kind.name, "delete"),
+            lambda: delete(table).where(*condition),
+            key_values(kind, key),
+        )
+        return True
+
+    def lock_images(self, cursor: Cursor, container: str, limit: int) -> list[str]:
+        """Lock images of the container, hidden ones, too, in the order of their ids."""
+        self._run(
+            cursor,
+            "lock images",
+            lambda: select(_images.image_id)
+            .where(_images.container_id == bindparam("container"))
+            .order_by(_images.image_id)
+            .limit(bindparam("limit"))
+            .with_for_update(),
+            {"container": container, "limit": limit},
+        )
+        return [id for (id,) in cursor.fetchall()]
+
+    def lock_sessions(self, cursor: Cursor, owner: Owner) -> Sessions:
+        """Lock sessions of the owner, hidden ones, too, in the order of their ids."""
+        listed: set[str] = set()
+        if owner.container is not None:
+            listed |= self._listed(cursor, "container_id", [owner.container])
+        for chunk in chunks(owner.images):
+            if len(listed) < LISTED:
+                listed |= self._listed(cursor, "image_id", chunk)
+        sessions = Sessions(more=len(listed) >= LISTED)
+        messages = 0
+        for chunk in chunks(sorted(listed)):
+            self._run(
+                cursor,
+                ("lock sessions", len(chunk)),
+                lambda size=len(chunk): _locking(size),
+                numbered("owned", chunk),
+            )
+            for id, container, image, count, revision in cursor.fetchall():
+                if not owner.owns(container, image):
+                    continue
+                if count > CHUNK or not revision:
+                    sessions.large.append(id)
+                    continue
+                messages += count
+                if messages <= CHUNK:
+                    sessions.small.append(id)
+                else:
+                    sessions.more = True
+            if messages > CHUNK:
+                break
+        return sessions
+
+    def _listed(self, cursor: Cursor, field: str, owners: list[str]) -> set[str]:
+        self._run(
+            cursor,
+            ("list sessions", field, len(owners)),
+            lambda: select(_sessions.session_id)
+            .where(tables.sessions.c[field].in_(named("owner", len(owners))))
+            .limit(LISTED),
+            numbered("owner", owners),
+        )
+        return {id for (id,) in cursor.fetchall()}
+
+    def remove_sessions(self, cursor: Cursor, ids: Sequence[str]) -> None:
+        for chunk in chunks(ids):
+            for table in (tables.messages, tables.sessions):
+                self._remove_many(cursor, table.c.session_id, chunk)
+
+    def remove_images(self, cursor: Cursor, ids: Sequence[str]) -> None:
+        for chunk in chunks(ids):
+            self._remove_many(cursor, _images.image_id, chunk)
+
+    def many_items(self, cursor: Cursor, container: str) -> bool:
+        """Tell whether the container has more items than one transaction deletes."""
+        return self._last_item(cursor, container) is not None
+
+    def remove_items(self, cursor: Cursor, container: str) -> bool:
+        """Delete some of the container's items; tell whether none are left."""
+        last = self._last_item(cursor, container)
+        condition = _of_container()
+        values: dict[str, Any] = _range(container)
+        if last is not None:
+            # The first one alone makes a range of the index on each database.
+            condition.append(_items.namespace <= bindparam("last_namespace"))
+            condition.append(
+                or_(
+                    _items.namespace < bindparam("last_namespace"),
+                    and_(
+                        _items.namespace == bindparam("last_namespace"),
+                        _items.key <= bindparam("last_key"),
+                    ),
+                )
+            )
+            values |= {"last_namespace": last[0], "last_key": last[1]}
+        self._run(
+            cursor,
+            ("delete items", last is None),
+            lambda: delete(tables.items).where(*condition),
+            values,
+        )
+        return last is None
+
+    def _last_item(self, cursor: Cursor, container: str) -> Sequence[str] | None:
+        """Return the last of as many items as are deleted at once, if there are as many."""
+        self._run(
+            cursor,
+            "last item",
+            lambda: select(_items.namespace, _items.key)
+            .where(*_of_container())
+            .order_by(_items.namespace, _items.key)
+            .limit(1)
+            .offset(LISTED - 1),
+            _range(container),
+        )
+        row: Sequence[str] | None = cursor.fetchone()
+        return row
+
+    def _remove_many(self, cursor: Cursor, column: ColumnElement[Any], keys: list[str]) -> None:
+        table: Any = column.table  # type: ignore[attr-defined]
+        self._run(
+            cursor,
+            (table.name, "delete many", len(keys)),
+            lambda: delete(table).where(column.in_(named("owned", len(keys)))),
+            numbered("owned", keys),
+        )
+
+    def _run(
+        self,
+        cursor: Cursor,
+        name: Hashable,
+        build: Callable[[], ClauseElement],
+        values: dict[str, Any],
+    ) -> None:
+        statement = self._database.statement(name, build)
+        cursor.execute(statement.sql, statement.bind(values))
+
+
+def _locking(size: int) -> ClauseElement:
+    columns = (_sessions.container_id, _sessions.image_id, _sessions.message_count)
+    return (
+        select(_sessions.session_id, *columns, _sessions.revision)
+        .where(_sessions.session_id.in_(named("owned", size)))
+        .order_by(_sessions.session_id)
+        .with_for_update()
+    )
+
+
+def _of_container() -> list[ColumnElement[bool]]:
+    return [_items.namespace >= bindparam("start"), _items.namespace < bindparam("end")]
+
+
+def _range(container: str) -> dict[str, Any]:
+    """Return the bounds of the namespaces whose first element is the container's id."""
+    return {"start": container + SEPARATOR, "end": container + chr(ord(SEPARATOR) + 1)}

@@ -1,0 +1,199 @@
+"""Cutting, replacing and copying messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
+
+from agentx_persistence._sql import tables
+from agentx_persistence._sql.documents import DELETED, Documents
+from agentx_persistence._sql.engine import Database, DuplicateError
+from agentx_persistence._sql.rows import CHUNK, COLUMNS, LogRows, State, entry_values
+from agentx_persistence.errors import BackendUnavailableError, RecordNotFoundError
+from agentx_persistence.storage import Document, Entry, Found, Head
+
+_sessions, _messages = tables.sessions.c, tables.messages.c
+
+
+class Rewriting:
+    def __init__(self, database: Database, documents: Documents, rows: LogRows) -> None:
+        self._database, self._documents, self._rows = database, documents, rows
+
+    def rewrite(
+        self,
+        log: str,
+        after: str | None,
+        entries: Sequence[Entry],
+        at: int,
+        token: str,
+        expected: int | None,
+        generation: str | None,
+    ) -> int | Found:
+        self._check_sizes(log, entries)
+        first = _FirstAttempt(self._database)
+
+        def work(cursor: Cursor) -> int | Found:
+            state = self._rows.lock_visible(cursor, log)
+            done, _, number = state.generation.rpartition(".")
+            if done == token:
+                return int(number)
+            first.check(log, state)
+            head = Head(state.count, state.generation)
+            ids = [entry.id for entry in entries]
+            if expected not in (None, head.count) or generation not in (None, head.generation):
+                return Found(head, self._rows.there(cursor, log, ids, head.count))
+            kept = 0 if after is None else self._rows.position(cursor, log, after, head.count)
+            if ids and (there := self._rows.there(cursor, log, ids, kept)):
+                return Found(head, there)
+            removed = head.count - kept
+            if removed <= CHUNK:
+                self._rows.delete_range(cursor, log, kept, head.count)
+            if entries:
+                self._rows.free(cursor, log, kept, entries)
+                self._rows.insert(cursor, log, kept, entries)
+            self._rows.change(cursor, log, kept + len(entries), at, f"{token}.{removed}")
+            return removed
+
+        removed = self._database.write(work)
+        if isinstance(removed, int) and removed > CHUNK:
+            self._clear(log)
+        return removed
+
+    def _clear(self, log: str) -> None:
+        """Delete what a large cut left, in chunks."""
+
+        def work(cursor: Cursor) -> bool:
+            state = self._rows.lock(cursor, log)
+            # Without its row, or in deletion, a session's messages are deleted by others.
+            return (
+                state is None
+                or not state.revision
+                or self._rows.clear(cursor, log, state.count)
+            )
+
+        while not self._database.write(work):
+            pass
+
+    def swap(self, log: str, entry: Entry, at: int, token: str) -> None:
+        self._check_sizes(log, [entry])
+        first = _FirstAttempt(self._database)
+        columns = ("role", "subtype", "timestamp", "body")
+        statement = self._database.statement(
+            "replace message",
+            lambda: (
+                update(tables.messages)
+                .where(
+                    _messages.session_id == bindparam("session"),
+                    _messages.message_id == bindparam("message"),
+                    _messages.position <= bindparam("count"),
+                )
+                .values({name: bindparam(f"new_{name}") for name in columns})
+            ),
+        )
+
+        def work(cursor: Cursor) -> None:
+            state = self._rows.lock_visible(cursor, log)
+            if state.generation == token:
+                return
+            first.check(log, state)
+            new = entry_values(entry)
+            values = {f"new_{name}": new[name] for name in columns}
+            values |= {"session": log, "message": entry.id, "count": state.count}
+            cursor.execute(statement.sql, statement.bind(values))
+            if not cursor.rowcount:
+                raise RecordNotFoundError("message", entry.id)
+            self._rows.change(cursor, log, state.count, at, token)
+
+        self._database.write(work)
+
+    def fork(self, log: str, through: str | None, document: Document) -> int | None:
+        row = self._documents.checked_session(document)
+        while True:
+            try:
+                return self._database.write(lambda cursor: self._copy(cursor, log, through, row))
+            except DuplicateError:
+                taken = self._database.write(lambda cursor: self._taken(cursor, row))
+            if isinstance(taken, State):
+                return taken.count if taken.revision == row["revision"] else None
+
+    def _taken(self, cursor: Cursor, row: dict[str, Any]) -> State | None:
+        """Return the session that has the key; remove one that is being deleted bit by bit."""
+        state = self._rows.lock(cursor, row["session_id"])
+        if state is None or state.revision:
+            return state
+        if self._rows.clear(cursor, row["session_id"], 0):
+            statement = self._database.statement(
+                "delete session",
+                lambda: delete(tables.sessions).where(
+                    _sessions.session_id == bindparam("session")
+                ),
+            )
+            cursor.execute(statement.sql, statement.bind({"session": row["session_id"]}))
+        return None
+
+    def _copy(self, cursor: Cursor, log: str, through: str | None, row: dict[str, Any]) -> int:
+        self._documents.insert(cursor, row)
+        statement = self._database.statement(
+            ("copy messages", through is None), lambda: _copying(through is None)
+        )
+        key = row["session_id"]
+        values = {"session": log, "message": through, "key": key}
+        cursor.execute(statement.sql, statement.bind(values))
+        count: int = cursor.rowcount
+        if count:
+            self._rows.change(cursor, key, count, row["updated_at"])
+        else:
+            state = self._rows.lock_visible(cursor, log)
+            if through is not None:
+                self._rows.position(cursor, log, through, state.count)
+        return count
+
+    def _check_sizes(self, log: str, entries: Sequence[Entry]) -> None:
+        check_size = self._database.flavour.check_size
+        for entry in entries:
+            check_size("message", entry.id, (log, entry.id, entry.text))
+
+
+class _FirstAttempt:
+    """Tells whether a repeated call can know that its first attempt changed nothing."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._generation: str | None = None
+
+    def check(self, log: str, state: State) -> None:
+        if self._generation not in (None, state.generation):
+            raise BackendUnavailableError(
+                self._database.flavour.backend,
+                f"the answer to a change of session {log!r} was lost, and it has been changed"
+                " again since; read it and try again",
+            )
+        self._generation = state.generation
+
+
+def _copying(whole: bool) -> Any:
+    source = tables.messages.alias()
+    last = (
+        select(_sessions.message_count)
+        .where(_sessions.session_id == bindparam("session"), _sessions.revision != DELETED)
+        .scalar_subquery()
+    )
+    rows = select(
+        bindparam("key", type_=tables.IdText).label("session_id"),
+        *(source.c[name] for name in COLUMNS[1:]),
+    ).where(
+        source.c.session_id == bindparam("session"),
+        source.c.position <= last,
+    )
+    if not whole:
+        named = tables.messages.alias()
+        position = select(named.c.position).where(
+            named.c.session_id == bindparam("session"),
+            named.c.message_id == bindparam("message"),
+            named.c.position <= last,
+        )
+        rows = rows.where(source.c.position <= position.scalar_subquery())
+    return insert(tables.messages).from_select(COLUMNS, rows)

@@ -1,0 +1,193 @@
+"""The rows of logs inside a transaction that holds the lock of the session's row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
+
+from agentx_persistence._sql import tables
+from agentx_persistence._sql.engine import Database
+from agentx_persistence._sql.statements import Statement, chunks, named, numbered
+from agentx_persistence.errors import RecordNotFoundError
+from agentx_persistence.storage import Entry, Text
+
+COLUMNS = ("session_id", "position", "message_id", "role", "subtype", "timestamp", "body")
+# How many rows one transaction deletes at most. Until it ends, appends to the session wait.
+CHUNK = 2000
+
+_sessions, _messages = tables.sessions.c, tables.messages.c
+
+
+class State(NamedTuple):
+    """A session's row. Its `revision` is empty while it is being deleted."""
+
+    count: int
+    generation: str
+    revision: str
+
+
+def entry_values(entry: Entry) -> dict[str, Any]:
+    """Return the columns of a message, without its place."""
+    role, subtype = entry.fields.get("role"), entry.fields.get("subtype")
+    return {
+        "message_id": entry.id,
+        # PostgreSQL's text holds no NUL. The body has it, escaped.
+        "role": role.replace("\x00", "\ufffd") if isinstance(role, str) else None,
+        "subtype": subtype.replace("\x00", "\ufffd") if isinstance(subtype, str) else None,
+        "timestamp": entry.fields.get("timestamp"),
+        "body": entry.text,
+    }
+
+
+class LogRows:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def lock(self, cursor: Cursor, log: str) -> State | None:
+        """Lock the session's row until the end of the transaction."""
+        statement = self._database.statement(
+            "lock session",
+            lambda: (
+                select(_sessions.message_count, _sessions.generation, _sessions.revision)
+                .where(_sessions.session_id == bindparam("session"))
+                .with_for_update()
+            ),
+        )
+        cursor.execute(statement.sql, statement.bind({"session": log}))
+        row = cursor.fetchone()
+        return None if row is None else State(*row)
+
+    def lock_visible(self, cursor: Cursor, log: str) -> State:
+        """Lock the row of a session that must exist."""
+        state = self.lock(cursor, log)
+        if state is None or not state.revision:
+            raise RecordNotFoundError("session", log)
+        return state
+
+    def position(self, cursor: Cursor, log: str, id: str, count: int) -> int:
+        """Return the position of an entry that must be among the first `count` ones."""
+        statement = self._database.statement(
+            "position of message",
+            lambda: select(_messages.position).where(
+                _messages.session_id == bindparam("session"),
+                _messages.message_id == bindparam("message"),
+                _messages.position <= bindparam("count"),
+            ),
+        )
+        values = {"session": log, "message": id, "count": count}
+        cursor.execute(statement.sql, statement.bind(values))
+        row = cursor.fetchone()
+        if row is None:
+            raise RecordNotFoundError("message", id)
+        position: int = row[0]
+        return position
+
+    def there(
+        self, cursor: Cursor, log: str, ids: Sequence[str], count: int
+    ) -> Mapping[str, tuple[int, Text]]:
+        """Return those of the entries that are among the first `count` ones."""
+        found: dict[str, tuple[int, Text]] = {}
+        for chunk in chunks(ids):
+            statement = self._database.statement(
+                ("messages by id", len(chunk)), lambda size=len(chunk): self._by_ids(size)
+            )
+            values = {"session": log, "count": count, **numbered("id", chunk)}
+            cursor.execute(statement.sql, statement.bind(values))
+            found.update({id: (position, text) for id, position, text in cursor.fetchall()})
+        return found
+
+    def _by_ids(self, size: int) -> Any:
+        text = self._database.flavour.body(tables.messages.c.body)
+        return select(_messages.message_id, _messages.position, text).where(
+            _messages.session_id == bindparam("session"),
+            _messages.message_id.in_(named("id", size)),
+            _messages.position <= bindparam("count"),
+        )
+
+    def insert(self, cursor: Cursor, log: str, count: int, entries: Sequence[Entry]) -> None:
+        """Insert the entries after the first `count` ones."""
+        statement = self._database.statement(
+            "insert message", lambda: insert(tables.messages), COLUMNS
+        )
+        rows = [
+            statement.bind({"session_id": log, "position": position, **entry_values(entry)})
+            for position, entry in enumerate(entries, count + 1)
+        ]
+        if len(rows) == 1:
+            cursor.execute(statement.sql, rows[0])
+        elif rows:
+            self._database.flavour.prepare_many(cursor)
+            cursor.executemany(statement.sql, rows)
+
+    def free(self, cursor: Cursor, log: str, count: int, entries: Sequence[Entry]) -> None:
+        """Remove the leftovers after the first `count` entries that new ones would meet."""
+        self.delete_range(cursor, log, count, count + len(entries))
+        for chunk in chunks([entry.id for entry in entries]):
+            statement = self._database.statement(
+                ("delete leftovers", len(chunk)),
+                lambda size=len(chunk): delete(tables.messages).where(
+                    _messages.session_id == bindparam("session"),
+                    _messages.message_id.in_(named("id", size)),
+                    _messages.position > bindparam("count"),
+                ),
+            )
+            values = {"session": log, "count": count, **numbered("id", chunk)}
+            cursor.execute(statement.sql, statement.bind(values))
+
+    def delete_range(self, cursor: Cursor, log: str, after: int, through: int) -> None:
+        statement = self._database.statement(
+            "delete messages",
+            lambda: delete(tables.messages).where(
+                _messages.session_id == bindparam("session"),
+                _messages.position > bindparam("after"),
+                _messages.position <= bindparam("through"),
+            ),
+        )
+        values = {"session": log, "after": after, "through": through}
+        cursor.execute(statement.sql, statement.bind(values))
+
+    def top(self, cursor: Cursor, log: str) -> int:
+        """Return the highest position of a row, leftovers included."""
+        statement = self._database.statement(
+            "highest position",
+            lambda: select(func.max(_messages.position)).where(
+                _messages.session_id == bindparam("session")
+            ),
+        )
+        cursor.execute(statement.sql, statement.bind({"session": log}))
+        row = cursor.fetchone()
+        return (row and row[0]) or 0
+
+    def clear(self, cursor: Cursor, log: str, count: int) -> bool:
+        """Delete a chunk of the rows after the first `count` ones; tell whether none are left."""
+        top = self.top(cursor, log)
+        start = max(count, top - CHUNK)
+        if start < top:
+            self.delete_range(cursor, log, start, top)
+        return start == count or top <= count
+
+    def change(
+        self, cursor: Cursor, log: str, count: int, at: int, generation: str | None = None
+    ) -> None:
+        """Store the number of entries, the time, and, if given, the generation."""
+        statement = self.changing(generation is not None)
+        values = {"session": log, "count": count, "at": at, "generation": generation}
+        cursor.execute(statement.sql, statement.bind(values))
+
+    def changing(self, renew: bool) -> Statement:
+        later = self._database.flavour.later
+        return self._database.statement(
+            ("change session", renew),
+            lambda: (
+                update(tables.sessions)
+                .where(_sessions.session_id == bindparam("session"))
+                .values(
+                    message_count=bindparam("count"),
+                    updated_at=later(tables.sessions.c.updated_at, bindparam("at")),
+                    **({"generation": bindparam("generation")} if renew else {}),
+                )
+            ),
+        )
