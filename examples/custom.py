@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import closing
 from threading import RLock
 
 from agentx_persistence import PersistenceDriver, errors
@@ -25,19 +25,17 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
 class CustomStorage(TransactionalStorage):
     def __init__(self, path):
         self.path, self.connection = path, None
-        with self.transaction():
-            self.connection.execute(TABLE)
+        self.transact(lambda: self.connection.execute(TABLE))
 
-    @contextmanager
-    def transaction(self):
+    def transact(self, work):
         with LOCK:
             if self.connection:  # a signal handler runs inside another call of this thread
                 raise errors.BackendError("custom", "another call of this thread is under way")
             try:
-                with closing(sqlite3.connect(self.path, timeout=60)) as connection, connection:
+                connection = sqlite3.connect(self.path, timeout=60)
+                with closing(connection) as self.connection, connection:
                     connection.execute("BEGIN IMMEDIATE")
-                    self.connection = connection
-                    yield
+                    return work()
             except sqlite3.Error as error:
                 raise errors.BackendError("custom", f"{self.path}: {error}") from error
             finally:
@@ -55,7 +53,7 @@ class CustomStorage(TransactionalStorage):
 
     def scan(self, start, stop, limit, reverse):
         order, limit = " DESC" if reverse else "", -1 if limit is None else limit
-        return self.connection.execute(f"{SCAN}{order} LIMIT {limit}", (start, stop)).fetchall()
+        return self.connection.execute(f"{SCAN}{order} LIMIT {limit}", (start, stop))
 
 
 class CustomDriver(PersistenceDriver):
