@@ -24,6 +24,8 @@ BACKENDS = {
     "valkey": frozenset({SHARED, RAW, PROXIED, POOLED}),
     "mongodb": frozenset({SHARED, RAW, PROXIED, POOLED}),
     "custom": frozenset({SHARED}),
+    "encrypted_memory": frozenset(),
+    "encrypted_sqlite": frozenset({SHARED}),
 }
 
 pytest_plugins = [f"tests.backends.{name}" for name in BACKENDS]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-# What a storage gives back for the text it was given: the same, or its bytes in UTF-8. A text that
-# was damaged comes back as it is, undecodable bytes as bytes or surrogates.
+# What a storage gives back for the text it was given: the same, or its bytes in UTF-8. Each storage
+# always does the one or the other. A text that was damaged comes back as it is; in a `str`, bytes
+# that cannot be decoded are surrogates (``errors="surrogateescape"``).
 Text = str | bytes
 Order = Literal["newest", "oldest", "active", "key"]
 

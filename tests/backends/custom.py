@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from agentx_persistence import Persistence
+from agentx_persistence.storage._map_keys import entry_key, key_of
+from agentx_persistence.storage.kinds import SEPARATOR
 from tests.backends.backend import Backend
 
 _EXAMPLE = Path(__file__).parents[2] / "examples" / "custom.py"
@@ -26,16 +28,6 @@ def custom_backend(tmp_path: Path) -> Backend:
     return Backend("custom", "tests.backends.custom", (str(tmp_path / "custom.db"),))
 
 
-def _where(kind: str, id: str, position: int | None) -> tuple[str, tuple[object, ...]]:
-    if position is None:
-        return "WHERE kind = ? AND key = ?", (kind, id)
-    return (
-        """WHERE (kind, key) = (SELECT kind, key FROM entries
-        WHERE kind = 'messages' AND value = ? AND age = -?)""",
-        (id, position),
-    )
-
-
 def corrupt(
     backend: Backend,
     persistence: Persistence,
@@ -48,16 +40,26 @@ def corrupt(
         text = raw.decode()
     except UnicodeDecodeError:
         return False  # it would not come out of the database
-    where, values = _where(kind, id, position)
-    change = f"UPDATE documents SET text = ? {where}"  # noqa: S608
+    before, separator, _ = _look_up(backend, kind, id, position)
+    change = "UPDATE map SET text = ? WHERE key = ?"
     with closing(sqlite3.connect(backend.arguments[0])) as connection, connection:
-        return connection.execute(change, (text, *values)).rowcount == 1
+        values = (before + separator + text, _key(kind, id, position))
+        return connection.execute(change, values).rowcount == 1
 
 
 def stored(
     backend: Backend, persistence: Persistence, kind: str, id: str, position: int | None
 ) -> object:
-    where, values = _where(kind, id, position)
-    look = f"SELECT CAST(text AS BLOB) FROM documents {where}"  # noqa: S608
+    return _look_up(backend, kind, id, position)[2]
+
+
+def _key(kind: str, id: str, position: int | None) -> str:
+    return key_of(kind, id) if position is None else entry_key(id, position)
+
+
+def _look_up(backend: Backend, kind: str, id: str, position: int | None) -> tuple[str, str, str]:
+    """Return what comes before the text in its row, the separator, and the text."""
+    look = "SELECT text FROM map WHERE key = ?"
     with closing(sqlite3.connect(backend.arguments[0])) as connection:
-        return connection.execute(look, values).fetchone()
+        row: str = connection.execute(look, (_key(kind, id, position),)).fetchone()[0]
+        return row.partition("\n" if position is None else SEPARATOR)
