@@ -122,7 +122,7 @@ class EncryptingStorage(Storage):
         backward = window.last is not None
         texts, size = [*map(plain, found.texts)][:: -1 if backward else 1], 0
         for number, text in enumerate(texts):
-            size += len(text.encode())
+            size += len(text.encode(errors="surrogateescape"))
             if number and size > window.size:
                 del texts[number:]
                 break

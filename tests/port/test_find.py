@@ -232,8 +232,8 @@ def test_items_are_found_by_their_namespace_and_by_prefixes_of_keys(storage: Sto
     for prefix in prefixes:
         expected = [key for key in everything if key.startswith(prefix)]
         query = Query(order="key", prefix=prefix)
-        assert found_keys(storage, ITEMS, query) == expected
-        assert paged_keys(storage, ITEMS, query, 4) == expected
+        assert found_keys(storage, ITEMS, query) == expected, f"prefix {prefix!r}"
+        assert paged_keys(storage, ITEMS, query, 4) == expected, f"prefix {prefix!r}"
     for namespace in places:
         where = {"namespace": namespace_of(*namespace)}
         expected = [key for key in everything if key.startswith(item_key(where["namespace"], ""))]
