@@ -36,14 +36,16 @@ class CustomStorage(TransactionalStorage):
                 with closing(connection) as self.connection, connection:
                     connection.execute("BEGIN IMMEDIATE")
                     return work()
+            except sqlite3.OperationalError as error:  # such as a lock that another process holds
+                raise errors.BackendUnavailableError("custom", f"{self.path}: {error}") from error
             except sqlite3.Error as error:
                 raise errors.BackendError("custom", f"{self.path}: {error}") from error
             finally:
                 self.connection = None
 
     def load(self, key):
-        rows = self.connection.execute("SELECT text FROM map WHERE key = ?", (key,)).fetchall()
-        return rows[0][0] if rows else None
+        row = self.connection.execute("SELECT text FROM map WHERE key = ?", (key,)).fetchone()
+        return row and row[0]
 
     def store(self, key, text):
         self.connection.execute("REPLACE INTO map VALUES (?, ?)", (key, text))
