@@ -39,6 +39,10 @@ def all_calls(persistence: Persistence, own: str) -> list[Call]:
         with suppress(RecordConflictError):
             images.create(image(picture, container_id=box))
 
+    def create() -> None:
+        with suppress(RecordConflictError):  # if these calls are not made for the first time
+            items.create(item((box, "state", "deeper"), own, value=own.encode()))
+
     def overtaken() -> None:
         with suppress(RecordConflictError):
             sessions.add_message(thread, message(), expected=99)
@@ -68,7 +72,7 @@ def all_calls(persistence: Persistence, own: str) -> list[Call]:
         lambda: sessions.update(thread, {"note": own}),
         lambda: items.save(item((box, "state"), own, value={"a": own})),
         lambda: items.update((box, "state"), own, {"value": {"b": own}}),
-        lambda: items.create(item((box, "state", "deeper"), own, value=own.encode())),
+        create,
         lambda: containers.get(box),
         lambda: images.find(picture),
         lambda: sessions.get(thread),

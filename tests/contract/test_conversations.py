@@ -9,6 +9,7 @@ import pytest
 
 from agentx_persistence import (
     ErrorMessage,
+    ForkOrigin,
     InvalidRecordError,
     Persistence,
     RecordConflictError,
@@ -454,7 +455,7 @@ def test_a_fork_has_the_history_and_says_where_it_comes_from(
     assert sessions.fork("session", part, through=ten[3]) == 4
     assert sessions.get_messages("part") == history[:4]
     saved = sessions.get("part")
-    expected = {"sessionId": "session", "messageId": ten[3]}
+    expected = ForkOrigin(session_id="session", message_id=ten[3])
     assert saved == part.model_copy(update={"forked_from": expected})
     assert sessions.find_all(container_id="else", order="active") == [saved]
     assert sessions.get("session") == origin
