@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from agentx_persistence import records
-from agentx_persistence.errors import RecordConflictError
+from agentx_persistence.errors import InvalidRecordError, RecordConflictError
 from agentx_persistence.records import ForkOrigin, SessionRecord, check_id
 from agentx_persistence.repositories._arguments import check_filters
 from agentx_persistence.repositories._repository import Page, query
@@ -86,6 +86,9 @@ class SessionRepository(Conversations):
         if through is not None:
             check_id("message", through)
             origin = ForkOrigin(session_id=session_id, message_id=through)
+        if not isinstance(new, SessionRecord):
+            reason = f"must be SessionRecord, not {type(new).__name__}"
+            raise InvalidRecordError("session", "new", reason)
         document = self._document(new.model_copy(update={"forked_from": origin}))
         copied = self._storage.fork(session_id, through, document)
         if copied is None:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from agentx_persistence import ContainerRecord, ImageRecord, Persistence, SessionRecord, UserMessage
+from agentx_persistence import (
+    ContainerRecord,
+    ImageRecord,
+    ItemRecord,
+    Persistence,
+    SessionRecord,
+    UserMessage,
+)
 
 
 def container(container_id: str = "box", **fields: Any) -> ContainerRecord:
@@ -19,6 +26,10 @@ def session(session_id: str = "session", **fields: Any) -> SessionRecord:
     return SessionRecord(
         **{"session_id": session_id, "image_id": "image", "container_id": "box", **fields}
     )
+
+
+def item(namespace: tuple[str, ...] = ("box", "state"), key: str = "key", **fields: Any) -> ItemRecord:
+    return ItemRecord(**{"namespace": namespace, "key": key, "value": 1, **fields})
 
 
 def message(text: str = "hello", **fields: Any) -> UserMessage:

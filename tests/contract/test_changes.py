@@ -1,0 +1,377 @@
+"""`create` and `update`: records that are only made once, and changes that lose no other change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from agentx_persistence import (
+    ImageMetadata,
+    ImageRecord,
+    InvalidRecordError,
+    Persistence,
+    RecordConflictError,
+    RecordNotFoundError,
+)
+from tests.backends.backend import SHARED, Backend
+from tests.contract.records import container, image, item, message, saved_session, session, texts
+from tests.contract.test_concurrency import in_processes
+
+RECORDS = {"containers": container, "images": image, "sessions": session}
+CHANGES: dict[str, Any] = {
+    "a mapping": {"note": "new"},
+    "a function": lambda old: old.model_copy(update={"note": "new"}),
+}
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_what_is_created_is_there_and_cannot_be_created_again(
+    persistence: Persistence, kind: str
+) -> None:
+    repository, make = getattr(persistence, kind), RECORDS[kind]
+    record = make("one", note="first", created_at=5)
+    assert repository.create(record) is None
+    assert repository.get("one").to_json() == record.to_json()
+    for again in (record, make("one", note="second", created_at=9)):
+        with pytest.raises(RecordConflictError) as raised:
+            repository.create(again)
+        assert (raised.value.kind, raised.value.id) == (kind.removesuffix("s"), "one")
+    assert repository.find_all() == [record]
+    assert repository.delete("one") is True
+    repository.create(make("one", note="third"))
+    assert repository.get("one").model_extra == {"note": "third"}
+
+
+def test_creating_a_session_over_another_gives_nobody_its_messages(
+    persistence: Persistence,
+) -> None:
+    persistence.sessions.create(session("main", container_id="alice"))
+    persistence.sessions.add_message("main", message("a secret"))
+    with pytest.raises(RecordConflictError):
+        persistence.sessions.create(session("main", container_id="bob"))
+    assert persistence.sessions.get("main").container_id == "alice"
+    assert persistence.sessions.find_all(container_id="bob") == []
+    assert texts(persistence, "main") == ["a secret"]
+
+
+def test_one_of_eight_creators_succeeds(persistence: Persistence) -> None:
+    def create(number: int) -> bool:
+        try:
+            persistence.images.create(image("i", note=number))
+        except RecordConflictError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        created = list(threads.map(create, range(8)))
+    assert created.count(True) == 1
+    assert persistence.images.get("i").model_extra == {"note": created.index(True)}
+    assert len(persistence.images.find_all()) == 1
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_change_returns_and_stores_the_new_record(
+    persistence: Persistence, kind: str, change: Any
+) -> None:
+    repository, make = getattr(persistence, kind), RECORDS[kind]
+    record = make("one", note="old", kept=[1], created_at=5, updated_at=6)
+    repository.save(record)
+    repository.save(make("two", note="old"))
+    changed = repository.update("one", change)
+    assert changed.model_extra == {"note": "new", "kept": [1]}
+    assert changed.created_at == 5
+    assert changed.updated_at > 6
+    assert repository.get("one").to_json() == changed.to_json()
+    assert repository.get("two").model_extra == {"note": "old"}
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_what_is_absent_cannot_be_changed(
+    persistence: Persistence, kind: str, change: Any
+) -> None:
+    with pytest.raises(RecordNotFoundError) as raised:
+        getattr(persistence, kind).update("absent", change)
+    assert (raised.value.kind, raised.value.id) == (kind.removesuffix("s"), "absent")
+    assert getattr(persistence, kind).find_all() == []
+
+
+# https://www.rfc-editor.org/rfc/rfc7396#appendix-A, where both sides are maps
+PATCHES: list[tuple[Any, Any, Any]] = [
+    ({"a": "b"}, {"a": "c"}, {"a": "c"}),
+    ({"a": "b"}, {"b": "c"}, {"a": "b", "b": "c"}),
+    ({"a": "b"}, {"a": None}, {}),
+    ({"a": "b", "b": "c"}, {"a": None}, {"b": "c"}),
+    ({"a": ["b"]}, {"a": "c"}, {"a": "c"}),
+    ({"a": "c"}, {"a": ["b"]}, {"a": ["b"]}),
+    ({"a": {"b": "c"}}, {"a": {"b": "d", "c": None}}, {"a": {"b": "d"}}),
+    ({"a": [{"b": "c"}]}, {"a": [1]}, {"a": [1]}),
+    ({"e": None}, {"a": 1}, {"e": None, "a": 1}),
+    ({}, {"a": {"bb": {"ccc": None}}}, {"a": {"bb": {}}}),
+    ({"a": "text"}, {"a": {"b": 1}}, {"a": {"b": 1}}),
+    ({"a": {"b": 1}}, {}, {"a": {"b": 1}}),
+]
+
+
+def test_a_mapping_is_a_json_merge_patch(persistence: Persistence) -> None:
+    for number, (old, patch, new) in enumerate(PATCHES):
+        persistence.containers.save(container(f"c{number}", config=old))
+        changed = persistence.containers.update(f"c{number}", {"config": patch})
+        assert changed.config == persistence.containers.get(f"c{number}").config == new, patch
+
+
+def test_a_patch_names_fields_in_either_spelling(persistence: Persistence) -> None:
+    persistence.images.save(image("i", system_prompt="old", custom_data={"a": 1}, role_id="r"))
+    changed = persistence.images.update(
+        "i",
+        {
+            "system_prompt": "new",
+            "customData": {"b": 2, "snake_case": 3},
+            "role_id": None,
+            "metadata": {"driver_session_id": "d", "extra": {"keep_me": 1}},
+            "more_of_mine": 1,
+        },
+    )
+    assert changed.system_prompt == "new"
+    assert changed.custom_data == {"a": 1, "b": 2, "snake_case": 3}
+    assert changed.role_id is None
+    assert '"roleId"' not in changed.to_json()
+    assert changed.metadata == ImageMetadata(driver_session_id="d", extra={"keep_me": 1})
+    assert changed.model_extra == {"more_of_mine": 1}
+    assert persistence.images.get("i").to_json() == changed.to_json()
+    changed = persistence.images.update("i", {"metadata": {"driverSessionId": None}})
+    assert changed.metadata == ImageMetadata(extra={"keep_me": 1})
+
+
+def test_a_changed_record_is_found_only_where_it_now_is(persistence: Persistence) -> None:
+    images, sessions = persistence.images, persistence.sessions
+    images.save(image("i", container_id="old", name="old", created_at=1))
+    moved = images.update("i", {"container_id": "new", "name": "new", "created_at": 2})
+    assert images.find_all(container_id="old") == images.find_all(name="old") == []
+    for filters in ({"container_id": "new"}, {"name": "new"}, {"since": 2}):
+        assert images.find_all(**filters) == [moved]  # type: ignore[arg-type]
+    assert images.find_all(until=2) == []
+    nameless = images.update("i", {"name": None})
+    assert nameless.name is None
+    assert images.find_all(name="new") == []
+    sessions.save(session("s", image_id="x", container_id="old"))
+    sessions.add_message("s", message("kept"))
+    there = sessions.update("s", lambda s: s.model_copy(update={"image_id": "y"}))
+    assert sessions.find_by_image("x") is None
+    assert sessions.find_all(image_id="y") == sessions.find_all(container_id="old") == [there]
+    assert texts(persistence, "s") == ["kept"]
+    sessions.update("s", {"containerId": "new"})
+    assert sessions.find_all(container_id="old") == []
+    assert sessions.find_all(container_id="old", order="active") == []
+    assert [s.session_id for s in sessions.find_all(container_id="new", order="active")] == ["s"]
+    assert texts(persistence, "s") == ["kept"]
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_an_id_cannot_change(persistence: Persistence, kind: str) -> None:
+    repository, make = getattr(persistence, kind), RECORDS[kind]
+    record, field = make("one"), f"{kind.removesuffix('s')}_id"
+    repository.save(record)
+    for change in (
+        {field: "two"},
+        {field: None},
+        lambda old: old.model_copy(update={field: "two"}),
+        lambda old: make("two"),
+    ):
+        with pytest.raises(InvalidRecordError):
+            repository.update("one", change)
+    assert repository.find_all() == [record]
+    assert repository.update("one", {field: "one"}).model_extra == {}
+
+
+def test_updated_at_becomes_now_unless_the_change_sets_it(persistence: Persistence) -> None:
+    containers = persistence.containers
+    containers.save(container(updated_at=5))
+    assert containers.update("box", {"updated_at": 7}).updated_at == 7
+    assert containers.update("box", {"updatedAt": 2**53 - 1, "a": 1}).updated_at == 2**53 - 1
+    assert containers.update("box", lambda c: c.model_copy(update={"updated_at": 3})).updated_at == 3
+    now = containers.update("box", {"a": 2}).updated_at
+    assert now > 1_700_000_000_000
+    assert containers.get("box").updated_at == now
+    sessions = persistence.sessions
+    sessions.save(session(updated_at=5))
+    sessions.add_message("session", message())
+    before = sessions.get("session").updated_at
+    changed = sessions.update("session", {"title": "t"})
+    assert changed.updated_at >= before
+    assert sessions.get("session") == changed
+    assert sessions.update("session", {"updated_at": 9}).updated_at == 9
+    assert sessions.get("session").updated_at == 9
+
+
+WRONG_CHANGES: dict[str, Any] = {
+    "nothing": None,
+    "a list": [("config", {})],
+    "a text": "config",
+    "a wrong value": {"config": [1]},
+    "no JSON": {"config": {"a": float("nan")}},
+    "a set": {"extra": {1, 2}},
+    "a key that is no text": {1: 2},
+    "a surrogate": {"extra": "\ud800"},
+    "what must be there": {"container_id": None},
+    "a function that returns nothing": lambda old: None,
+    "a function that returns a mapping": lambda old: {"config": {}},
+    "a function that returns another kind": lambda old: session(),
+}
+
+
+@pytest.mark.parametrize("change", WRONG_CHANGES.values(), ids=WRONG_CHANGES)
+def test_a_wrong_change_is_refused_and_changes_nothing(
+    persistence: Persistence, change: Any
+) -> None:
+    record = container(config={"a": 1})
+    persistence.containers.save(record)
+    with pytest.raises(InvalidRecordError):
+        persistence.containers.update("box", change)
+    assert persistence.containers.get("box") == record
+
+
+def test_what_a_function_raises_comes_out_and_nothing_changes(persistence: Persistence) -> None:
+    record = image("i")
+    persistence.images.save(record)
+    error = ZeroDivisionError("of the caller")
+
+    def fail(old: ImageRecord) -> ImageRecord:
+        assert old == record
+        raise error
+
+    with pytest.raises(ZeroDivisionError) as raised:
+        persistence.images.update("i", fail)
+    assert raised.value is error
+    assert persistence.images.get("i") == record
+
+
+def test_a_function_may_call_the_persistence_and_runs_again_if_it_was_overtaken(
+    persistence: Persistence,
+) -> None:
+    persistence.images.save(image("i", custom_data={"a": 1}))
+    called: list[Any] = []
+
+    def change(old: ImageRecord) -> ImageRecord:
+        called.append(old.custom_data)
+        if len(called) == 1:
+            persistence.images.update("i", {"custom_data": {"b": 2}})
+        return old.model_copy(update={"custom_data": {**(old.custom_data or {}), "c": 3}})
+
+    changed = persistence.images.update("i", change)
+    assert called == [{"a": 1}, {"a": 1, "b": 2}]
+    assert changed.custom_data == {"a": 1, "b": 2, "c": 3}
+    assert persistence.images.get("i") == changed
+
+
+def test_what_is_deleted_while_its_change_is_made_stays_deleted(persistence: Persistence) -> None:
+    persistence.images.save(image("i"))
+
+    def change(old: ImageRecord) -> ImageRecord:
+        persistence.images.delete("i")
+        return old.model_copy(update={"name": "new"})
+
+    with pytest.raises(RecordNotFoundError):
+        persistence.images.update("i", change)
+    assert not persistence.images.exists("i")
+    assert persistence.images.find_all(name="new") == []
+
+
+def test_an_append_in_the_midst_of_a_change_is_kept_and_does_not_stop_it(
+    persistence: Persistence,
+) -> None:
+    saved_session(persistence)
+    called: list[int] = []
+
+    def change(old: Any) -> Any:
+        called.append(persistence.sessions.add_message("session", message()))
+        return old.model_copy(update={"note": "new"})
+
+    persistence.sessions.update("session", change)
+    assert called == [1]
+    assert persistence.sessions.count_messages("session") == 1
+    assert persistence.sessions.get("session").model_extra == {"note": "new"}
+
+
+def _tag(persistence: Persistence, writer: str, number: int) -> None:
+    """Add a key to an image by a patch or a function, in turn, and count up in an item."""
+    if number % 2:
+        persistence.images.update("i", {"custom_data": {f"{writer}:{number}": number}})
+    else:
+        persistence.images.update(
+            "i",
+            lambda old: old.model_copy(
+                update={"custom_data": {**(old.custom_data or {}), f"{writer}:{number}": number}}
+            ),
+        )
+    persistence.items.update(
+        ("box", "state"), "key", lambda old: old.model_copy(update={"value": old.value + 1})
+    )
+
+
+def _check_tags(persistence: Persistence, writers: list[str], each: int) -> None:
+    tags = persistence.images.get("i").custom_data
+    assert tags == {f"{w}:{number}": number for w in writers for number in range(each)}
+    assert persistence.items.get(("box", "state"), "key").value == len(writers) * each
+    assert len(persistence.images.find_all(container_id="box")) == 1
+
+
+def test_sixteen_threads_that_change_one_record_lose_no_change(persistence: Persistence) -> None:
+    persistence.images.save(image("i"))
+    persistence.items.save(item(value=0))
+
+    def work(writer: int) -> None:
+        for number in range(4):
+            _tag(persistence, str(writer), number)
+
+    with ThreadPoolExecutor(16) as threads:
+        list(threads.map(work, range(16)))
+    _check_tags(persistence, [str(writer) for writer in range(16)], 4)
+
+
+def _tag_in_process(backend: Backend, writer: str) -> None:
+    with backend.open() as persistence:
+        for number in range(25):
+            _tag(persistence, writer, number)
+
+
+@pytest.mark.needs(SHARED)
+def test_four_processes_that_change_one_record_lose_no_change(backend: Backend) -> None:
+    with backend.open() as persistence:
+        persistence.images.save(image("i"))
+        persistence.items.save(item(value=0))
+        in_processes(_tag_in_process, *((backend, writer) for writer in "abcd"))
+        _check_tags(persistence, list("abcd"), 25)
+
+
+def test_changes_beside_saves_are_changes_of_what_was_saved(persistence: Persistence) -> None:
+    """Each update must see some saved state as a whole, and no save may be half undone by it."""
+    persistence.images.save(image("i", container_id="a", name="a", custom_data={"of": "a"}))
+
+    def save(name: str) -> Callable[[], None]:
+        def work() -> None:
+            for _ in range(15):
+                persistence.images.save(
+                    image("i", container_id=name, name=name, custom_data={"of": name})
+                )
+
+        return work
+
+    def change() -> None:
+        for number in range(15):
+            changed = persistence.images.update("i", {"custom_data": {"seen": number}})
+            of = (changed.custom_data or {})["of"]
+            assert changed.container_id == changed.name == of
+
+    with ThreadPoolExecutor(4) as threads:
+        for ended in [threads.submit(work) for work in (save("a"), save("b"), change, change)]:
+            ended.result()
+    last = persistence.images.get("i")
+    of = (last.custom_data or {})["of"]
+    assert last.container_id == last.name == of
+    for name in "ab":
+        assert len(persistence.images.find_all(container_id=name, name=name)) == (name == of)
