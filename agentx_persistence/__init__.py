@@ -54,10 +54,12 @@ from agentx_persistence.records.parts import (
     JsonOutput,
     OtherOutput,
     OtherPart,
+    Part,
     TextOutput,
     TextPart,
     ThinkingPart,
     ToolCallPart,
+    ToolOutput,
     ToolResultPart,
 )
 from agentx_persistence.repositories import (
@@ -101,6 +103,7 @@ __all__ = [
     "OtherOutput",
     "OtherPart",
     "Page",
+    "Part",
     "Persistence",
     "PersistenceClosedError",
     "PersistenceDriver",
@@ -119,6 +122,7 @@ __all__ = [
     "ThinkingPart",
     "ToolCallMessage",
     "ToolCallPart",
+    "ToolOutput",
     "ToolResultMessage",
     "ToolResultPart",
     "Usage",

@@ -1,10 +1,6 @@
 """What all records share: the wire form, and errors that name the field."""
 
-import os
-import warnings
-from collections.abc import Iterable, Mapping
-from functools import lru_cache
-from threading import RLock
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -12,10 +8,12 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticSerializationError, from_json
 
 from agentx_persistence.errors import InvalidRecordError
+from agentx_persistence.records._building import Building
 from agentx_persistence.records._comparison import first_difference
 from agentx_persistence.records._fields import id_problem
 from agentx_persistence.records._json_values import Json, is_plain
-from agentx_persistence.records._refusals import invalid, nearest
+from agentx_persistence.records._misspelt import warn_of_misspelt
+from agentx_persistence.records._refusals import invalid
 from agentx_persistence.records._signature import SnakeCaseSignature
 
 R = TypeVar("R", bound="Record")
@@ -25,33 +23,13 @@ _UNCHANGING = frozenset({str, float, bool, type(None)})
 _HASHED = _UNCHANGING | {int, tuple, bytes}
 
 
-class MisspeltFieldWarning(UserWarning):
-    """A keyword argument of a record is no field, but resembles one. It is kept as it is."""
-
-
 class Generated(str):
-    """The name of a field whose value the caller did not give, in `model_fields_set`.
+    """The name of a field whose value the caller did not give, as it stands in `model_fields_set`.
 
-    It equals the plain name, which replaces it in no set, and survives copies and pickling.
+    It equals the plain name, and is still known for what it is after copying and pickling.
     """
 
     __slots__ = ()
-
-
-class _Building:
-    """One lock for building the schemas of all records, at their first use."""
-
-    # pydantic before 2.14 builds a class twice when two threads use it first, and takes away what
-    # the first one has built while it is being used.
-    lock = RLock()
-
-    @classmethod
-    def renew(cls) -> None:
-        cls.lock = RLock()  # in a child, the thread that held it does not exist
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_Building.renew)
 
 
 class Record(BaseModel):
@@ -85,6 +63,7 @@ class Record(BaseModel):
     _open_fields: ClassVar[frozenset[str]] = frozenset()
     # The class that reads a record of this class back. A caller's own class inherits it.
     _read_as: ClassVar[type["Record"] | None] = None
+    # Whether it holds what other frameworks call as they like: nothing is misspelt there.
     _keeps_foreign_fields: ClassVar[bool] = False
 
     @classmethod
@@ -94,7 +73,8 @@ class Record(BaseModel):
 
     @classmethod
     def __pydantic_on_complete__(cls) -> None:
-        cls.__signature__ = SnakeCaseSignature()  # pydantic has just put its own there
+        # pydantic has just put its own there.
+        cls.__signature__ = SnakeCaseSignature()  # type: ignore[assignment]
 
     if not TYPE_CHECKING:
 
@@ -104,8 +84,8 @@ class Record(BaseModel):
             except ValidationError as error:
                 raise invalid(type(self).record_kind, error, data) from error
             self.__pydantic_fields_set__.update(self._generated)
-            if self.__pydantic_extra__:
-                self._warn_of_misspelt(self.__pydantic_extra__)
+            if self.__pydantic_extra__ and not self._keeps_foreign_fields:
+                warn_of_misspelt(type(self), self.__pydantic_extra__, data)
 
         # Tells pydantic that this is no constructor of its own kind, so that reading JSON, which
         # has its own path, does not call it for each record (it would cost 80 %).
@@ -133,7 +113,7 @@ class Record(BaseModel):
         def model_rebuild(cls, **options: Any) -> bool | None:
             """Build the class, at its first use: one thread at a time."""
             depth = options.pop("_parent_namespace_depth", 2)
-            with _Building.lock:
+            with Building.lock:
                 return super().model_rebuild(_parent_namespace_depth=depth + 1, **options)
 
     def __hash__(self) -> int:
@@ -165,14 +145,28 @@ class Record(BaseModel):
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Return a copy with these changes. :raises InvalidRecordError: naming the field"""
-        copy = super().model_copy(update=update, deep=deep)
+        copy = super().model_copy(deep=deep)
         if not update:
             return copy
-        fields_set = copy.__pydantic_fields_set__
-        fields_set.difference_update(update)  # a plain name does not replace a `Generated` one
-        fields_set.update(update)
-        self._warn_of_misspelt(update)
-        return copy._proven()
+        update = {_field_name(type(self), name): value for name, value in update.items()}
+        set_before = copy.__pydantic_fields_set__ | self._generated
+        values = {
+            name: value
+            for name, value in copy.__dict__.items()
+            if value is not None or name in set_before
+        }
+        values |= copy.__pydantic_extra__ or {}
+        try:
+            changed: Self = self.__pydantic_validator__.validate_python({**values, **update})
+        except ValidationError as error:
+            raise invalid(self.record_kind, error) from error
+        # Other fields stay absent, or `Generated`.
+        fields_set = changed.__pydantic_fields_set__
+        fields_set.clear()
+        fields_set.update(set_before.difference(update), update)
+        if not self._keeps_foreign_fields:
+            warn_of_misspelt(type(self), update, values)
+        return changed
 
     def _updated(self, at: int) -> Self:
         """Return a copy of a record that has just been read, with another `updated_at`."""
@@ -264,24 +258,13 @@ class Record(BaseModel):
             reason = "nested too deep"
         return InvalidRecordError(self.record_kind, field, reason)
 
-    def _warn_of_misspelt(self, names: Iterable[str]) -> None:
-        record = type(self)
-        if record._keeps_foreign_fields:
-            return
-        for name in names:
-            meant = _misspelt_field(record, name)
-            # A field that the caller has given as well is not the one.
-            if meant and not any(
-                given == meant and type(given) is str for given in self.__pydantic_fields_set__
-            ):
-                message = f"{record.__name__} has no field {name!r}: is {meant!r} meant?"
-                warnings.warn(message, MisspeltFieldWarning, stacklevel=3)
 
-
-@lru_cache(maxsize=1024)
-def _misspelt_field(record: type[Record], name: str) -> str | None:
+def _field_name(record: type[Record], name: str) -> str:
+    """Return the field that has this name, or this one in the wire form; else the name."""
     fields = record.__pydantic_fields__
-    return None if name in fields else nearest(name, fields)
+    if name in fields:
+        return name
+    return next((field for field, info in fields.items() if info.alias == name), name)
 
 
 def many(record: type[R]) -> TypeAdapter[list[R]]:

@@ -130,10 +130,10 @@ class ItemRecord(Record):
         """Return a copy with these changes. :raises InvalidRecordError: naming the field"""
         if not update or "value" not in update:
             return super().model_copy(update=update, deep=deep)
-        # The type is that of the new value, not of the old one.
-        kept = {name: getattr(self, name) for name in self.model_fields_set - {"value_type"}}
-        kept |= self.__pydantic_extra__ or {}
-        return type(self)(**{**kept, **update})
+        copy = super().model_copy(update={"value_type": None, **update}, deep=deep)
+        if copy.value_type is None:  # The type is that of the new value, not of the old one.
+            copy.__pydantic_fields_set__.discard("value_type")
+        return copy
 
     def _check_ids(self) -> None:
         super()._check_ids()

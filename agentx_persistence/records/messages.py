@@ -115,7 +115,9 @@ class SystemMessage(MessageRecord):
 def _unknown(subtype: str) -> str:
     """Keep the fallback from taking in what a known class has just refused."""
     if subtype in _SUBTYPES:
-        raise PydanticCustomError("known", "'{subtype}' has a class of its own", {"subtype": subtype})
+        raise PydanticCustomError(
+            "known", "'{subtype}' has a class of its own", {"subtype": subtype}
+        )
     return subtype
 
 
@@ -151,7 +153,9 @@ class OtherMessage(MessageRecord):
     def text(self) -> str:
         """The text of what other frameworks call ``content``, ``parts`` or ``text``; else ""."""
         fields = self.__pydantic_extra__ or {}
-        return next(filter(None, map(plain_text, map(fields.get, ("content", "parts", "text")))), "")
+        return next(
+            filter(None, map(plain_text, map(fields.get, ("content", "parts", "text")))), ""
+        )
 
 
 Message = Annotated[
