@@ -1,0 +1,51 @@
+"""Repeating a call for a limited time."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+
+_logger = logging.getLogger("agentx_persistence")
+
+_LONGEST_PAUSE = 1.0
+
+
+class Retries:
+    """The further attempts of one call, which has failed once.
+
+    ::
+
+        started, retries = time.monotonic(), None
+        while True:
+            try:
+                return attempt()
+            except ServerError as error:
+                retries = retries or Retries("mysql", started + 12.0)
+                if not retries.pause(error):
+                    raise BackendUnavailableError(...) from error
+    """
+
+    def __init__(self, backend: str, deadline: float) -> None:
+        """:param deadline: when the last attempt may begin, of `time.monotonic`"""
+        self._backend, self._deadline = backend, deadline
+        self._attempt = 0
+
+    def pause(self, cause: object) -> bool:
+        """Sleep before the next attempt, longer each time; return False if the time is over."""
+        # The second attempt comes at once: most often a connection was lost while it was idle.
+        pause = 0.0
+        if self._attempt:
+            pause = min(_LONGEST_PAUSE, 0.05 * 2**self._attempt) * random.uniform(0.5, 1.0)
+        self._attempt += 1
+        if time.monotonic() + pause > self._deadline:
+            return False
+        _logger.warning(
+            "%s: attempt %d failed, the next one follows in %.2f s: %s",
+            self._backend,
+            self._attempt,
+            pause,
+            cause,
+        )
+        time.sleep(pause)
+        return True
