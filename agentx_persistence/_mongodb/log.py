@@ -1,160 +1,288 @@
-"""Reading, cutting and deleting the logs of sessions; see `head.py` for what a log is."""
+"""The log of a session: its head, its messages, and the rules that hold them together.
+
+A log has one document for each message in `messages`, and a head in the document of the session:
+`log` (a token of this log), `term` (how often something other than a simple append changed it),
+`count`, `generation`, and sometimes `pending`.
+
+1. A message belongs to the log if it has the log's token and a position of at most `count`.
+2. `count` only grows over messages that are stored already. All else is dead: messages after
+   `count` from an older term, and messages with another token.
+3. A writer changes the head in one guarded update, in which the log has the term and the count that
+   the writer has read. So each change is there for everybody at once, or not at all.
+4. A change that is more than a simple append first stores its messages under a token of their own
+   (they are *staged*: no index lets them collide with others). The guarded update then refers to
+   them in `pending`, and whoever meets that, reader or writer, first moves them to their positions.
+5. Each change by rule 4, and each cut, begins a new term. So the simple appends that are on their
+   way fail, and their messages are dead.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from bson import Int64
-from pymongo import ReturnDocument
+from bson import Int64, ObjectId
+from pymongo.errors import BulkWriteError, DuplicateKeyError
 
-from agentx_persistence._mongodb.database import BATCH, BY_POSITION, MESSAGES, Database, text_of
-from agentx_persistence._mongodb.head import HEAD, Head, head_of, latest_head, new_head
-from agentx_persistence.documents.store import SESSIONS, Slice, Window
+from agentx_persistence._mongodb.database import BATCH, BY_POSITION, Row
+from agentx_persistence._mongodb.failures import is_duplicate
+from agentx_persistence._mongodb.ordering import place
+from agentx_persistence._mongodb.scope import Scope
 from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
+from agentx_persistence.storage import SESSIONS, Entry, Head, Text
 
-_FURTHEST = 2**62
-_READS = 5
+FURTHEST = 2**62
+# So many messages go in one command.
+CHUNK = 10_000
 
-Row = dict[str, Any]
+HEAD = {"log": 1, "term": 1, "count": 1, "generation": 1, "pending": 1, "place": 1}
+ROW = {"_id": 0, "log": 1, "term": 1, "position": 1, "message_id": 1, "text": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class LogHead:
+    log: ObjectId
+    term: int
+    count: int
+    generation: str
+    pending: Mapping[str, Any] | None
+
+    @property
+    def public(self) -> Head:
+        return Head(int(self.count), self.generation)
+
+    def is_past(self, other: LogHead | None) -> bool:
+        """Tell whether anything but simple appends happened between the two."""
+        return other is None or (self.log, self.term) != (other.log, other.term)
+
+    def holds(self, row: Row) -> bool:
+        return bool(row["log"] == self.log and row["position"] <= self.count)
+
+
+def new_head(generation: str, log: ObjectId | None = None, count: int = 0) -> Row:
+    """Return the fields of the head of a new log."""
+    return {
+        "log": log or ObjectId(),
+        "term": Int64(0),
+        "count": Int64(count),
+        "generation": generation,
+    }
+
+
+def text_of(row: Row) -> Text:
+    """Return the stored text; of one that is damaged, something that its reader refuses."""
+    text = row.get("text")
+    return text if isinstance(text, (str, bytes)) else ""
 
 
 class Log:
-    """The log of one session."""
+    def __init__(self, scope: Scope, session_id: str) -> None:
+        self.scope, self.session_id = scope, session_id
+        self.what = f"session {session_id!r}"
 
-    def __init__(self, database: Database, session_id: str) -> None:
-        self._database, self._session_id = database, session_id
+    def find_head(self, *, latest: bool = True) -> LogHead | None:
+        """Return the head, or ``None`` if there is no session."""
+        sessions = self.scope.rows(SESSIONS, latest=latest)
+        for _ in self.scope.attempts(self.what):
+            row = sessions.find_one({"_id": self.session_id}, HEAD, session=self.scope.unit)
+            head = self.head_of(row)
+            if head is None or head.pending is None:
+                return head
+            self.settle(head)
+        raise AssertionError  # the attempts end with an error
 
-    def count(self) -> int:
-        row = self._database.rows(SESSIONS).find_one({"_id": self._session_id}, HEAD)
-        return head_of(self._database, self._session_id, row).count
+    def require(self, head: LogHead | None) -> LogHead:
+        if head is None:
+            raise RecordNotFoundError("session", self.session_id)
+        return head
 
-    def position(self, entry_id: str) -> int:
-        head, rows = self._find({"message_id": entry_id})
-        return self._position(head, rows[0] if rows else None, entry_id)
-
-    def read(self, window: Window) -> Slice:
-        after, before, first, last = window
-        high = _FURTHEST if before is None else before - 1
-        limit = first if last is None else last
-        if limit == 0:
-            return Slice(min(after, self.count()) + 1, [])
-        missing = after + 1
-        for _ in range(_READS):
-            head, rows = self._find(
-                {"position": {"$gt": after, "$lte": high}},
-                {"$sort": {"position": 1 if last is None else -1}},
-                *([] if limit is None else [{"$limit": limit}]),
+    def head_of(self, row: Row | None) -> LogHead | None:
+        if row is None or "place" not in row:
+            return None
+        try:
+            return LogHead(
+                row["log"], row["term"], row["count"], row["generation"], row.get("pending")
             )
-            high = min(high, head.count)
-            start = after if last is None else max(after, high - last)
-            stop = high if first is None else min(high, start + first)
-            texts = {row["position"]: text_of(row) for row in rows}
-            try:
-                return Slice(start + 1, [texts[place] for place in range(start + 1, stop + 1)])
-            except KeyError as error:
-                # Appends that have not ended took up the limit, or the log was cut meanwhile.
-                (missing,) = error.args
-        where = self._database.where(SESSIONS, self._session_id, missing)
-        raise CorruptRecordError("message", f"#{missing}", where)
+        except KeyError as error:
+            where = f"{self.scope.database.where(SESSIONS, self.session_id)}, field {error}"
+            raise CorruptRecordError("session", self.session_id, where) from error
 
-    def truncate(self, entry_id: str | None) -> int:
-        attempts = self._database.attempts(f"session {self._session_id!r}")
-        messages = self._database.rows(MESSAGES, latest=True)
-        while True:
-            next(attempts)
-            head, keep = latest_head(self._database, self._session_id), 0
-            if entry_id is not None:
-                row = messages.find_one({"session_id": self._session_id, "message_id": entry_id})
-                keep = self._position(head, row, entry_id)
-            if keep == head.count:
-                # What a process cut off that died before the next command.
-                self._delete_behind(keep, head, "$lt")
-                return 0
-            before = self._database.rows(SESSIONS).find_one_and_update(
-                {"_id": self._session_id, "log": head.log, "term": head.term},
-                {"$set": {"count": Int64(keep)}, "$inc": {"term": 1}},
-                {"count": 1},
-                return_document=ReturnDocument.BEFORE,
-            )
-            if before is not None:
-                break
-        self._delete_behind(keep, head, "$lte")
-        gone: int = before["count"] - keep
-        return gone
+    def look(
+        self, ids: Sequence[str], *, latest: bool = True
+    ) -> tuple[LogHead | None, dict[str, Row]]:
+        """Return the head, and those of the messages that are in the log, all of one moment."""
+        before: LogHead | None = None
+        for _ in self.scope.attempts(self.what):
+            head, rows = self.fetch({"message_id": {"$in": list(ids)}}, latest=latest)
+            if head is None:
+                return None, {}
+            if head.pending is not None:
+                self.settle(head)
+                continue
+            found = {row["message_id"]: row for row in rows if head.holds(row)}
+            newer = any(row["term"] > head.term for row in found.values())
+            # A message that is missing may have been on its way to another position.
+            if not newer and (len(found) == len(ids) or not head.is_past(before) or latest):
+                return head, found
+            before = head
+        raise AssertionError
 
-    def _delete_behind(self, keep: int, head: Head, until: str) -> None:
-        """Delete the messages of the terms up to that of this head."""
-        self._database.rows(MESSAGES).delete_many(
-            {
-                "session_id": self._session_id,
-                "position": {"$gt": keep},
-                "log": head.log,
-                "term": {until: head.term},
-            },
-            hint=BY_POSITION,
-        )
+    def fetch(
+        self, places: Mapping[str, Any], *stages: Row, latest: bool
+    ) -> tuple[LogHead | None, Iterable[Row]]:
+        """Return the head, and documents of messages that may not belong to the log.
 
-    def delete(self) -> bool:
-        """Delete the session with its log; tell whether it was there.
-
-        From the first step on it is there for nobody; the rest can be repeated.
+        They are read by one command, the head first: what it counts is there, unless the log was
+        changed since.
         """
-        unit = self._database.unit
-        sessions, messages = self._database.rows(SESSIONS), self._database.rows(MESSAGES)
-        head = new_head()
-        before = sessions.find_one_and_update(
-            {"_id": self._session_id},
-            {"$set": head, "$unset": {"place": ""}},
-            HEAD,
-            return_document=ReturnDocument.BEFORE,
-            session=unit,
-        )
-        mine: Row = {"session_id": self._session_id}
-        if before is not None:
-            messages.delete_many({**mine, "log": before.get("log")}, hint=BY_POSITION, session=unit)
-        # What interrupted appends and deletions left behind. A log that is seen here and is not
-        # the session's afterwards, never will be again.
-        strays = {row["log"] for row in messages.find(mine, {"log": 1}, session=unit)}
-        if strays:
-            current = sessions.find_one({"_id": self._session_id}, HEAD, session=unit)
-            for log in strays - {current and current["log"]}:
-                messages.delete_many({**mine, "log": log}, hint=BY_POSITION, session=unit)
-        if before is None:
-            return False
-        sessions.delete_one(
-            {"_id": self._session_id, "log": head["log"], "place": None}, session=unit
-        )
-        return "place" in before
-
-    def _find(self, places: Mapping[str, Any], *stages: Row) -> tuple[Head, list[Row]]:
-        """Return the head, and documents of messages that may lie behind it, in one command.
-
-        The head is read first, so that what it counts is there unless it was cut off since.
-        """
-        pipeline: list[Row] = [
-            {"$match": {"session_id": self._session_id, **places}},
-            *stages,
-            {"$project": {"_id": 0, "log": 1, "position": 1, "text": 1}},
-        ]
-        messages = self._database.rows(MESSAGES).name
-        found = self._database.rows(SESSIONS).aggregate(
-            [
-                {"$match": {"_id": self._session_id}},
-                {"$project": HEAD},
-                {"$unionWith": {"coll": messages, "pipeline": pipeline}},
-            ],
+        sessions = self.scope.rows(SESSIONS, latest=latest)
+        messages = self.scope.messages(latest=latest)
+        where = {"session_id": self.session_id, **places}
+        if self.scope.unit is not None:  # in which $unionWith is not allowed, and not needed
+            row = sessions.find_one({"_id": self.session_id}, HEAD, session=self.scope.unit)
+            pipeline: list[Row] = [{"$match": where}, *stages, {"$project": ROW}]
+            found = messages.aggregate(pipeline, session=self.scope.unit, batchSize=BATCH)
+            return self.head_of(row), found
+        union = {"coll": messages.name, "pipeline": [{"$match": where}, *stages, {"$project": ROW}]}
+        rows = sessions.aggregate(
+            [{"$match": {"_id": self.session_id}}, {"$project": HEAD}, {"$unionWith": union}],
             batchSize=BATCH,
         )
-        heads: list[Row] = []
-        rows: list[Row] = []
-        for row in found:
-            (heads if "_id" in row else rows).append(row)
-        return head_of(self._database, self._session_id, heads[0] if heads else None), rows
+        first = next(rows, None)
+        if first is None or "_id" not in first:
+            rows.close()
+            return None, ()
+        return self.head_of(first), rows
 
-    @staticmethod
-    def _position(head: Head, row: Row | None, entry_id: str) -> int:
-        if row is None or row["log"] != head.log or row["position"] > head.count:
-            raise RecordNotFoundError("message", entry_id)
-        position: int = row["position"]
-        return position
+    def rows_of(self, entries: Sequence[Entry], log: ObjectId, term: int, start: int) -> list[Row]:
+        """Return the documents of the entries, the first one at the position `start`.
+
+        :raises RecordTooLargeError: if one is larger than the server takes
+        """
+        rows = []
+        for position, (id, text, fields) in enumerate(entries, start):
+            row: Row = {
+                **{k: v if isinstance(v, str) else Int64(v) for k, v in fields.items()},
+                "_id": ObjectId(),
+                "session_id": self.session_id,
+                "position": Int64(position),
+                "message_id": id,
+                "text": text,
+                "log": log,
+                "term": Int64(term),
+            }
+            self.scope.check_size("message", id, row)
+            rows.append(row)
+        return rows
+
+    def stage(self, entries: Sequence[Entry]) -> ObjectId:
+        """Store the entries under a token of their own, where nobody finds them; return it."""
+        token = ObjectId()
+        self.insert(self.rows_of(entries, token, 0, 1))
+        return token
+
+    def insert(self, rows: Sequence[Row]) -> None:
+        if rows:
+            self.scope.messages().insert_many(rows, session=self.scope.unit)
+
+    def publish(
+        self, head: LogHead, at: int, changed: Row, pending: Row | None = None
+    ) -> LogHead | None:
+        """Change the head, if it still is this one; return the new one, or ``None``."""
+        term = Int64(head.term + 1)
+        if pending:
+            changed = {**changed, "pending": pending}
+        if not self.change_head(head, at, {"$set": {**changed, "term": term}}):
+            return None
+        return LogHead(
+            head.log,
+            term,
+            changed.get("count", head.count),
+            changed.get("generation", head.generation),
+            pending,
+        )
+
+    def change_head(self, head: LogHead, at: int, change: Mapping[str, Any]) -> bool:
+        """Change the head, if it still is this one; never lower the session's `updated_at`."""
+        where = {
+            "_id": self.session_id,
+            "log": head.log,
+            "term": head.term,
+            "count": head.count,
+            "pending": None,
+        }
+        times = {
+            "$max": {"updated_at": Int64(at)},
+            "$min": {"active": place(at // 1000, self.session_id)},
+        }
+        changed = self.scope.rows(SESSIONS).update_one(
+            where, {**change, **times}, session=self.scope.unit
+        )
+        return changed.matched_count == 1
+
+    def settle(self, head: LogHead) -> None:
+        """Move the staged messages that the head refers to to their positions.
+
+        Any number of callers may do this at once, however late: nothing is staged under this token
+        again, and messages of an older term at these positions are dead for ever.
+        """
+        pending = head.pending
+        assert pending is not None
+        first, staged = pending["first"], pending["count"]
+        last = first + staged - 1
+        for _ in self.scope.attempts(self.what):
+            self.remove_dead(head, first, last)
+            try:
+                self._move(pending["log"], staged, head, first - 1)
+                break
+            except (BulkWriteError, DuplicateKeyError) as error:
+                if not is_duplicate(error) or self.scope.unit is not None:
+                    raise
+            # Dead messages further on have one of the ids, or an append on its way was faster.
+            if pending["cut"]:
+                last = FURTHEST
+            else:
+                self.remove_dead(head, int(head.count) + 1)
+        self.scope.rows(SESSIONS).update_one(
+            {"_id": self.session_id, "log": head.log, "pending.log": pending["log"]},
+            {"$unset": {"pending": ""}},
+            session=self.scope.unit,
+        )
+
+    def _move(self, token: ObjectId, staged: int, head: LogHead, by: int) -> None:
+        for start in range(1, staged + 1, CHUNK):
+            self.scope.messages().update_many(
+                {
+                    "session_id": self.session_id,
+                    "position": {"$gte": start, "$lt": start + CHUNK},
+                    "log": token,
+                },
+                {"$set": {"log": head.log, "term": head.term}, "$inc": {"position": Int64(by)}},
+                session=self.scope.unit,
+            )
+
+    def remove_dead(self, head: LogHead, first: int, last: int = FURTHEST) -> None:
+        """Remove the messages of older terms at these positions; see `settle`."""
+        self.scope.messages().delete_many(
+            {
+                "session_id": self.session_id,
+                "position": {"$gte": first, "$lte": last},
+                "log": head.log,
+                "term": {"$lt": head.term},
+            },
+            hint=BY_POSITION,
+            session=self.scope.unit,
+        )
+
+    def discard(self, token: ObjectId, count: int) -> None:
+        """Remove messages that were staged in vain."""
+        self.scope.messages().delete_many(
+            {
+                "session_id": self.session_id,
+                "position": {"$gte": 1, "$lte": count},
+                "log": token,
+            },
+            hint=BY_POSITION,
+            session=self.scope.unit,
+        )

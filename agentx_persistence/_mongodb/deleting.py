@@ -1,0 +1,208 @@
+"""Deleting documents with all that they own.
+
+Each document is hidden first, in one guarded update: it loses its `place`, and its log begins a new
+term, so that nothing can be added any more. Then what it owns goes, and at last the document. A
+document that has moved to another owner, or was saved again, is not touched. A deletion that was
+interrupted is finished by a repetition, which finds hidden documents by their owner as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from bson import Int64, ObjectId
+from pymongo import ReturnDocument
+
+from agentx_persistence._mongodb.database import BY_POSITION, Row
+from agentx_persistence._mongodb.documents import Documents
+from agentx_persistence._mongodb.log import CHUNK
+from agentx_persistence._mongodb.ordering import prefix_range
+from agentx_persistence._mongodb.scope import Scope, TooLargeForTransactionError
+from agentx_persistence.storage import IMAGES, ITEMS, SESSIONS, Kind
+from agentx_persistence.storage.kinds import SEPARATOR
+
+# So many documents go at a time.
+_TOGETHER = 100
+# Messages without a log that are younger may belong to a call that is under way.
+ABANDONED_AFTER = timedelta(hours=1)
+
+_OWNED = {"revision": 1, "place": 1, "hidden": 1, "log": 1, "count": 1, "pending": 1}
+
+
+class Deletion:
+    """One deletion, which can be run again from its start."""
+
+    def __init__(self, scope: Scope, most: int | None = None) -> None:
+        """:param most: how many documents may go, if it is limited"""
+        self._scope, self._left = scope, most
+        # By these an attempt knows that an earlier one has hidden the document.
+        self._token, self._existed = ObjectId(), False
+
+    def delete(self, kind: Kind, key: str) -> bool:
+        """Delete the document with what it owns; tell whether it was there."""
+        if kind is ITEMS:
+            rows = self._scope.rows(ITEMS)
+            return rows.delete_one({"_id": key}, session=self._scope.unit).deleted_count == 1
+        before = self._hide(kind, {"_id": key})
+        if before is not None and ("place" in before or before.get("hidden") == self._token):
+            self._existed = True
+        if kind is SESSIONS:
+            if before is not None:
+                self._remove_hidden(kind, {key: before}, {})
+            self._remove_abandoned(key)
+        elif kind is IMAGES:
+            self._remove_sessions({"image_id": key}, lambda: True)
+            self._finish(kind, key, {})
+        else:
+            self._remove_images(key)
+            self._remove_sessions({"container_id": key}, lambda: True)
+            self._remove_items(key)
+            self._finish(kind, key, {})
+        return self._existed
+
+    def _hide(self, kind: Kind, where: Mapping[str, Any]) -> Row | None:
+        """Hide the document if it is so; return it as it was, even if it was hidden already."""
+        found: Row | None = self._scope.rows(kind).find_one_and_update(
+            where,
+            self._hiding(kind),
+            _OWNED,
+            return_document=ReturnDocument.BEFORE,
+            session=self._scope.unit,
+        )
+        return found
+
+    def _hiding(self, kind: Kind) -> dict[str, Row]:
+        change: dict[str, Row] = {
+            "$unset": {"place": "", "active": ""},
+            "$set": {"hidden": self._token},
+        }
+        if kind is SESSIONS:
+            change["$inc"] = {"term": Int64(1)}
+        return change
+
+    def _finish(self, kind: Kind, key: str, where: Mapping[str, Any]) -> None:
+        """Remove the document if it still is hidden."""
+        hidden = {"_id": key, "place": None, **where}
+        self._scope.rows(kind).delete_one(hidden, session=self._scope.unit)
+
+    def _remove_images(self, container_id: str) -> None:
+        images = self._scope.rows(IMAGES, latest=True)
+        owned = {"container_id": container_id}
+        for found in self._owned(IMAGES, owned):
+            for id, row in found.items():
+                mine = {"_id": id, "revision": row.get("revision"), **owned}
+                if self._hide(IMAGES, mine) is None:
+                    continue
+
+                def is_hidden(mine: Mapping[str, Any] = mine) -> bool:
+                    hidden = images.find_one({**mine, "place": None}, session=self._scope.unit)
+                    return hidden is not None
+
+                self._remove_sessions({"image_id": id}, is_hidden)
+                self._finish(IMAGES, id, mine)
+
+    def _remove_sessions(self, owner: Mapping[str, Any], may_go: Callable[[], bool]) -> None:
+        """Remove the sessions of an owner.
+
+        :param may_go: asked after sessions are listed; those that are saved later are not touched
+        """
+        sessions = self._scope.rows(SESSIONS)
+        for found in self._owned(SESSIONS, owner):
+            if not may_go():
+                return
+            listed = {
+                "_id": {"$in": list(found)},
+                "revision": {"$in": [row.get("revision") for row in found.values()]},
+                **owner,
+            }
+            sessions.update_many(
+                {**listed, "place": {"$gt": ""}},
+                self._hiding(SESSIONS),
+                session=self._scope.unit,
+            )
+            hidden = self._scope.rows(SESSIONS, latest=True).find(
+                {"_id": {"$in": list(found)}, "place": None, **owner},
+                _OWNED,
+                session=self._scope.unit,
+            )
+            self._remove_hidden(SESSIONS, {row["_id"]: row for row in hidden}, owner)
+
+    def _owned(self, kind: Kind, owner: Mapping[str, Any]) -> Iterator[dict[str, Row]]:
+        """Yield those that the owner has, hidden ones included, until there are no more."""
+        rows = self._scope.rows(kind, latest=True)
+        while True:
+            found = {
+                row["_id"]: row
+                for row in rows.find(owner, _OWNED, session=self._scope.unit).limit(_TOGETHER)
+            }
+            if not found:
+                return
+            yield found
+
+    def _remove_hidden(
+        self, kind: Kind, hidden: Mapping[str, Row], owner: Mapping[str, Any]
+    ) -> None:
+        """Remove hidden sessions with their messages."""
+        if not hidden:
+            return
+        for id, row in hidden.items():
+            self._charge(1 + row.get("count", 0))
+            if row.get("count", 0) > CHUNK:
+                self._clear(id, row)
+        Documents(self._scope, SESSIONS).forget_logs(hidden)
+        self._scope.rows(kind).delete_many(
+            {
+                "_id": {"$in": list(hidden)},
+                "log": {"$in": [row.get("log") for row in hidden.values()]},
+                "place": None,
+                **owner,
+            },
+            session=self._scope.unit,
+        )
+
+    def _clear(self, session_id: str, row: Row) -> None:
+        """Remove the messages of a long log in chunks."""
+        for first in range(1, row["count"] + 1, CHUNK):
+            self._scope.messages().delete_many(
+                {
+                    "session_id": session_id,
+                    "position": {"$gte": first, "$lt": first + CHUNK},
+                    "log": row["log"],
+                },
+                hint=BY_POSITION,
+                session=self._scope.unit,
+            )
+
+    def _charge(self, documents: int) -> None:
+        if self._left is not None:
+            self._left -= documents
+            if self._left < 0:
+                raise TooLargeForTransactionError
+
+    def _remove_abandoned(self, session_id: str) -> None:
+        """Remove messages that interrupted calls stored, and that no log has had for long."""
+        current = self._scope.rows(SESSIONS, latest=True).find_one(
+            {"_id": session_id}, {"log": 1, "pending": 1}, session=self._scope.unit
+        )
+        used = (
+            [] if current is None else [current.get("log"), current.get("pending", {}).get("log")]
+        )
+        before = ObjectId.from_datetime(datetime.now(UTC) - ABANDONED_AFTER)
+        self._scope.messages().delete_many(
+            {"session_id": session_id, "_id": {"$lt": before}, "log": {"$nin": used}},
+            hint=BY_POSITION,
+            session=self._scope.unit,
+        )
+
+    def _remove_items(self, container_id: str) -> None:
+        keys = prefix_range(container_id + SEPARATOR)
+        rows = self._scope.rows(ITEMS, latest=True)
+        while True:
+            found = rows.find({"_id": keys}, {"_id": 1}, session=self._scope.unit)
+            ids = [row["_id"] for row in found.sort("_id").hint("_id_").limit(10 * _TOGETHER)]
+            if not ids:
+                return
+            self._charge(len(ids))
+            rows.delete_many({"_id": {"$in": ids}}, session=self._scope.unit)

@@ -1,0 +1,84 @@
+"""How documents are put into the orders of listings.
+
+Each document has a `place`, and a session also has `active`. They are texts whose order by code
+point is that of `Query.order`: "newest" and "active", and read backwards "oldest". So each page is
+one range of one index. A document that is being deleted has neither, and is found by nobody.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentx_persistence.storage import Query
+
+Range = dict[str, str]
+
+_LATEST = 2**53
+_FURTHEST = 10**17 - 1
+_LAST_CHARACTER, _BEFORE_SURROGATES, _AFTER_SURROGATES = "\U0010ffff", "\ud7ff", "\ue000"
+
+
+def place(time: int, key: str) -> str:
+    """Return where a document stands, for a time in the unit of the order."""
+    return f"{_number(time)} {key}"
+
+
+def _number(time: int) -> str:
+    return f"{min(max(_LATEST - time, 0), _FURTHEST):017d}"
+
+
+def filter_of(query: Query) -> dict[str, Any]:
+    """Return the filter of what the query asks for."""
+    if query.order == "key":
+        return {"_id": _keys(query), "place": {"$gt": ""}}
+    order = order_of(query)
+    return {**query.where, order: _times(query)}
+
+
+def order_of(query: Query) -> str:
+    return {"key": "_id", "active": "active"}.get(query.order, "place")
+
+
+def _times(query: Query) -> Range:
+    since, until, after = query.since, query.until, query.after
+    if query.order == "active":
+        since = None if since is None else since // 1000
+        until = None if until is None else -(-until // 1000)
+    times: Range = {"$gt": ""}
+    if until is not None:
+        times["$gt"] = _number(until - 1)
+    if since is not None:
+        times["$lt"] = _number(since - 1)
+    if after is not None:
+        last = place(*after)
+        if query.order == "oldest":
+            times["$lt"] = min(last, times.get("$lt", last))
+        else:
+            times["$gt"] = max(last, times["$gt"])
+    return times
+
+
+def _keys(query: Query) -> Range:
+    keys = {"$gte": query.prefix}
+    if (end := _end_of(query.prefix)) is not None:
+        keys["$lt"] = end
+    if query.after is not None and query.after.key >= query.prefix:
+        del keys["$gte"]
+        keys["$gt"] = query.after.key
+    return keys
+
+
+def prefix_range(prefix: str) -> Range:
+    """Return the range of the keys that begin with the prefix."""
+    return _keys(Query(order="key", prefix=prefix))
+
+
+def _end_of(prefix: str) -> str | None:
+    """Return the first text by code point after all that begin with the prefix."""
+    begin = prefix.rstrip(_LAST_CHARACTER)
+    if not begin:
+        return None
+    last = begin[-1]
+    # Surrogates are no characters, and have no bytes in UTF-8.
+    after = _AFTER_SURROGATES if last == _BEFORE_SURROGATES else chr(ord(last) + 1)
+    return begin[:-1] + after

@@ -1,0 +1,189 @@
+"""Reading logs; `log.py` has the rules.
+
+A reader sees the head and then messages, which another call may change in between. It notices a
+message of a newer term, and one that is missing, and reads again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agentx_persistence._mongodb.database import BATCH, MESSAGES, Row
+from agentx_persistence._mongodb.log import FURTHEST, HEAD, ROW, Log, LogHead, text_of
+from agentx_persistence._mongodb.scope import Scope
+from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
+from agentx_persistence.storage import SESSIONS, Found, Slice, Text, Window
+
+
+class _MissingError(Exception):
+    """A position of the log has no message."""
+
+    def __init__(self, head: LogHead, position: int) -> None:
+        self.head, self.position = head, position
+
+
+def look_up(scope: Scope, session_id: str, ids: Sequence[str]) -> Found:
+    log = Log(scope, session_id)
+    head, rows = log.look(ids, latest=False)
+    there = {id: (int(row["position"]), text_of(row)) for id, row in rows.items()}
+    return Found(log.require(head).public, there)
+
+
+class Reading:
+    """Reads one window of a log."""
+
+    def __init__(self, scope: Scope, session_id: str, window: Window) -> None:
+        self._scope, self._log, self._window = scope, Log(scope, session_id), window
+        self._backwards = window.last is not None
+        self._limit = window.last if window.first is None else window.first
+
+    def read(self) -> Slice:
+        log, missing = self._log, None
+        for _ in log.scope.attempts(log.what):
+            named, after, before = self._bounds()
+            if self._limit == 0:
+                head = named or log.require(log.find_head(latest=False))
+                return Slice([], min(after, int(head.count)) + 1, head.public)
+            try:
+                found = self._page(named, after, before, missing)
+            except _MissingError as error:
+                if missing is not None and not error.head.is_past(missing.head):
+                    self._report(error.position)
+                missing = error
+                continue
+            if found is not None:
+                return found
+        raise AssertionError
+
+    def _bounds(self) -> tuple[LogHead | None, int, int]:
+        """Return the positions before and after the window, and the head they were found under."""
+        after, before = self._window.after, self._window.before
+        ids = [end for end in (after, before) if isinstance(end, str)]
+        head, rows = self._log.look(ids, latest=False) if ids else (None, {})
+        if ids:
+            self._log.require(head)
+        for id in ids:
+            if id not in rows:
+                raise RecordNotFoundError("message", id)
+        low = rows[after]["position"] if isinstance(after, str) else after or 0
+        high = rows[before]["position"] if isinstance(before, str) else before
+        return head, int(low), FURTHEST if high is None else int(high)
+
+    def _page(
+        self, named: LogHead | None, after: int, before: int, missing: _MissingError | None
+    ) -> Slice | None:
+        """Return the window between these positions, or ``None`` if it has to be read again."""
+        log, places = self._log, Row(position={"$gt": after, "$lt": before})
+        if missing is not None:
+            # Messages that are not in the log may have taken up the limit.
+            places["position"]["$lte"] = missing.head.count
+            places |= {"log": missing.head.log}
+        stages: list[Row] = [{"$sort": {"position": -1 if self._backwards else 1}}]
+        if self._limit is not None:
+            stages.append({"$limit": self._limit})
+        head, rows = log.fetch(places, *stages, latest=False)
+        head = log.require(head)
+        if head.pending is not None:
+            log.settle(head)
+            return None
+        if named is not None and head.is_past(named):
+            return None
+        count = int(head.count)
+        low, high = min(after, count), min(before - 1, count)
+        if self._limit is not None:
+            if self._backwards:
+                low = max(low, high - self._limit)
+            else:
+                high = min(high, low + self._limit)
+        positions = range(high, low, -1) if self._backwards else range(low + 1, high + 1)
+        texts: list[Text] = []
+        size, remaining = self._window.size, iter(positions)
+        position = next(remaining, None)
+        for row in rows if position is not None else ():
+            if not head.holds(row):
+                continue
+            if row["position"] != position:
+                break
+            if row["term"] > head.term:
+                return None
+            text = text_of(row)
+            if size is not None:
+                size -= _bytes(text)
+                if size < 0 and texts:
+                    position = None
+                    break
+            texts.append(text)
+            position = next(remaining, None)
+            if position is None:
+                break
+        if position is not None:
+            raise _MissingError(head, position)
+        if self._backwards:
+            texts.reverse()
+            low = high - len(texts)
+        return Slice(texts, low + 1, head.public)
+
+    def _report(self, position: int) -> None:
+        where = self._scope.database.where(SESSIONS, self._log.session_id, position)
+        raise CorruptRecordError("message", f"#{position}", where)
+
+
+def _bytes(text: Text) -> int:
+    if isinstance(text, bytes) or text.isascii():
+        return len(text)
+    return len(text.encode(errors="surrogateescape"))
+
+
+def read_newest(scope: Scope, session_ids: Sequence[str]) -> dict[str, Slice]:
+    """Return the last message and the head of each log: one command, if nobody writes."""
+    found: dict[str, Slice] = {}
+    missing: dict[str, LogHead] = {}
+    wanted = list(dict.fromkeys(session_ids))
+    for _ in scope.attempts("these sessions"):
+        again: list[str] = []
+        for row in _newest_rows(scope, wanted):
+            id, log = row["_id"], Log(scope, row["_id"])
+            head = log.head_of(row)
+            if head is None:
+                continue
+            last = next((each for each in row["last"] if head.holds(each)), None)
+            if head.pending is not None:
+                log.settle(head)
+                again.append(id)
+            elif head.count == 0:
+                found[id] = Slice([], 1, head.public)
+            elif last is not None and last["term"] <= head.term:
+                found[id] = Slice([text_of(last)], int(head.count), head.public)
+            elif last is None and id in missing and not head.is_past(missing[id]):
+                where = scope.database.where(SESSIONS, id, int(head.count))
+                raise CorruptRecordError("message", f"#{head.count}", where)
+            else:
+                missing[id] = head
+                again.append(id)
+        wanted = again
+        if not wanted:
+            return found
+    raise AssertionError
+
+
+def _newest_rows(scope: Scope, session_ids: Sequence[str]) -> list[Row]:
+    same = [["$session_id", "$$id"], ["$position", "$$count"], ["$log", "$$log"]]
+    last = {
+        "from": scope.database.prefix + MESSAGES,
+        "let": {"id": "$_id", "count": "$count", "log": "$log"},
+        "pipeline": [
+            {"$match": {"$expr": {"$and": [{"$eq": pair} for pair in same]}}},
+            {"$project": ROW},
+        ],
+        "as": "last",
+    }
+    rows = scope.rows(SESSIONS).aggregate(
+        [
+            {"$match": {"_id": {"$in": list(session_ids)}}},
+            {"$project": HEAD},
+            {"$lookup": last},
+        ],
+        session=scope.unit,
+        batchSize=BATCH,
+    )
+    return list(rows)

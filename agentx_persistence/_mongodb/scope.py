@@ -1,0 +1,141 @@
+"""Where the commands of a call run: alone, or in a transaction."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import bson
+from pymongo import ReadPreference
+from pymongo.client_session import ClientSession
+from pymongo.errors import InvalidOperation, OperationFailure, PyMongoError
+
+from agentx_persistence._mongodb.database import (
+    DURABLE,
+    LATEST,
+    MESSAGES,
+    Database,
+    Rows,
+)
+from agentx_persistence._mongodb.failures import is_passing, translated
+from agentx_persistence.errors import (
+    BackendUnavailableError,
+    PersistenceClosedError,
+    PersistenceError,
+    RecordTooLargeError,
+)
+from agentx_persistence.storage import Kind
+from agentx_persistence.storage._retrying import Retries
+
+T = TypeVar("T")
+
+# So often a transaction is tried beside other writers.
+_TRANSACTIONS = 3
+_UTF8_BYTES = 4
+# What a document holds beside its text: ids, names, numbers and the names of fields.
+_BESIDE_TEXT = 10_000
+
+
+class TooLargeForTransactionError(Exception):
+    """The work has to be done step by step."""
+
+
+class Scope:
+    """Gives every command its collection and, in a transaction, its session (`unit`)."""
+
+    def __init__(self, database: Database, unit: ClientSession | None = None) -> None:
+        self.database, self.unit = database, unit
+
+    def rows(self, kind: Kind, *, latest: bool = False) -> Rows:
+        """Return the collection.
+
+        :param latest: read what the primary has, even if a majority does not have it yet, as
+            writers must
+        """
+        return self.database.rows(kind.name, latest)
+
+    def messages(self, *, latest: bool = False) -> Rows:
+        return self.database.rows(MESSAGES, latest)
+
+    def run(self, work: Callable[[bool], T]) -> T:
+        """Run `work`, and again while the server cannot be reached, for a limited time.
+
+        :param work: its argument tells whether an earlier attempt may have been applied
+        """
+        self.database.check_open()
+        if self.unit is not None:
+            return work(False)  # only the transaction as a whole can be repeated
+        deadline = time.monotonic() + self.database.patience
+        retries = None
+        again = False
+        while True:
+            try:
+                return work(again)
+            except PyMongoError as error:
+                if not is_passing(error):
+                    raise self._translated(error) from error
+                retries = retries or Retries("mongodb", deadline)
+                if self.database.closed or not retries.pause(error):
+                    raise self._translated(error) from error
+            again = True
+            self.database.check_open()
+
+    def transaction(self, work: Callable[[Scope], T]) -> T:
+        """Run `work` in one transaction.
+
+        :raises TooLargeForTransactionError: if it has to be done step by step
+        """
+        attempts = 0
+
+        def attempt(_: bool) -> T:
+            nonlocal attempts
+            if attempts == _TRANSACTIONS:  # there are too many other writers
+                raise TooLargeForTransactionError
+            attempts += 1
+            with (
+                self.database.client.start_session() as unit,
+                unit.start_transaction(LATEST, DURABLE, ReadPreference.PRIMARY),
+            ):
+                return work(Scope(self.database, unit))
+
+        try:
+            return self.run(attempt)
+        except PersistenceError as error:
+            # The server may find it too large, or too slow. A step that fails alone fails again.
+            if not isinstance(error.__cause__, OperationFailure):
+                raise
+            raise TooLargeForTransactionError from error
+
+    def attempts(self, what: str) -> Iterator[None]:
+        """Yield for each attempt to be faster than other writers, with pauses, for a limited time.
+
+        In a transaction there is only one: others cannot change what it has read.
+        """
+        began = time.monotonic()
+        deadline = began + self.database.contention
+        pauses = 0
+        while began < deadline:
+            yield
+            # The pauses are proportional to the time of an attempt on this connection.
+            pauses = min(pauses + 1, 4)
+            time.sleep(random.uniform(0, pauses * min(1.0, time.monotonic() - began)))
+            began = time.monotonic()
+        raise BackendUnavailableError(
+            "mongodb", f"{self.database.name}: too many writers change {what}; try again later"
+        )
+
+    def check_size(self, noun: str, id: str, row: Mapping[str, Any]) -> None:
+        """:raises RecordTooLargeError: if the server would refuse the document"""
+        limit = self.database.max_size
+        if _UTF8_BYTES * len(row["text"]) > limit - _BESIDE_TEXT:
+            size = len(bson.encode(row))
+            if size > limit:
+                raise RecordTooLargeError(noun, id, size, limit)
+
+    def _translated(self, error: PyMongoError) -> PersistenceError:
+        if self.database.closed and (is_passing(error) or isinstance(error, InvalidOperation)):
+            # Closing interrupted the connection; the server has not failed.
+            return PersistenceClosedError()
+        return translated(error, self.database.name)

@@ -1,0 +1,149 @@
+"""The storage on MongoDB: each method is one call of a class that does the work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from pymongo.client_session import ClientSession
+
+from agentx_persistence._mongodb.deleting import Deletion
+from agentx_persistence._mongodb.documents import Documents
+from agentx_persistence._mongodb.log import Log
+from agentx_persistence._mongodb.reading import Reading, look_up, read_newest
+from agentx_persistence._mongodb.scope import Scope, TooLargeForTransactionError
+from agentx_persistence._mongodb.writing import Writing
+from agentx_persistence.errors import InvalidRecordError
+from agentx_persistence.storage import (
+    Document,
+    Entry,
+    Found,
+    Head,
+    Kind,
+    Listing,
+    Query,
+    Slice,
+    Storage,
+    Stored,
+    Window,
+    owned_by,
+)
+
+T = TypeVar("T")
+
+# More documents are not deleted in one transaction: other calls would wait for it.
+_TRANSACTION = 5_000
+
+
+class MongoStorage(Storage):
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    def __repr__(self) -> str:
+        return f"<MongoDB database {self._scope.database.name!r}>"
+
+    def put(self, kind: Kind, document: Document) -> None:
+        documents = Documents(self._scope, kind)
+        self._scope.run(lambda again: documents.put(document, again))
+
+    def create(self, kind: Kind, document: Document) -> bool:
+        documents = Documents(self._scope, kind)
+        return self._scope.run(lambda again: documents.create(document, again))
+
+    def replace(self, kind: Kind, document: Document, revision: str) -> bool:
+        documents = Documents(self._scope, kind)
+        return self._scope.run(lambda again: documents.replace(document, revision, again))
+
+    def get(self, kind: Kind, keys: Sequence[str]) -> dict[str, Stored]:
+        return self._scope.run(lambda _: Documents(self._scope, kind).get(keys))
+
+    def find(self, kind: Kind, query: Query) -> Listing:
+        return self._scope.run(lambda _: Documents(self._scope, kind).find(query))
+
+    def count(self, kind: Kind, query: Query) -> int:
+        return self._scope.run(lambda _: Documents(self._scope, kind).count(query))
+
+    def delete(self, kind: Kind, key: str) -> bool:
+        scope = self._scope
+        if owned_by(kind) and scope.database.has_transactions and scope.unit is None:
+            try:
+                return scope.transaction(lambda own: Deletion(own, _TRANSACTION).delete(kind, key))
+            except TooLargeForTransactionError:
+                pass
+        deletion = Deletion(scope)
+        return scope.run(lambda _: deletion.delete(kind, key))
+
+    def append(
+        self,
+        log: str,
+        entries: Sequence[Entry],
+        at: int,
+        *,
+        create: Document | None = None,
+        expected: int | None = None,
+        generation: str | None = None,
+    ) -> int | Found:
+        writing = Writing(self._scope, log, at)
+        return self._in_turn(
+            log, lambda again: writing.append(entries, create, expected, generation, again)
+        )
+
+    def read(self, log: str, window: Window) -> Slice:
+        return self._scope.run(lambda _: Reading(self._scope, log, window).read())
+
+    def lookup(self, log: str, ids: Sequence[str]) -> Found:
+        return self._scope.run(lambda _: look_up(self._scope, log, ids))
+
+    def newest(self, logs: Sequence[str]) -> dict[str, Slice]:
+        return self._scope.run(lambda _: read_newest(self._scope, logs))
+
+    def rewrite(
+        self,
+        log: str,
+        after: str | int | None,
+        entries: Sequence[Entry],
+        at: int,
+        token: str,
+        *,
+        expected: int | None = None,
+        generation: str | None = None,
+    ) -> int | Found:
+        writing = Writing(self._scope, log, at)
+        return self._in_turn(
+            log, lambda again: writing.rewrite(after, entries, token, expected, generation, again)
+        )
+
+    def swap(self, log: str, entry: Entry, at: int, token: str) -> None:
+        writing = Writing(self._scope, log, at)
+        self._in_turn(log, lambda again: writing.swap(entry, token, again))
+
+    def fork(self, log: str, through: str | None, document: Document) -> int | None:
+        return self._scope.run(
+            lambda _: Writing(self._scope, log, document.updated_at).fork(through, document)
+        )
+
+    def head(self, log: str) -> Head:
+        found = Log(self._scope, log)
+        return self._scope.run(lambda _: found.require(found.find_head(latest=False)).public)
+
+    def within(self, transaction: Any) -> Storage:
+        if not isinstance(transaction, ClientSession) or not transaction.in_transaction:
+            reason = "must be a pymongo ClientSession in which a transaction has been started"
+            raise InvalidRecordError("argument", "transaction", reason)
+        if transaction.client is not self._scope.database.client:
+            reason = "must be of the client that was given to mongodb_driver(client=...)"
+            raise InvalidRecordError("argument", "transaction", reason)
+        return MongoStorage(Scope(self._scope.database, transaction))
+
+    def where(self, kind: Kind, key: str, position: int | None = None) -> str:
+        return self._scope.database.where(kind, key, position)
+
+    def ping(self) -> None:
+        self._scope.run(lambda _: self._scope.database.client.admin.command("ping"))
+
+    def close(self) -> None:
+        if self._scope.unit is None:
+            self._scope.database.close()
+
+    def _in_turn(self, log: str, work: Callable[[bool], T]) -> T:
+        return self._scope.database.turns.run(log, lambda: self._scope.run(work))
