@@ -16,13 +16,13 @@ from agentx_persistence._sql.flavour import Flavour
 from agentx_persistence._sql.joined import EngineConnections
 from agentx_persistence._sql.storage import SqlStorage
 from agentx_persistence.errors import ConfigurationError, InvalidRecordError
-from agentx_persistence.persistence import PersistenceDriver, Storage
+from agentx_persistence.storage import PersistenceDriver, Storage
 
 
 class ServerDriver(PersistenceDriver):
     backend: ClassVar[str]
     flavour: ClassVar[type[Flavour]]
-    appending: ClassVar[type[Appending]]
+    appending: ClassVar[type[Appending]] = Appending
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class ServerDriver(PersistenceDriver):
         except BaseException:
             database.close()
             raise
-        return SqlStorage(database, self.appending(database))
+        return SqlStorage(database, self.appending)
 
 
 def server_url(
