@@ -43,6 +43,12 @@ from agentx_persistence._sql.server import ServerDriver, server_url
 
 # serialization_failure, deadlock_detected, lock_not_available, too_many_connections
 _TRANSIENT = {"40001", "40P01", "55P03", "53300"}
+_CROWDED = (
+    "too many clients",
+    "too many connections",
+    "connection slots are reserved",
+    "starting up",
+)
 # read_only_sql_transaction (of a server that became a standby), admin_shutdown, crash_shutdown,
 # cannot_connect_now, idle_session_timeout
 _LOST = {"25006", "57P01", "57P02", "57P03", "57P05"}
@@ -177,7 +183,12 @@ class _PostgresqlFlavour(Flavour):
 
     def is_transient(self, error: BaseException) -> bool:
         # https://www.postgresql.org/docs/current/errcodes-appendix.html
-        return _state(error) in _TRANSIENT
+        return _state(error) in _TRANSIENT or (
+            # A connection that failed has no code, only a text.
+            _state(error) is None
+            and isinstance(error, psycopg.OperationalError)
+            and any(part in str(error) for part in _CROWDED)
+        )
 
     def is_lost(self, error: BaseException) -> bool:
         return _state(error) in _LOST or "cached plan must not change" in str(error)
@@ -188,7 +199,6 @@ class _PostgresqlFlavour(Flavour):
             return "check user and password, and what is granted to the role"
         if state is not None or not isinstance(error, psycopg.Error):
             return ""
-        # A connection that failed has no code, only a text.
         text = str(error)
         return next((hint for part, hint in _MISCONFIGURED.items() if part in text), "")
 

@@ -54,18 +54,20 @@ class ServerDriver(PersistenceDriver):
             connections = EngineConnections(engine, flavour)
         database = Database(engine, flavour, connections, retry_seconds=self._retry_seconds)
         try:
-            try:
+            with database.opening():
                 database.write(flavour.check)
-            except TypeError as error:  # of the client library's function to connect
-                raise ConfigurationError(
-                    self.backend, f"an option in the URL or in connect_args is wrong: {error}"
-                ) from None
-            revision = schema.current(database)
-            if revision != schema.HEAD and self._migrate and revision in (None, *schema.REVISIONS):
-                database.migrate(schema.upgrade)
                 revision = schema.current(database)
+                known = revision in (None, *schema.REVISIONS)
+                if revision != schema.HEAD and self._migrate and known:
+                    database.migrate(schema.upgrade)
+                    revision = schema.current(database)
             if problem := schema.problem(revision, self.url):
                 raise problem
+        except TypeError as error:  # of the client library's function to connect
+            database.close()
+            raise ConfigurationError(
+                self.backend, f"an option in the URL or in connect_args is wrong: {error}"
+            ) from None
         except BaseException:
             database.close()
             raise
