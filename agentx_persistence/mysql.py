@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 from agentx_persistence.errors import (
     ConfigurationError,
@@ -12,7 +13,7 @@ from agentx_persistence.errors import (
     MissingDependencyError,
     RecordTooLargeError,
 )
-from agentx_persistence.persistence import PersistenceDriver
+from agentx_persistence.storage import PersistenceDriver
 
 try:
     import pymysql
@@ -25,13 +26,12 @@ try:
         Column,
         ColumnElement,
         Engine,
+        Select,
         Table,
         and_,
-        bindparam,
         create_engine,
         func,
         or_,
-        update,
     )
     from sqlalchemy.dialects.mysql import insert
     from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
@@ -40,8 +40,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingDependencyError("mysql", "sqlalchemy") from error
 
-from agentx_persistence._sql import schema, tables
-from agentx_persistence._sql.appending import Appending, IdAndBody
+from agentx_persistence._sql import schema
 from agentx_persistence._sql.flavour import Flavour, replacement
 from agentx_persistence._sql.pool import ServerPool
 from agentx_persistence._sql.server import ServerDriver, server_url
@@ -122,22 +121,6 @@ def mysql_driver(
     return _MysqlDriver(address, engine, migrate, options, retry_seconds)
 
 
-class _MysqlAppending(Appending):
-    def reserve(self, cursor: Cursor, session_id: str, added: int, at: int) -> int | None:
-        statement = self.database.statement("reserve positions", _reserve)
-        values = {"session": session_id, "added": added, "at": at}
-        cursor.execute(statement.sql, statement.bind(values))
-        return cursor.lastrowid if cursor.rowcount else None
-
-    def insert(
-        self, cursor: Any, session_id: str, count: int, messages: Sequence[IdAndBody]
-    ) -> None:
-        # PyMySQL and mysqlclient join rows to statements of up to this length.
-        limit = cast(_MysqlFlavour, self.database.flavour).packet_limit
-        cursor.max_stmt_length = min(getattr(cursor, "max_stmt_length", limit), limit)
-        super().insert(cursor, session_id, count, messages)
-
-
 class _MysqlFlavour(Flavour):
     backend = "mysql"
     packet_limit = 0
@@ -168,11 +151,41 @@ class _MysqlFlavour(Flavour):
         statement = insert(table)
         return statement.on_duplicate_key_update(replacement(table, columns, statement.inserted))
 
-    def behind(self, newest: Column[Any], key: Column[Any]) -> ColumnElement[bool]:
+    def comes_after(
+        self, columns: list[Column[Any]], values: list[ColumnElement[Any]], *, reverse: bool
+    ) -> ColumnElement[bool]:
         # For (a, b) > (x, y) MySQL reads the index from its start
         # (https://dev.mysql.com/doc/refman/8.4/en/row-constructor-optimization.html).
-        tied = and_(newest == bindparam("newest"), key > bindparam("id"))
-        return or_(newest > bindparam("newest"), tied)
+        comes = operator.lt if reverse else operator.gt
+        after: ColumnElement[bool] = comes(columns[-1], values[-1])
+        for column, value in zip(columns[-2::-1], values[-2::-1], strict=True):
+            after = or_(comes(column, value), and_(column == value, after))
+        return after
+
+    def from_index(self, listing: Select[Any], table: Table, index: str) -> Select[Any]:
+        # MariaDB reads all that has the filter's value, from its start, and skips what comes
+        # before the page. Only with this it starts at the place.
+        for name in ("mysql", "mariadb"):
+            listing = listing.with_hint(table, f"FORCE INDEX ({index})", name)
+        return listing
+
+    # There is no UPDATE … RETURNING. LAST_INSERT_ID(x) hands x over with the statement's own
+    # answer (https://dev.mysql.com/doc/refman/8.4/en/information-functions.html).
+
+    def added(self, count: Column[Any], number: ColumnElement[Any]) -> ColumnElement[Any]:
+        return func.last_insert_id(count + number)
+
+    def returning_count(self, reserve: Any, count: Column[Any]) -> ClauseElement:
+        statement: ClauseElement = reserve
+        return statement
+
+    def count_after(self, cursor: Any) -> int | None:
+        return cursor.lastrowid if cursor.rowcount else None
+
+    def prepare_many(self, cursor: Any) -> None:
+        # PyMySQL and mysqlclient join rows to statements of up to this length.
+        limit = self.packet_limit
+        cursor.max_stmt_length = min(getattr(cursor, "max_stmt_length", limit), limit)
 
     def check_size(self, kind: str, id: str, values: Iterable[Any]) -> None:
         texts = [value for value in values if isinstance(value, str)]
@@ -200,7 +213,6 @@ class _MysqlFlavour(Flavour):
 class _MysqlDriver(ServerDriver):
     backend = "mysql"
     flavour = _MysqlFlavour
-    appending = _MysqlAppending
 
     def create_engine(self) -> Engine:
         own = self.url.get_driver_name() == "pymysql"
@@ -223,17 +235,6 @@ class _MysqlDriver(ServerDriver):
             ) from error
         schema.encode_passwords(engine)
         return engine
-
-
-def _reserve() -> ClauseElement:
-    # There is no UPDATE … RETURNING. LAST_INSERT_ID(x) hands x over with the statement's own
-    # answer (https://dev.mysql.com/doc/refman/8.4/en/information-functions.html).
-    count = func.last_insert_id(tables.sessions.c.message_count + bindparam("added"))
-    return (
-        update(tables.sessions)
-        .where(tables.sessions.c.session_id == bindparam("session"))
-        .values(message_count=count, updated_at=bindparam("at"))
-    )
 
 
 def _set_autocommit(connection: Any, value: bool) -> None:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from agentx_persistence.errors import (
-    ConfigurationError,
-    MissingDependencyError,
-    RecordNotFoundError,
-)
-from agentx_persistence.persistence import PersistenceDriver
+from agentx_persistence.errors import ConfigurationError, MissingDependencyError
+from agentx_persistence.storage import PersistenceDriver
 
 try:
     import psycopg
@@ -20,6 +16,7 @@ except ModuleNotFoundError as error:
 try:
     from sqlalchemy import (
         URL,
+        BigInteger,
         Engine,
         Table,
         Text,
@@ -29,7 +26,6 @@ try:
         func,
         select,
         true,
-        update,
     )
     from sqlalchemy.dialects.postgresql import ARRAY, insert
     from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
@@ -39,13 +35,20 @@ except ModuleNotFoundError as error:
     raise MissingDependencyError("postgresql", "sqlalchemy") from error
 
 from agentx_persistence._sql import tables
-from agentx_persistence._sql.appending import COLUMNS, Appending, IdAndBody
+from agentx_persistence._sql.appending import Append, Appending
 from agentx_persistence._sql.flavour import Flavour, replacement
 from agentx_persistence._sql.pool import ServerPool
+from agentx_persistence._sql.rows import COLUMNS, entry_values
 from agentx_persistence._sql.server import ServerDriver, server_url
 
 # serialization_failure, deadlock_detected, lock_not_available, too_many_connections
 _TRANSIENT = {"40001", "40P01", "55P03", "53300"}
+_CROWDED = (
+    "too many clients",
+    "too many connections",
+    "connection slots are reserved",
+    "starting up",
+)
 # read_only_sql_transaction (of a server that became a standby), admin_shutdown, crash_shutdown,
 # cannot_connect_now, idle_session_timeout
 _LOST = {"25006", "57P01", "57P02", "57P03", "57P05"}
@@ -133,19 +136,23 @@ def postgresql_driver(
 class _PostgresqlAppending(Appending):
     """One statement, which is one round trip and, by itself, one transaction."""
 
-    def append_new(self, session_id: str, messages: Sequence[IdAndBody], at: int) -> int:
-        values: dict[str, Any] = {"session": session_id, "added": len(messages), "at": at}
-        if len(messages) == 1:
-            statement = self.database.statement("append one", _append_one)
-            values["message_id"], values["body"] = messages[0]
+    def append_new(self, call: Append) -> int | None:
+        values = call.values()
+        conditions = call.conditions()
+        if len(call.entries) == 1:
+            values.update(entry_values(call.entries[0]))
+            statement = self.database.statement(
+                ("append one", *conditions), lambda: _append_one(self.reserving(*conditions))
+            )
         else:
-            statement = self.database.statement("append many", _append_many)
-            values["ids"] = [id for id, _ in messages]
-            values["bodies"] = [body for _, body in messages]
-
+            rows = [entry_values(entry) for entry in call.entries]
+            values.update({name: [row[name] for row in rows] for name in _TYPES})
+            statement = self.database.statement(
+                ("append many", *conditions), lambda: _append_many(self.reserving(*conditions))
+            )
         positions = self.database.fetch(statement.sql, statement.bind(values))
         if not positions:
-            raise RecordNotFoundError("session", session_id)
+            return None
         return max(int(position) for (position,) in positions)
 
 
@@ -176,7 +183,12 @@ class _PostgresqlFlavour(Flavour):
 
     def is_transient(self, error: BaseException) -> bool:
         # https://www.postgresql.org/docs/current/errcodes-appendix.html
-        return _state(error) in _TRANSIENT
+        return _state(error) in _TRANSIENT or (
+            # A connection that failed has no code, only a text.
+            _state(error) is None
+            and isinstance(error, psycopg.OperationalError)
+            and any(part in str(error) for part in _CROWDED)
+        )
 
     def is_lost(self, error: BaseException) -> bool:
         return _state(error) in _LOST or "cached plan must not change" in str(error)
@@ -187,7 +199,6 @@ class _PostgresqlFlavour(Flavour):
             return "check user and password, and what is granted to the role"
         if state is not None or not isinstance(error, psycopg.Error):
             return ""
-        # A connection that failed has no code, only a text.
         text = str(error)
         return next((hint for part, hint in _MISCONFIGURED.items() if part in text), "")
 
@@ -240,42 +251,41 @@ def _state(error: BaseException) -> str | None:
     return getattr(error, "sqlstate", None)
 
 
-def _reserved() -> Any:
-    return (
-        update(tables.sessions)
-        .where(tables.sessions.c.session_id == bindparam("session"))
-        .values(
-            message_count=tables.sessions.c.message_count + bindparam("added"),
-            updated_at=bindparam("at"),
-        )
-        .returning(tables.sessions.c.session_id, tables.sessions.c.message_count)
-        .cte("reserved")
-    )
+# What each message has beside its place.
+_TYPES: dict[str, Any] = {
+    "message_id": Text,
+    "role": Text,
+    "subtype": Text,
+    "timestamp": BigInteger,
+    "body": Text,
+}
 
 
-def _append_one() -> ClauseElement:
-    reserved = _reserved()
+def _reserved(reserving: Any) -> Any:
+    columns = tables.sessions.c
+    return reserving.returning(columns.session_id, columns.message_count).cte("reserved")
+
+
+def _append_one(reserving: Any) -> ClauseElement:
+    reserved = _reserved(reserving)
     row = select(
         reserved.c.session_id,
         reserved.c.message_count,
-        bindparam("message_id", type_=tables.IdText),
-        bindparam("body", type_=Text),
+        *(bindparam(name, type_=type) for name, type in _TYPES.items()),
     )
     return insert(tables.messages).from_select(COLUMNS, row).returning(tables.messages.c.position)
 
 
-def _append_many() -> ClauseElement:
-    reserved = _reserved()
-    texts = ARRAY(Text)
+def _append_many(reserving: Any) -> ClauseElement:
+    reserved = _reserved(reserving)
     new = (
-        func.unnest(bindparam("ids", type_=texts), bindparam("bodies", type_=texts))
-        .table_valued("message_id", "body", with_ordinality="number", name="new")
+        func.unnest(*(bindparam(name, type_=ARRAY(type)) for name, type in _TYPES.items()))
+        .table_valued(*_TYPES, with_ordinality="ordinal", name="new")
         .render_derived()
     )
     rows = select(
         reserved.c.session_id,
-        reserved.c.message_count - bindparam("added") + new.c.number,
-        new.c.message_id,
-        new.c.body,
+        reserved.c.message_count - bindparam("number") + new.c.ordinal,
+        *(new.c[name] for name in _TYPES),
     ).select_from(reserved.join(new, true()))
     return insert(tables.messages).from_select(COLUMNS, rows).returning(tables.messages.c.position)

@@ -15,7 +15,7 @@ from agentx_persistence.errors import (
     InvalidRecordError,
     MissingDependencyError,
 )
-from agentx_persistence.persistence import PersistenceDriver, Storage
+from agentx_persistence.storage import PersistenceDriver, Storage
 
 try:
     from sqlalchemy import (
@@ -29,6 +29,7 @@ try:
         cast,
         create_engine,
         event,
+        func,
         pool,
     )
     from sqlalchemy.dialects.sqlite import insert
@@ -38,7 +39,6 @@ except ModuleNotFoundError as error:
     raise MissingDependencyError("sqlite", "sqlalchemy") from error
 
 from agentx_persistence._sql import schema
-from agentx_persistence._sql.appending import Appending
 from agentx_persistence._sql.engine import Database
 from agentx_persistence._sql.flavour import Flavour, replacement
 from agentx_persistence._sql.kept import KeptConnections
@@ -133,7 +133,7 @@ class _SqliteDriver(PersistenceDriver):
         except BaseException:
             database.close()
             raise
-        return SqlStorage(database, Appending(database))
+        return SqlStorage(database)
 
 
 class _SqliteFlavour(Flavour):
@@ -171,6 +171,12 @@ class _SqliteFlavour(Flavour):
     def body(self, column: Column[Any]) -> ColumnElement[Any]:
         # As bytes: the module would refuse to decode a damaged text, and with it the whole answer.
         return cast(column, LargeBinary)
+
+    def size(self, column: Column[Any]) -> ColumnElement[Any]:
+        return func.length(cast(column, LargeBinary))
+
+    def later(self, one: ColumnElement[Any], other: ColumnElement[Any]) -> ColumnElement[Any]:
+        return func.max(one, other)
 
 
 def _code(error: BaseException) -> int:

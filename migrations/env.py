@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from alembic import context
 from sqlalchemy import URL, Connection
@@ -22,6 +23,11 @@ def _url() -> URL:
     return schema.parse_url(url)
 
 
+def _is_ours(name: str | None, kind: str, parents: Mapping[str, str | None]) -> bool:
+    """Leave the tables of the application alone."""
+    return kind != "table" or name in METADATA.tables
+
+
 def _migrate(connection: Connection) -> None:
     # One transaction around everything: where the database can, the migrations happen together or
     # not at all, and the revision is read under the lock.
@@ -30,6 +36,8 @@ def _migrate(connection: Connection) -> None:
         context.configure(
             connection=connection,
             target_metadata=METADATA,
+            version_table=schema.VERSION_TABLE,
+            include_name=_is_ours,
             render_as_batch=True,  # SQLite's ALTER TABLE can do next to nothing
             compare_type=True,
             compare_server_default=True,
@@ -41,6 +49,7 @@ if context.is_offline_mode():
     context.configure(
         url=_url(),
         target_metadata=METADATA,
+        version_table=schema.VERSION_TABLE,
         literal_binds=True,
         dialect_opts={"paramstyle": "named"},
     )

@@ -14,18 +14,18 @@ from agentx_persistence._sql.pool import WHOLE, ServerPool
 from agentx_persistence.errors import PersistenceError
 
 T = TypeVar("T")
-Rows = list[Sequence[Any]]
+Rows = Sequence[Sequence[Any]]
+NESTED = (
+    "a signal handler or finalizer interrupted a call of this thread that writes, and makes"
+    " another one; let it make that call later, or in another thread"
+)
 
 # The pools that a child got from its parent: nothing may close their connections.
 _forgotten: list[object] = []
 
 
 class LostConnectionError(Exception):
-    """The connection is gone. The driver's error is the cause."""
-
-
-class NoConnectionError(LostConnectionError):
-    """The database gave no connection."""
+    """The connection is gone, or there was none. The driver's error is the cause."""
 
 
 class Connections(ABC):
@@ -107,7 +107,7 @@ class PooledConnections(Connections):
         try:
             pooled = self._engine.raw_connection()
         except self._known as error:
-            raise NoConnectionError from error
+            raise LostConnectionError from error
         except BaseException:
             self._torn = used
             self._replace_pool()

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from threading import get_ident
 from typing import Any, NoReturn, TypeVar
 
 from sqlalchemy import Connection, Dialect, Engine, exc
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 from sqlalchemy.sql import ClauseElement
 
-from agentx_persistence._sql.connections import (
-    Connections,
-    LostConnectionError,
-    NoConnectionError,
-    Rows,
-)
+from agentx_persistence._sql.connections import NESTED, Connections, LostConnectionError, Rows
 from agentx_persistence._sql.flavour import Flavour
 from agentx_persistence._sql.joined import JoinedConnections
 from agentx_persistence._sql.statements import Statement
@@ -32,9 +29,9 @@ from agentx_persistence.storage._retrying import Retries
 
 T = TypeVar("T")
 
-# Seconds for which an address that never answered is tried. An application that cannot start
-# should say so soon.
-_OPENING = 2.0
+# Seconds after which opening gives up: soon where nothing answers, so that an application that
+# cannot start says so; later where many others open at once, and the server has no connection left.
+_OPENING, _OPENING_AMONG_MANY = 2.0, 60.0
 
 
 class DuplicateError(BackendError):
@@ -57,8 +54,8 @@ class Database(ForkAware):
         self.flavour = flavour
         self._connections = connections
         self._retry_seconds = retry_seconds
-        self._closed = False
-        self._reached = False
+        self._closed = self._opening = False
+        self._writing: set[int] = set()
         self._dbapi = engine.dialect.loaded_dbapi
         self._statements: dict[Hashable, Statement] = {}
         renew_after_fork(self)
@@ -86,6 +83,8 @@ class Database(ForkAware):
 
         :raises DuplicateError: if it met a key that is taken
         """
+        if self._writing:
+            self._refuse_nested()
         return self._attempt(self._connections.fetch, sql, parameters)
 
     def execute(self, sql: str, parameters: Any = ()) -> None:
@@ -93,6 +92,8 @@ class Database(ForkAware):
 
         :raises DuplicateError: if it met a key that is taken
         """
+        if self._writing:
+            self._refuse_nested()
         self._attempt(self._connections.execute, sql, parameters)
 
     def write(self, work: Callable[[Cursor], T]) -> T:
@@ -100,7 +101,29 @@ class Database(ForkAware):
 
         :raises DuplicateError: if it met a key that is taken
         """
-        return self._attempt(self._connections.write, work)
+        if self._writing:
+            self._refuse_nested()
+        me = get_ident()
+        try:
+            self._writing.add(me)
+            return self._attempt(self._connections.write, work)
+        finally:
+            self._writing.discard(me)
+
+    def _refuse_nested(self) -> None:
+        # A signal handler or finalizer in the middle of `write` would wait for the locks of its own
+        # thread.
+        if get_ident() in self._writing:
+            raise BackendError(self.flavour.backend, NESTED)
+
+    @contextmanager
+    def opening(self) -> Iterator[None]:
+        """Give up as is right for opening."""
+        self._opening = True
+        try:
+            yield
+        finally:
+            self._opening = False
 
     def migrate(self, upgrade: Callable[[Engine], None], engine: Engine | None = None) -> None:
         """Run `upgrade` with this engine, else with the own one, in transactions."""
@@ -144,19 +167,22 @@ class Database(ForkAware):
             if self._closed:
                 raise PersistenceClosedError
             try:
-                result = run(*arguments)
-                self._reached = True
-                return result
+                return run(*arguments)
             except (LostConnectionError, self._dbapi.Error, exc.SQLAlchemyError) as error:
                 failure, passing = self.translate(error)
                 if not passing:
                     raise failure from failure.__cause__
-                unreached = isinstance(error, NoConnectionError) and not self._reached
                 if retries is None:
-                    seconds = _OPENING if unreached else self._retry_seconds
+                    seconds = self._seconds(failure.__cause__)
                     retries = Retries(self.flavour.backend, started + seconds)
             if not retries.pause(failure):
                 raise failure from failure.__cause__
+
+    def _seconds(self, cause: BaseException | None) -> float:
+        if not self._opening:
+            return self._retry_seconds
+        among_many = cause is not None and self.flavour.is_transient(cause)
+        return _OPENING_AMONG_MANY if among_many else _OPENING
 
     def translate(self, error: BaseException) -> tuple[PersistenceError, bool]:
         """Return the error to raise, with its cause, and whether trying again may help."""
@@ -206,6 +232,7 @@ class JoinedDatabase(Database):
             )
         same = (ours.driver, ours.paramstyle) == (theirs.driver, theirs.paramstyle)
         self._statements = database._statements if same else {}
+        self._writing = set()
 
     @property
     def dialect(self) -> Dialect:

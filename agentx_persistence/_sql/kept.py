@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine, PoolProxiedConnection
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
-from agentx_persistence._sql.connections import Connections, Rows
+from agentx_persistence._sql.connections import NESTED, Connections, Rows
 from agentx_persistence._sql.flavour import Flavour
 from agentx_persistence.errors import BackendError
 
@@ -95,11 +95,7 @@ class KeptConnections(Connections):
                     self._wait_for_fork(call)
                 with self._lock:
                     if self._writing:
-                        raise BackendError(
-                            self._flavour.backend,
-                            "a signal handler or finalizer interrupted a call of this thread and"
-                            " makes another; make it after that call",
-                        )
+                        raise BackendError(self._flavour.backend, NESTED)
                     return self._write_alone(work, begin)
             except self._dbapi.OperationalError as error:
                 # Other threads, and a fork, get their turn between two attempts.

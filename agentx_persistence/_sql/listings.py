@@ -18,8 +18,9 @@ from agentx_persistence._sql.documents import (
 from agentx_persistence._sql.engine import Database
 from agentx_persistence._sql.tables import TABLES
 from agentx_persistence.storage import Kind, Listing, Place, Query, Stored
+from agentx_persistence.storage.kinds import SEPARATOR
 
-_NAMESPACE_END = "\x1f\x1f"
+_NAMESPACE_END = SEPARATOR * 2
 # Times are negated, so that the later ones come first.
 _COMPARISONS: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "since": operator.le,
@@ -144,10 +145,12 @@ def _prefix(kind: Kind, prefix: str) -> dict[str, str]:
     bounds: dict[str, str] = {}
     if len(columns) == 2 and _NAMESPACE_END in prefix:
         namespace, prefix = prefix.split(_NAMESPACE_END)
-        bounds["namespace_is"] = f"{namespace}\x1f"
+        bounds["namespace_is"] = namespace + SEPARATOR
         columns = columns[1:]
     if prefix:
-        bounds[f"{columns[0]}_from"] = prefix
+        # MySQL compares as if spaces followed the shorter text, which come after U+001F.
+        partial = len(columns) == 2 and not prefix.endswith(SEPARATOR)
+        bounds[f"{columns[0]}_from"] = f"{prefix}\x01" if partial else prefix
         if end := _end(prefix):
             bounds[f"{columns[0]}_to"] = end
     return bounds

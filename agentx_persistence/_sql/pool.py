@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import queue
+from collections import deque
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import pool
@@ -34,46 +36,73 @@ class ServerPool(pool.QueuePool):
 
 
 class _Queue:
-    """What is idle in a pool.
+    """What is idle in a pool. It hands connections to those who wait, in the order they came in.
 
-    SQLAlchemy's own queue can be interrupted in `Condition.__enter__`, after it has locked.
+    SQLAlchemy's own queue can be interrupted in `Condition.__enter__`, after it has locked, and is
+    not fair. This one uses no lock: each step on a deque is atomic.
     """
 
     def __init__(self, maxsize: int = 0, use_lifo: bool = False) -> None:
         self.maxsize, self.use_lifo = maxsize, use_lifo
         self.retired = False
-        self._idle: queue.SimpleQueue[ConnectionPoolEntry | None] = queue.SimpleQueue()
-        self._waiting: set[object] = set()
+        self._idle: deque[ConnectionPoolEntry | None] = deque()
+        self._waiting: deque[queue.SimpleQueue[ConnectionPoolEntry | None]] = deque()
 
     def qsize(self) -> int:
-        return self._idle.qsize()
+        return len(self._idle)
 
-    def put(self, entry: ConnectionPoolEntry, block: bool = True) -> None:
-        surplus = self.maxsize and self._idle.qsize() >= self.maxsize and not self._waiting
-        if surplus or self.retired:
+    def put(self, entry: ConnectionPoolEntry | None, block: bool = True) -> None:
+        surplus = self.maxsize and len(self._idle) >= self.maxsize and not self._waiting
+        if surplus or (self.retired and entry):
             raise sqlalchemy_queue.Full
-        self._idle.put(entry)
+        self._idle.append(entry)
+        self._hand_over()
 
     def get(self, block: bool = True, timeout: float | None = None) -> ConnectionPoolEntry:
-        me = object()
         entry = None
-        try:
-            if block:
-                # In this order: `retire` sets its flag before it looks for those who wait.
-                self._waiting.add(me)
-            entry = self._idle.get(block and not self.retired, timeout)
-        except queue.Empty:
-            pass
-        finally:
-            self._waiting.discard(me)
+        if not self._waiting and self._idle:
+            with suppress(IndexError):
+                entry = self._idle.pop()
+        if entry is None and block:
+            entry = self._wait(timeout)
         if entry is None:
             raise sqlalchemy_queue.Empty
         return entry
 
+    def _wait(self, timeout: float | None) -> ConnectionPoolEntry | None:
+        mine: queue.SimpleQueue[ConnectionPoolEntry | None] = queue.SimpleQueue()
+        # In this order: `put` and `dismiss` look at those who wait afterwards.
+        self._waiting.append(mine)
+        self._hand_over()
+        if self.retired:
+            self.dismiss()
+        try:
+            return mine.get(timeout=timeout)
+        except queue.Empty:
+            try:
+                self._waiting.remove(mine)
+            except ValueError:  # an entry is on its way
+                return mine.get()
+            return None
+
+    def _hand_over(self) -> None:
+        while self._idle and self._waiting:
+            try:
+                entry = self._idle.pop()
+            except IndexError:
+                return
+            try:
+                mine = self._waiting.popleft()
+            except IndexError:
+                self._idle.append(entry)
+            else:
+                mine.put(entry)
+
     def dismiss(self) -> None:
         """Let those who wait find nothing."""
-        for _ in range(len(self._waiting)):
-            self._idle.put(None)
+        with suppress(IndexError):
+            while True:
+                self._waiting.popleft().put(None)
 
 
 ServerPool._queue_class = _Queue  # type: ignore[assignment]

@@ -25,7 +25,7 @@ class Rewriting:
     def rewrite(
         self,
         log: str,
-        after: str | None,
+        after: str | int | None,
         entries: Sequence[Entry],
         at: int,
         token: str,
@@ -45,7 +45,10 @@ class Rewriting:
             ids = [entry.id for entry in entries]
             if expected not in (None, head.count) or generation not in (None, head.generation):
                 return Found(head, self._rows.there(cursor, log, ids, head.count))
-            kept = 0 if after is None else self._rows.position(cursor, log, after, head.count)
+            if isinstance(after, str):
+                kept = self._rows.position(cursor, log, after, head.count)
+            else:
+                kept = min(after or 0, head.count)
             if ids and (there := self._rows.there(cursor, log, ids, kept)):
                 return Found(head, there)
             removed = head.count - kept

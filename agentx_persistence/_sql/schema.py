@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
 # All migrations, oldest first. Listed here, too, so that an application whose schema is current
 # never imports Alembic, which takes longer than the rest of opening a database.
-REVISIONS = ("0001",)
+REVISIONS = ("agentx_0001",)
 HEAD = REVISIONS[-1]
+
+# Alembic's own table of an application can be in the same database.
+VERSION_TABLE = "agentx_alembic_version"
 
 # Any number that no other application is likely to lock.
 _LOCK = 4_017_322_951
@@ -27,7 +30,7 @@ def current(database: Database) -> str | None:
     """Return the revision of the schema, or ``None`` if there is none. Costs one query."""
 
     try:
-        rows = database.fetch("SELECT version_num FROM alembic_version")
+        rows = database.fetch(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608
     except SchemaError:
         return None
     return str(rows[0][0]) if rows else None
@@ -147,7 +150,9 @@ def revision(engine: Engine) -> str | None:
     if engine.dialect.name == "sqlite" and path and not Path(path).exists():
         return None  # connecting would make the file
     with engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+        return MigrationContext.configure(
+            connection, opts={"version_table": VERSION_TABLE}
+        ).get_current_revision()
 
 
 def upgrade(engine: Engine) -> None:

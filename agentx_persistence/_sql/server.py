@@ -16,13 +16,13 @@ from agentx_persistence._sql.flavour import Flavour
 from agentx_persistence._sql.joined import EngineConnections
 from agentx_persistence._sql.storage import SqlStorage
 from agentx_persistence.errors import ConfigurationError, InvalidRecordError
-from agentx_persistence.persistence import PersistenceDriver, Storage
+from agentx_persistence.storage import PersistenceDriver, Storage
 
 
 class ServerDriver(PersistenceDriver):
     backend: ClassVar[str]
     flavour: ClassVar[type[Flavour]]
-    appending: ClassVar[type[Appending]]
+    appending: ClassVar[type[Appending]] = Appending
 
     def __init__(
         self,
@@ -54,22 +54,24 @@ class ServerDriver(PersistenceDriver):
             connections = EngineConnections(engine, flavour)
         database = Database(engine, flavour, connections, retry_seconds=self._retry_seconds)
         try:
-            try:
+            with database.opening():
                 database.write(flavour.check)
-            except TypeError as error:  # of the client library's function to connect
-                raise ConfigurationError(
-                    self.backend, f"an option in the URL or in connect_args is wrong: {error}"
-                ) from None
-            revision = schema.current(database)
-            if revision != schema.HEAD and self._migrate and revision in (None, *schema.REVISIONS):
-                database.migrate(schema.upgrade)
                 revision = schema.current(database)
+                known = revision in (None, *schema.REVISIONS)
+                if revision != schema.HEAD and self._migrate and known:
+                    database.migrate(schema.upgrade)
+                    revision = schema.current(database)
             if problem := schema.problem(revision, self.url):
                 raise problem
+        except TypeError as error:  # of the client library's function to connect
+            database.close()
+            raise ConfigurationError(
+                self.backend, f"an option in the URL or in connect_args is wrong: {error}"
+            ) from None
         except BaseException:
             database.close()
             raise
-        return SqlStorage(database, self.appending(database))
+        return SqlStorage(database, self.appending)
 
 
 def server_url(

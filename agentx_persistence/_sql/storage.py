@@ -87,7 +87,7 @@ class SqlStorage(Storage):
     def rewrite(
         self,
         log: str,
-        after: str | None,
+        after: str | int | None,
         entries: Sequence[Entry],
         at: int,
         token: str,

@@ -36,16 +36,12 @@ def corrupt(
     position: int | None,
     raw: bytes,
 ) -> bool:
+    look, values = look_up(kind, id, position)
+    change = look.replace("SELECT body FROM", "UPDATE").replace("%s", "?")
+    # SQLite does not check what it casts to a text.
+    change = change.replace(" WHERE", " SET body = CAST(? AS TEXT) WHERE", 1)
     with closing(sqlite3.connect(backend.arguments[0])) as connection, connection:
-        text = "CAST(? AS TEXT)"  # which SQLite does not check
-        if position is not None:
-            connection.execute(
-                f"UPDATE messages SET body = {text} WHERE session_id = ? AND position = ?",  # noqa: S608
-                (raw, id, position),
-            )
-        else:
-            key = f"{kind.removesuffix('s')}_id"
-            connection.execute(f"UPDATE {kind} SET body = {text} WHERE {key} = ?", (raw, id))  # noqa: S608
+        connection.execute(change, (raw, *values))
     return True
 
 

@@ -59,8 +59,8 @@ class MysqlServer:
     def empty(self, database: str) -> None:
         with self.connect(database) as connection, connection.cursor() as cursor:
             cursor.execute("SET lock_wait_timeout = 5, innodb_lock_wait_timeout = 5")
-            for table in ("sessions", "images", "containers"):
-                cursor.execute(f"DELETE FROM {table}")  # noqa: S608
+            for table in ("messages", "sessions", "images", "containers", "items"):
+                cursor.execute(f"DELETE FROM agentx_{table}")  # noqa: S608
 
     def end_connections(self, database: str) -> int:
         """End all connections to the database; return how many there were."""

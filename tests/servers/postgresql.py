@@ -63,8 +63,8 @@ class PostgresqlServer:
     def empty(self, database: str) -> None:
         with self.connect(database) as connection:
             connection.execute("SET lock_timeout = '5s'")  # a test left a transaction open
-            for table in ("sessions", "images", "containers"):
-                connection.execute(f"DELETE FROM {table}")  # noqa: S608
+            for table in ("messages", "sessions", "images", "containers", "items"):
+                connection.execute(f"DELETE FROM agentx_{table}")  # noqa: S608
 
     def end_connections(self, database: str) -> int:
         """End all connections to the database; return how many there were."""
