@@ -85,9 +85,13 @@ def test_both_spellings_are_accepted() -> None:
     assert ImageRecord.model_validate_json(text).image_id == "i"
 
 
-def test_a_record_is_frozen() -> None:
-    with pytest.raises(ValueError, match="frozen"):
-        ContainerRecord().config = {}  # type: ignore[misc]
+def test_assigning_a_field_is_an_error_that_names_model_copy() -> None:
+    record = ContainerRecord()
+    for name in ("config", "unknown"):
+        with pytest.raises(InvalidRecordError, match="model_copy") as raised:
+            setattr(record, name, {})
+        assert raised.value.field == name
+    assert record.config is None
 
 
 @given(values=st.dictionaries(st.text(), json_values))
@@ -145,7 +149,7 @@ def test_every_id_in_json_is_looked_at_wholly(record: type[Record]) -> None:
         (ImageRecord, {}, "container_id"),
         (ImageRecord, {"container_id": "c", "name": "x" * 501}, "name"),
         (ImageRecord, {"container_id": "c", "name": 5}, "name"),
-        (ImageRecord, {"container_id": "c", "thinking": "extreme"}, "thinking"),
+        (ImageRecord, {"container_id": "c", "thinking": 5}, "thinking"),
         (ImageRecord, {"container_id": "c", "created_at": "1"}, "created_at"),
         (ImageRecord, {"container_id": "c", "created_at": 1.0}, "created_at"),
         (ImageRecord, {"container_id": "c", "created_at": True}, "created_at"),
@@ -158,24 +162,23 @@ def test_every_id_in_json_is_looked_at_wholly(record: type[Record]) -> None:
         (UserMessage, {"content": None}, "content"),
         (UserMessage, {"content": ("x",)}, "content"),
         (UserMessage, {"content": "x", "role": "assistant"}, "role"),
-        (UserMessage, {"content": [{"type": "image"}]}, "content.0.image.data"),
-        (UserMessage, {"content": [{"type": "thinking", "reasoning": "x"}]}, "content.0"),
-        (UserMessage, {"content": [{"text": "x"}]}, "content.0"),
-        (
-            AssistantMessage,
-            {"content": [{"type": "image", "data": "", "mediaType": ""}]},
-            "content",
-        ),
+        (UserMessage, {"content": [{"type": "text", "text": {1}}]}, "content.0.text"),
+        (UserMessage, {"content": [{"type": "x", "y": {1}}]}, "content.0.y"),
+        (UserMessage, {"content": [{"type": 5}]}, "content.0.type"),
         (AssistantMessage, {"content": "x", "usage": {"inputTokens": 1.5}}, "usage.input_tokens"),
         (ToolCallMessage, {"tool_call": {"id": "t", "name": "n"}}, "tool_call.input"),
-        (ToolCallMessage, {"tool_call": {"id": "t", "name": "n", "input": []}}, "tool_call.input"),
+        (ToolCallMessage, {"tool_call": {"id": "t", "name": "n", "input": {1}}}, "tool_call.input"),
+        (TextPart, {"txt": "x"}, "text"),
+        (SessionRecord, {"title": 5}, "title"),
+        (SessionRecord, {"metadata": []}, "metadata"),
+        (SessionRecord, {"forked_from": {"messageId": "m"}}, "forked_from.session_id"),
         (
             ToolResultMessage,
             {
                 "tool_call_id": "t",
-                "tool_result": {"id": "t", "name": "n", "output": {"type": "text", "value": 5}},
+                "tool_result": {"id": "t", "name": "n", "output": {"type": "x", "value": {5}}},
             },
-            "tool_result.output",
+            "tool_result.output.value",
         ),
         (ErrorMessage, {"content": "x", "error_code": 5}, "error_code"),
     ],
@@ -217,137 +220,3 @@ def test_what_is_torn_or_no_json_is_refused() -> None:
     for text in ('{"content":"x","n":NaN}', '{"content":"x","n":1e999}'):
         with pytest.raises(InvalidRecordError):
             UserMessage.model_validate_json(text)
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("name", "x" * 501),
-        ("container_id", " "),
-        ("custom_data", {"a": (1, 2)}),
-        ("created_at", 1.5),
-        ("description", "\ud800"),
-    ],
-)
-def test_a_copy_with_a_wrong_change_is_refused_and_named(field: str, value: Any) -> None:
-    record = ImageRecord(container_id="box")
-    with pytest.raises(InvalidRecordError) as raised:
-        record.model_copy(update={field: value})
-    assert raised.value.field == field
-
-
-def test_a_record_constructed_without_validation_is_checked_all_the_same() -> None:
-    with pytest.raises(InvalidRecordError):
-        ImageRecord.model_construct(image_id="image")
-
-
-def test_an_illegal_id_that_came_as_json_past_the_model_is_refused_on_the_way_out() -> None:
-    record = TypeAdapter(ImageRecord).validate_json('{"containerId":" "}')
-    with pytest.raises(InvalidRecordError) as raised:
-        record.to_json()
-    assert raised.value.field == "container_id"
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        1.5,
-        -(2**63),
-        2**63,
-        "é",
-        [{"a": [1, True, None]}],
-        [[[[[["deep"]]]]]],
-        list(range(100)),
-        {str(n): n for n in range(100)},
-    ],
-)
-def test_what_was_changed_inside_into_other_json_is_written(value: Any) -> None:
-    record = ImageRecord(container_id="box", custom_data={}, metadata=ImageMetadata())
-    assert record.custom_data is not None
-    record.custom_data["a"] = value
-    assert ImageRecord.model_validate_json(record.to_json()) == record
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        math.nan,
-        math.inf,
-        pytest.param(10**4301, id="4301 digits"),
-        "\ud800",
-        b"a",
-        (1,),
-        {1},
-        {1: 2},
-        {"\ud800": 1},
-        TextPart(text="a"),
-        [[[[[[math.nan]]]]]],
-        [*range(100), math.nan],
-        pytest.param(nested(300), id="300 levels"),
-    ],
-)
-def test_what_was_changed_inside_into_no_json_is_refused(value: Any) -> None:
-    record = ImageRecord(container_id="box", custom_data={})
-    assert record.custom_data is not None
-    for changed in (value, {"b": value}, [value]):
-        record.custom_data["a"] = changed
-        with pytest.raises(InvalidRecordError):
-            record.to_json()
-
-
-def test_an_unknown_key_that_becomes_the_one_of_a_field_is_refused() -> None:
-    record = ImageRecord(container_id="box", name="a", more=1)
-    assert record.__pydantic_extra__ is not None
-    record.__pydantic_extra__["name"] = "b"
-    with pytest.raises(InvalidRecordError):
-        record.to_json()
-
-
-@pytest.mark.parametrize(
-    "value", ["text", 1, {"type": "text", "text": "a"}, ToolCallPart(id="a", name="b", input={})]
-)
-def test_a_part_that_was_replaced_by_none_is_refused(value: Any) -> None:
-    content = UserMessage(content=[TextPart(text="a")])
-    output = ContentOutput(value=[TextPart(text="a")])
-    result = ToolResultPart(id="a", name="b", output=output)
-    assert isinstance(content.content, list)
-    content.content[0] = output.value[0] = value
-    for record in (content, ToolResultMessage(tool_call_id="a", tool_result=result)):
-        with pytest.raises(InvalidRecordError):
-            record.to_json()
-
-
-def test_a_lone_surrogate_that_became_a_key_is_refused() -> None:
-    record = ContainerRecord(config={})
-    assert record.config is not None
-    record.config["\ud800"] = 1
-    with pytest.raises(InvalidRecordError):
-        record.to_json()
-
-
-def test_a_count_that_could_not_be_read_back_is_refused() -> None:
-    large = AssistantMessage(content="a", usage=Usage(input_tokens=2**64))
-    assert MESSAGES.validate_json(f"[{large.to_json()}]") == [large]
-    with pytest.raises(InvalidRecordError):
-        AssistantMessage(content="a", usage=Usage(input_tokens=10**4300)).to_json()
-
-
-def test_what_a_class_of_the_callers_own_holds_is_proven() -> None:
-    class Numbered(ContainerRecord):
-        numbers: list[int]
-
-    record = Numbered(numbers=[1])
-    assert Numbered.model_validate_json(record.to_json()) == record
-    record.numbers.append("2")  # type: ignore[arg-type]
-    with pytest.raises(InvalidRecordError):
-        record.to_json()
-
-
-def test_a_part_of_a_class_of_the_callers_own_becomes_the_declared_one() -> None:
-    class Own(ImageMetadata):
-        more: int = 1
-
-    record = ImageRecord(container_id="box", metadata=Own(more=2))
-    assert type(record.metadata) is ImageMetadata
-    assert record.metadata.more == 2  # type: ignore[attr-defined]
-    assert ImageRecord.model_validate_json(record.to_json()) == record

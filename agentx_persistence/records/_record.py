@@ -196,6 +196,8 @@ class Record(BaseModel):
                 continue
             if isinstance(value, Record):
                 plain = value._is_plain()
+            elif kind is tuple:
+                plain = all(type(element) is str for element in value)
             else:
                 # Not what is inherited: what a caller's own class declares is not known here.
                 plain = name in type(self).__dict__.get("_open_fields", ()) and is_plain(value)

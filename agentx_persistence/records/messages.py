@@ -48,7 +48,7 @@ class MessageRecord(Record):
 
     @classmethod
     def _read_back(cls, text: bytes) -> Record:
-        for name in ("role", "subtype", "timestamp"):
+        for name in ("subtype", "role", "timestamp"):
             if name not in cls.__pydantic_fields__:
                 reason = "is no field of {}; make one of its classes, or use parse_message"
                 raise InvalidRecordError("message", name, reason.format(cls.__name__))
@@ -207,7 +207,8 @@ def difference(stored: Message, given: Message) -> str | None:
     an absent one, and a `timestamp` that the caller did not give equals any. All else is compared
     as JSON, in which 1, 1.0 and true differ; the order of keys does not matter.
     """
-    generated = any(type(name) is Generated for name in given.model_fields_set)
+    names = given.model_fields_set
+    generated = "timestamp" not in names or any(type(name) is Generated for name in names)
     if given._read_as is not type(given):
         given = parse_message(given.to_json())
     return first_difference(stored, given, ignored="timestamp" if generated else "")
