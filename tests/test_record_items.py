@@ -126,7 +126,9 @@ def test_what_is_no_namespace_is_refused(namespace: Any) -> None:
         with pytest.raises(InvalidRecordError) as raised:
             refused()
         assert (raised.value.kind, raised.value.field) == ("item", "namespace")
-    if isinstance(namespace, tuple | list | str) and not any(isinstance(e, bytes) for e in namespace):
+    if isinstance(namespace, tuple | list | str) and not any(
+        isinstance(e, bytes) for e in namespace
+    ):
         with pytest.raises(InvalidRecordError):
             ItemRecord.model_validate_json(
                 json.dumps({"namespace": namespace, "key": "k", "value": 1})

@@ -112,9 +112,7 @@ def test_an_unknown_key_that_becomes_the_one_of_a_field_is_refused() -> None:
         record.to_json()
 
 
-@pytest.mark.parametrize(
-    "value", ["text", 1, {"type": "text", "text": "a"}, JsonOutput(value=1)]
-)
+@pytest.mark.parametrize("value", ["text", 1, {"type": "text", "text": "a"}, JsonOutput(value=1)])
 def test_a_part_that_was_replaced_by_none_is_refused(value: Any) -> None:
     content = UserMessage(content=[TextPart(text="a")])
     output = ContentOutput(value=[TextPart(text="a")])
@@ -234,7 +232,9 @@ def test_a_copy_takes_both_spellings_and_what_a_new_record_takes() -> None:
 
 
 def test_a_copy_has_no_other_fields_than_the_record() -> None:
-    text = '{"imageId":"i","containerId":"c","sessionId":"s","name":null,"createdAt":1,"updatedAt":1}'
+    text = (
+        '{"imageId":"i","containerId":"c","sessionId":"s","name":null,"createdAt":1,"updatedAt":1}'
+    )
     record = ImageRecord.model_validate_json(text)
     assert record.model_copy(update={"name": "n"}).to_json() == text.replace("null", '"n"')
     assert record.model_copy(deep=True).to_json() == text

@@ -1,36 +1,29 @@
 from __future__ import annotations
 
 import json
-import math
 import struct
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import TypeAdapter
 from pydantic.alias_generators import to_camel
 
 from agentx_persistence import (
     AssistantMessage,
     ContainerRecord,
-    ContentOutput,
     ErrorMessage,
-    ImageMetadata,
     ImageRecord,
     InvalidRecordError,
     SessionRecord,
     TextPart,
     ToolCallMessage,
-    ToolCallPart,
     ToolResultMessage,
-    ToolResultPart,
-    Usage,
     UserMessage,
 )
-from agentx_persistence.records.messages import MESSAGES
 from agentx_persistence.records import Record
-from tests.contract.hostile import IDS, NOT_IDS, nested
+from agentx_persistence.records.messages import MESSAGES
+from tests.contract.hostile import IDS, NOT_IDS
 
 json_values = st.recursive(
     st.none()

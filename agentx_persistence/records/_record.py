@@ -71,11 +71,6 @@ class Record(BaseModel):
         if cls.__module__.startswith("agentx_persistence.") and "_read_as" not in cls.__dict__:
             cls._read_as = cls
 
-    @classmethod
-    def __pydantic_on_complete__(cls) -> None:
-        # pydantic has just put its own there.
-        cls.__signature__ = SnakeCaseSignature()  # type: ignore[assignment]
-
     if not TYPE_CHECKING:
 
         def __init__(self, /, **data: Any) -> None:
@@ -114,7 +109,9 @@ class Record(BaseModel):
             """Build the class, at its first use: one thread at a time."""
             depth = options.pop("_parent_namespace_depth", 2)
             with Building.lock:
-                return super().model_rebuild(_parent_namespace_depth=depth + 1, **options)
+                built = super().model_rebuild(_parent_namespace_depth=depth + 1, **options)
+                cls.__signature__ = SnakeCaseSignature()  # pydantic has just put its own there
+            return built
 
     def __hash__(self) -> int:
         """Hash what cannot change inside: texts, numbers and times, but no maps and lists."""

@@ -1,0 +1,177 @@
+"""How records lie on pydantic: each test fails if pydantic changes what they depend on."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, TypeAdapter
+
+from agentx_persistence import (
+    ImageRecord,
+    ItemRecord,
+    Message,
+    OtherMessage,
+    SessionRecord,
+    TextPart,
+    UserMessage,
+)
+from agentx_persistence.records import MESSAGES
+
+RECORDS = [ImageRecord, SessionRecord, ItemRecord, UserMessage, OtherMessage, TextPart]
+
+_FIRST_USE = """
+import sys, threading
+from agentx_persistence import *
+from agentx_persistence.records import CONTAINERS, IMAGES, MESSAGES, SESSIONS
+sys.setswitchinterval(1e-6)
+uses = [
+    lambda: UserMessage(content=[TextPart(text="x")]).to_json(),
+    lambda: SessionRecord().to_json(),
+    lambda: MESSAGES.validator.validate_json('[{"role":"x","subtype":"x","id":"a"}]')[0].to_json(),
+    lambda: ImageRecord.model_validate_json('{"containerId":"c","metadata":{}}').to_json(),
+    lambda: SESSIONS.validator.validate_json("[{}]")[0].to_json(),
+    lambda: parse_message({"role": "user", "subtype": "user", "content": []}).to_json(),
+    lambda: SessionRecord.model_construct(),
+    lambda: ItemRecord(namespace=["a"], key="k", value=b"x").to_json(),
+]
+failed, start = [], threading.Barrier(16)
+def run(use):
+    start.wait()
+    try:
+        use()
+    except BaseException as error:
+        failed.append(repr(error))
+threads = [threading.Thread(target=run, args=(uses[n % len(uses)],)) for n in range(16)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(failed)
+"""
+
+_FORK = """
+import os, threading
+from agentx_persistence import SessionRecord
+from agentx_persistence.records._building import Building
+held, done = threading.Event(), threading.Event()
+def hold():
+    with Building.lock:
+        held.set()
+        done.wait()
+thread = threading.Thread(target=hold)
+thread.start()
+held.wait()
+child = os.fork()
+if not child:
+    SessionRecord(session_id="s")
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+done.set()
+thread.join()
+"""
+
+
+def _run(program: str) -> str:
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.strip()
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_the_first_use_in_many_threads_works(attempt: int) -> None:
+    assert _run(_FIRST_USE) == "[]"
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="there is no fork")
+def test_a_child_builds_though_a_thread_was_building_when_it_was_forked() -> None:
+    assert _run(_FORK) == "0"
+
+
+def test_a_class_is_built_under_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    from agentx_persistence.records._building import Building
+
+    entered = []
+
+    class Lock:
+        def __enter__(self) -> None:
+            entered.append(threading.current_thread())
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(Building, "lock", Lock())
+
+    class Own(SessionRecord):
+        color: str = "red"
+
+    assert not entered
+    assert Own().color == "red"
+    assert entered == [threading.current_thread()]
+
+
+@pytest.mark.parametrize("record", RECORDS)
+def test_the_signature_is_snake_case_before_and_after_the_first_use(record: Any) -> None:
+    names = [*record.model_fields, "data"]
+    assert list(inspect.signature(record).parameters) == names
+    record.model_rebuild(force=True)
+    assert list(inspect.signature(record).parameters) == names
+    program = (
+        "import inspect, agentx_persistence\n"
+        f"print(*inspect.signature(agentx_persistence.{record.__name__}).parameters)"
+    )
+    assert _run(program).split() == names
+
+
+def test_the_signature_says_what_is_required() -> None:
+    class Own(ImageRecord):
+        shoe_size: int
+
+    parameters = inspect.signature(Own).parameters
+    required = [name for name, p in parameters.items() if p.default is p.empty]
+    assert required == ["container_id", "shoe_size", "data"]
+    assert all(p.kind is p.KEYWORD_ONLY for name, p in parameters.items() if name != "data")
+
+
+def test_reading_json_does_not_call_the_constructor_for_each_record(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(self: object, **data: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(UserMessage, "__init__", refuse)
+    (message,) = MESSAGES.validate_json(
+        '[{"id":"m","role":"user","subtype":"user","content":"x","timestamp":1}]'
+    )
+    assert type(message) is UserMessage
+
+
+def test_records_work_inside_of_other_models() -> None:
+    class Answer(BaseModel):
+        session: SessionRecord
+        messages: list[Message]
+
+    answer = Answer(session=SessionRecord(), messages=[UserMessage(content="x")])
+    assert Answer.model_validate_json(answer.model_dump_json()) == answer
+    assert Answer.model_json_schema()["properties"].keys() == {"session", "messages"}
+    schema = TypeAdapter(Message).json_schema(by_alias=True)
+    assert "parentId" in schema["$defs"]["UserMessage"]["properties"]
+
+
+def test_a_class_of_the_callers_own_may_name_classes_of_its_own_function() -> None:
+    class Mood(BaseModel):
+        name: str
+
+    class Own(UserMessage):
+        mood: Mood
+
+    message = Own(content="x", mood=Mood(name="calm"))
+    assert Own.model_validate_json(message.to_json()) == message
