@@ -6,7 +6,7 @@ array in one pass. A message whose subtype this version does not know is kept wh
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError, from_json
@@ -158,7 +158,7 @@ class OtherMessage(MessageRecord):
         )
 
 
-Message = Annotated[
+Message: TypeAlias = Annotated[
     Annotated[
         UserMessage
         | AssistantMessage

@@ -5,7 +5,7 @@ as `OtherPart`, and so is such an output, as `OtherOutput`.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, GetCoreSchemaHandler
 from pydantic_core import PydanticCustomError, core_schema
@@ -99,7 +99,7 @@ class _Listed:
 
 
 # In the content of a tool's output. A tool result in there is an `OtherPart`.
-OutputPart = Annotated[
+OutputPart: TypeAlias = Annotated[
     Annotated[
         TextPart | ThinkingPart | ImagePart | FilePart | ToolCallPart, Field(discriminator="type")
     ]
@@ -157,7 +157,7 @@ class OtherOutput(_Typed):
         def __getattr__(self, name: str) -> Any: ...
 
 
-ToolOutput = Annotated[
+ToolOutput: TypeAlias = Annotated[
     Annotated[
         TextOutput
         | JsonOutput
@@ -179,7 +179,7 @@ class ToolResultPart(_Typed):
     output: ToolOutput
 
 
-Part = Annotated[
+Part: TypeAlias = Annotated[
     Annotated[
         TextPart | ThinkingPart | ImagePart | FilePart | ToolCallPart | ToolResultPart,
         Field(discriminator="type"),
@@ -187,8 +187,8 @@ Part = Annotated[
     | OtherPart,
     Field(union_mode="left_to_right"),
 ]
-Parts = Annotated[Sequence[Part], _Listed]
-Content = Annotated[Text | Parts, Field(union_mode="left_to_right")]
+Parts: TypeAlias = Annotated[Sequence[Part], _Listed]
+Content: TypeAlias = Annotated[Text | Parts, Field(union_mode="left_to_right")]
 
 
 def plain_text(content: object) -> str:
