@@ -13,7 +13,7 @@ from tests.contract.records import message, saved_session
 from tests.contract.test_concurrency import in_processes
 
 # The long form: AGENTX_TEST_LARGE_MESSAGE_STEPS=300, under a limit for the whole process.
-_COUNT = int(os.environ.get("AGENTX_TEST_LARGE_MESSAGE_STEPS", "36"))
+_COUNT = int(os.environ.get("AGENTX_TEST_LARGE_MESSAGE_STEPS", "24"))
 _SIZE = 1_500_000
 _MEGABYTE = 2**20
 _LIMIT = 200 * _MEGABYTE
