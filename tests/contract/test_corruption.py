@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentx_persistence import CorruptRecordError, Persistence
+from agentx_persistence import CorruptRecordError, Persistence, RecordConflictError
 from tests.backends.backend import Backend
-from tests.contract.records import container, image, message, saved_session
+from tests.contract.records import container, image, message, saved_session, session
 
 RAW = [
     b"",
@@ -104,6 +104,78 @@ def test_a_damaged_record_is_named_and_left_alone(
     images.save(image("damaged", created_at=3))
     images.save(image("damaged alike", created_at=0))
     assert [i.image_id for i in images.find_all()] == ["damaged", "whole", "damaged alike"]
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"[{}]", b'{"a":1}', b'{"a":"\xff"}'], ids=ascii)
+def test_a_damaged_message_is_reported_by_every_verb_that_reads_it(
+    backend: Backend, persistence: Persistence, raw: bytes
+) -> None:
+    sessions = persistence.sessions
+    sent = [message("whole", id="m1"), message("damaged", id="m2"), message("damaged", id="m3")]
+    sessions.add_messages(saved_session(persistence), sent)
+    if not _corrupt(backend, persistence, "sessions", "session", 2, raw):
+        return
+    _corrupt(backend, persistence, "sessions", "session", 3, raw)
+    for read in (
+        lambda: sessions.get_message("session", "m2"),
+        lambda: sessions.find_message("session", "m2"),
+        lambda: sessions.add_message("session", sent[1]),
+        lambda: sessions.add_messages("session", [sent[0], sent[1]], expected=3),
+        lambda: sessions.rewrite("session", after="m1"),
+        lambda: sessions.rewrite("session", after=None, messages=[message()]),
+        lambda: sessions.pop_message("session"),
+        lambda: sessions.summaries(["session"]),
+        lambda: list(sessions.iter_messages("session", reverse=True)),
+        lambda: list(sessions.iter_messages("session", after="m1")),
+    ):
+        with pytest.raises(CorruptRecordError) as raised:
+            read()
+        assert raised.value.kind == "message"
+        assert raised.value.id
+        assert raised.value.where
+    assert sessions.count_messages("session") == 3
+    assert sessions.get_message("session", "m1") == sent[0]
+    # A copy is as damaged as its original, and no less readable.
+    assert sessions.fork("session", session("fork")) == 3
+    assert sessions.get_messages("fork", first=1) == [sent[0]]
+    with pytest.raises(CorruptRecordError):
+        sessions.get_messages("fork")
+    # What reads no message can put an end to it.
+    sessions.replace_message("session", message("again", id="m2"))
+    assert [m.content for m in sessions.get_messages("session", first=2)] == ["whole", "again"]  # type: ignore[union-attr]
+    assert sessions.truncate_after("session", "m2") == 1
+    assert [m.id for m in sessions.get_messages("session")] == ["m1", "m2"]
+
+
+def test_a_damaged_record_is_reported_by_every_verb_that_reads_it(
+    backend: Backend, persistence: Persistence
+) -> None:
+    images = persistence.images
+    images.save(image("damaged", created_at=1))
+    images.save(image("whole", created_at=2))
+    if not _corrupt(backend, persistence, "images", "damaged", None, b'{"imageId":'):
+        return
+    for read in (
+        lambda: images.update("damaged", {"name": "new"}),
+        lambda: images.update("damaged", lambda old: old),
+        lambda: images.find_many(["whole", "damaged"]),
+        lambda: images.find_all(order="oldest"),
+        lambda: images.find_page(order="oldest", size=1),
+    ):
+        with pytest.raises(CorruptRecordError) as raised:
+            read()
+        assert (raised.value.kind, raised.value.id) == ("image", "damaged")
+        assert raised.value.where
+    assert list(images.find_many(["whole"])) == ["whole"]
+    assert images.count(container_id="box") == 2
+    assert [i.image_id for i in images.find_all(since=2)] == ["whole"]
+    with pytest.raises(RecordConflictError):
+        images.create(image("damaged"))
+    with pytest.raises(CorruptRecordError):
+        images.get("damaged")
+    assert images.delete("damaged") is True
+    images.create(image("damaged"))
+    assert images.exists("damaged")
 
 
 def test_random_bytes_for_a_message_are_always_corrupt(

@@ -10,7 +10,7 @@ import pytest
 
 from agentx_persistence import Persistence, PersistenceClosedError, create_persistence
 from tests.backends.backend import SHARED, Backend
-from tests.contract.records import container, image, message, saved_session, session, texts
+from tests.contract.records import container, image, item, message, saved_session, session, texts
 
 
 def test_no_driver_means_memory() -> None:
@@ -48,11 +48,13 @@ def test_after_closing_every_call_says_so(backend: Backend) -> None:
     saved_session(persistence)
     persistence.sessions.add_message("session", message())
     iterator = persistence.sessions.iter_messages("session")
-    containers, images, sessions = (
+    containers, images, sessions, items = (
         persistence.containers,
         persistence.images,
         persistence.sessions,
+        persistence.items,
     )
+    space = ("box", "state")
     persistence.close()
     persistence.close()
     for call in (
@@ -73,10 +75,37 @@ def test_after_closing_every_call_says_so(backend: Backend) -> None:
         lambda: sessions.count_messages("session"),
         lambda: sessions.clear_messages("session"),
         lambda: sessions.truncate_after("session", "m"),
+        lambda: containers.create(container()),
+        lambda: containers.count(),
+        lambda: images.update("i", {"name": "new"}),
+        lambda: sessions.update("session", lambda old: old),
+        lambda: sessions.find_many(["session"]),
+        lambda: sessions.find_all(container_id="box", order="active"),
+        lambda: sessions.summaries(["session"]),
+        lambda: sessions.get_message("session", "m"),
+        lambda: sessions.find_message("session", "m"),
+        lambda: sessions.add_message("new", message(), create=session("new"), expected=0),
+        lambda: sessions.rewrite("session", after=None, messages=[message()]),
+        lambda: sessions.pop_message("session"),
+        lambda: sessions.replace_message("session", message()),
+        lambda: sessions.fork("session", session("new")),
+        lambda: items.save(item()),
+        lambda: items.create(item()),
+        lambda: items.update(space, "key", {}),
+        lambda: items.get(space, "key"),
+        lambda: items.find(space, "key"),
+        lambda: items.find_many([(space, "key")]),
+        lambda: items.exists(space, "key"),
+        lambda: items.delete(space, "key"),
+        lambda: items.find_all(namespace=space),
+        lambda: items.find_page(namespace_prefix=space),
+        lambda: items.count(namespace=space),
     ):
         with pytest.raises(PersistenceClosedError):
             call()
     assert next(iterator) is not None
+    with pytest.raises(PersistenceClosedError):
+        next(iterator)
 
 
 def test_closing_during_use_ends_the_others_without_a_hang(backend: Backend) -> None:
