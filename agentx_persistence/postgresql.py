@@ -48,6 +48,7 @@ _CROWDED = (
     "too many connections",
     "connection slots are reserved",
     "starting up",
+    "not yet accepting",
 )
 # read_only_sql_transaction (of a server that became a standby), admin_shutdown, crash_shutdown,
 # cannot_connect_now, idle_session_timeout

@@ -61,8 +61,10 @@ class _Queue:
     def get(self, block: bool = True, timeout: float | None = None) -> ConnectionPoolEntry:
         entry = None
         if not self._waiting and self._idle:
-            with suppress(IndexError):
+            try:
                 entry = self._idle.pop()
+            except IndexError:  # another thread was faster
+                pass
         if entry is None and block:
             entry = self._wait(timeout)
         if entry is None:
