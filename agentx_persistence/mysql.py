@@ -121,6 +121,11 @@ def mysql_driver(
     return _MysqlDriver(address, engine, migrate, options, retry_seconds)
 
 
+def driver_from_url(url: str, **options: Any) -> PersistenceDriver:
+    """Return the driver that `mysql_driver` makes of this URL and these options."""
+    return mysql_driver(url, **options)
+
+
 class _MysqlFlavour(Flavour):
     backend = "mysql"
     packet_limit = 0

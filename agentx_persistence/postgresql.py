@@ -134,6 +134,11 @@ def postgresql_driver(
     return _PostgresqlDriver(address, engine, migrate, options, retry_seconds, lock_timeout)
 
 
+def driver_from_url(url: str, **options: Any) -> PersistenceDriver:
+    """Return the driver that `postgresql_driver` makes of this URL and these options."""
+    return postgresql_driver(url, **options)
+
+
 class _PostgresqlAppending(Appending):
     """One statement, which is one round trip and, by itself, one transaction."""
 

@@ -29,7 +29,9 @@ try:
         cast,
         create_engine,
         event,
+        exc,
         func,
+        make_url,
         pool,
     )
     from sqlalchemy.dialects.sqlite import insert
@@ -76,6 +78,17 @@ def sqlite_driver(
     if synchronous not in ("FULL", "NORMAL", "EXTRA"):
         raise InvalidRecordError("argument", "synchronous", "must be FULL, NORMAL or EXTRA")
     return _SqliteDriver(_check_path(path), synchronous, migrate, timeout)
+
+
+def driver_from_url(url: str, **options: Any) -> PersistenceDriver:
+    """Return the driver of ``sqlite:///file.db``, or ``sqlite://`` for one in memory."""
+    try:
+        address = make_url(url)
+    except exc.ArgumentError:
+        address = None
+    if address is None or address.host or address.query:
+        raise ConfigurationError("sqlite", "write sqlite:///file.db, or sqlite:////folder/file.db")
+    return sqlite_driver(address.database or ":memory:", **options)
 
 
 def _check_path(path: str | os.PathLike[str]) -> str:

@@ -31,7 +31,7 @@ class Deletion:
             CONTAINERS: self._whole_container,
             IMAGES: self._whole_image,
             SESSIONS: self._whole_session,
-            ITEMS: lambda cursor, key: self._owned.remove(cursor, ITEMS, key),
+            ITEMS: lambda cursor, key: True,  # owns nothing
         }
         self._in_chunks: dict[Kind, Callable[[str], None]] = {
             CONTAINERS: self._clear_container,
@@ -44,28 +44,34 @@ class Deletion:
 
         def work(cursor: Cursor) -> bool:
             nonlocal there
-            there = self._owned.lock(cursor, kind, key) or there
-            if self._whole[kind](cursor, key):
+            revision = self._owned.lock(cursor, kind, key)
+            there = there or bool(revision)
+            # An absent document cannot be locked. It may have been created since.
+            if revision is None and kind not in (CONTAINERS, IMAGES):
                 return True
-            self._owned.hide(cursor, kind, key)
-            return False
+            whole = self._whole[kind](cursor, key)
+            if revision is not None and whole:
+                self._owned.remove(cursor, kind, key)
+            elif revision:
+                self._owned.hide(cursor, kind, key)
+            return whole
 
         if not self._database.write(work):
             self._in_chunks[kind](key)
         return there
 
-    # Each of these deletes everything, or nothing if that is too much for one transaction.
+    # Each of these deletes all that the document owns, or nothing if that is too much for one
+    # transaction.
 
     def _whole_session(self, cursor: Cursor, id: str) -> bool:
-        if self._rows.top(cursor, id) > CHUNK:
+        top = self._rows.top(cursor, id)
+        if top > CHUNK:
             return False
-        self._rows.clear(cursor, id, 0)
-        return self._owned.remove(cursor, SESSIONS, id)
+        self._rows.delete_range(cursor, id, 0, top)
+        return True
 
     def _whole_image(self, cursor: Cursor, id: str) -> bool:
-        if not self._delete_sessions(cursor, Owner(images=[id])):
-            return False
-        return self._owned.remove(cursor, IMAGES, id)
+        return self._delete_sessions(cursor, Owner(images=[id]))
 
     def _whole_container(self, cursor: Cursor, id: str) -> bool:
         images = self._owned.lock_images(cursor, id, LISTED)
@@ -75,7 +81,7 @@ class Deletion:
             return False
         self._owned.remove_images(cursor, images)
         self._owned.remove_items(cursor, id)
-        return self._owned.remove(cursor, CONTAINERS, id)
+        return True
 
     def _delete_sessions(self, cursor: Cursor, owner: Owner) -> bool:
         sessions = self._owned.lock_sessions(cursor, owner)
@@ -93,7 +99,10 @@ class Deletion:
                 return True
             if state.revision:  # created anew
                 return self._rows.clear(cursor, id, state.count)
-            return self._rows.clear(cursor, id, 0) and self._owned.remove(cursor, SESSIONS, id)
+            if not self._rows.clear(cursor, id, 0):
+                return False
+            self._owned.remove(cursor, SESSIONS, id)
+            return True
 
         while not self._database.write(work):
             pass
@@ -129,7 +138,7 @@ class Deletion:
             return not self._owned.lock(cursor, IMAGES, id)
 
         def work(cursor: Cursor) -> None:
-            if gone(cursor):
+            if self._owned.lock(cursor, IMAGES, id) == "":
                 self._owned.remove(cursor, IMAGES, id)
 
         if self._clear_sessions(Owner(images=[id]), gone):

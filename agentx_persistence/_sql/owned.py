@@ -11,7 +11,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 from sqlalchemy.sql import ClauseElement
 
 from agentx_persistence._sql import tables
-from agentx_persistence._sql.documents import DELETED, is_there, key_values
+from agentx_persistence._sql.documents import DELETED, key_values
 from agentx_persistence._sql.engine import Database
 from agentx_persistence._sql.rows import CHUNK
 from agentx_persistence._sql.statements import chunks, named, numbered
@@ -50,8 +50,11 @@ class OwnedRows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def lock(self, cursor: Cursor, kind: Kind, key: str) -> bool:
-        """Lock the document until the end of the transaction; tell whether others see it."""
+    def lock(self, cursor: Cursor, kind: Kind, key: str) -> str | None:
+        """Lock the document until the end of the transaction; return its revision.
+
+        It is empty if the document is being deleted; ``None`` if there is no document to lock.
+        """
         table = TABLES[kind]
         columns = list(table.primary_key)
         statement = self._database.statement(
@@ -64,7 +67,7 @@ class OwnedRows:
         )
         cursor.execute(statement.sql, statement.bind(key_values(kind, key)))
         row = cursor.fetchone()
-        return row is not None and (row[0] != "" or not is_there(table))
+        return None if row is None else str(row[0])
 
     def hide(self, cursor: Cursor, kind: Kind, key: str) -> None:
         """Hide the document from all but its deletion."""
@@ -82,8 +85,8 @@ class OwnedRows:
             {"owned": key},
         )
 
-    def remove(self, cursor: Cursor, kind: Kind, key: str) -> bool:
-        """Delete the document; return True."""
+    def remove(self, cursor: Cursor, kind: Kind, key: str) -> None:
+        """Delete the document, which is locked."""
         table = TABLES[kind]
         condition = [column == bindparam(column.name) for column in table.primary_key]
         self._run(
@@ -92,7 +95,6 @@ class OwnedRows:
             lambda: delete(table).where(*condition),
             key_values(kind, key),
         )
-        return True
 
     def lock_images(self, cursor: Cursor, container: str, limit: int) -> list[str]:
         """Lock images of the container, hidden ones, too, in the order of their ids."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from agentx_persistence._sql.appending import Append, Appending
 from agentx_persistence._sql.deletion import Deletion
@@ -102,6 +103,9 @@ class SqlStorage(Storage):
 
     def fork(self, log: str, through: str | None, document: Document) -> int | None:
         return self._rewriting.fork(log, through, document)
+
+    def within(self, transaction: Any) -> SqlStorage:
+        return SqlStorage(self._database.within(transaction), type(self._appending))
 
     def where(self, kind: Kind, key: str, position: int | None = None) -> str:
         if position is not None:
