@@ -30,7 +30,7 @@ from agentx_persistence._mongodb.failures import is_duplicate
 from agentx_persistence._mongodb.ordering import place
 from agentx_persistence._mongodb.scope import Scope
 from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
-from agentx_persistence.storage import SESSIONS, Entry, Head, Text
+from agentx_persistence.storage import SESSIONS, Entry, Head
 
 FURTHEST = 2**62
 # So many messages go in one command.
@@ -70,10 +70,12 @@ def new_head(generation: str, log: ObjectId | None = None, count: int = 0) -> Ro
     }
 
 
-def text_of(row: Row) -> Text:
+def text_of(row: Row) -> str:
     """Return the stored text; of one that is damaged, something that its reader refuses."""
     text = row.get("text")
-    return text if isinstance(text, (str, bytes)) else ""
+    if isinstance(text, bytes):
+        return text.decode(errors="surrogateescape")
+    return text if isinstance(text, str) else ""
 
 
 class Log:

@@ -12,14 +12,18 @@ from agentx_persistence._mongodb.database import BATCH, MESSAGES, Row
 from agentx_persistence._mongodb.log import FURTHEST, HEAD, ROW, Log, LogHead, text_of
 from agentx_persistence._mongodb.scope import Scope
 from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
-from agentx_persistence.storage import SESSIONS, Found, Slice, Text, Window
+from agentx_persistence.storage import SESSIONS, Found, Slice, Window
 
 
 class _MissingError(Exception):
-    """A position of the log has no message."""
+    """A position of the log has no message among those that were read.
 
-    def __init__(self, head: LogHead, position: int) -> None:
-        self.head, self.position = head, position
+    It is certain that the log has none if all of its messages were read, and if a later reader sees
+    the same head.
+    """
+
+    def __init__(self, head: LogHead, position: int, *, all_were_read: bool) -> None:
+        self.head, self.position, self.all_were_read = head, position, all_were_read
 
 
 def look_up(scope: Scope, session_id: str, ids: Sequence[str]) -> Found:
@@ -47,7 +51,7 @@ class Reading:
             try:
                 found = self._page(named, after, before, missing)
             except _MissingError as error:
-                if missing is not None and not error.head.is_past(missing.head):
+                if missing is not None and missing.all_were_read and missing.head == error.head:
                     self._report(error.position)
                 missing = error
                 continue
@@ -96,7 +100,7 @@ class Reading:
             else:
                 high = min(high, low + self._limit)
         positions = range(high, low, -1) if self._backwards else range(low + 1, high + 1)
-        texts: list[Text] = []
+        texts: list[str] = []
         size, remaining = self._window.size, iter(positions)
         position = next(remaining, None)
         for row in rows if position is not None else ():
@@ -117,7 +121,8 @@ class Reading:
             if position is None:
                 break
         if position is not None:
-            raise _MissingError(head, position)
+            whole = self._limit is None or (missing is not None and missing.head == head)
+            raise _MissingError(head, position, all_were_read=whole)
         if self._backwards:
             texts.reverse()
             low = high - len(texts)
@@ -128,10 +133,8 @@ class Reading:
         raise CorruptRecordError("message", f"#{position}", where)
 
 
-def _bytes(text: Text) -> int:
-    if isinstance(text, bytes) or text.isascii():
-        return len(text)
-    return len(text.encode(errors="surrogateescape"))
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode(errors="surrogateescape"))
 
 
 def read_newest(scope: Scope, session_ids: Sequence[str]) -> dict[str, Slice]:
@@ -154,7 +157,7 @@ def read_newest(scope: Scope, session_ids: Sequence[str]) -> dict[str, Slice]:
                 found[id] = Slice([], 1, head.public)
             elif last is not None and last["term"] <= head.term:
                 found[id] = Slice([text_of(last)], int(head.count), head.public)
-            elif last is None and id in missing and not head.is_past(missing[id]):
+            elif last is None and missing.get(id) == head:
                 where = scope.database.where(SESSIONS, id, int(head.count))
                 raise CorruptRecordError("message", f"#{head.count}", where)
             else:
