@@ -15,7 +15,9 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from redis.exceptions import ConnectionError, ResponseError, TimeoutError
+from redis.exceptions import AuthenticationError, ConnectionError, ResponseError, TimeoutError
+
+from agentx_persistence.errors import BackendUnavailableError
 
 Argument = bytes | str | int
 Command = tuple[Argument, ...]
@@ -25,6 +27,10 @@ _IDLE = 1.0
 _PIECE = 2**20
 # What a server takes in and works off at the least, in bytes a second.
 _SLOWEST = 2**20
+
+
+class NotSentError(ConnectionError):
+    """There is no connection, so that nothing was sent."""
 
 
 class Pool:
@@ -54,7 +60,12 @@ class Pool:
             connection, slot.connection = slot.connection, None
             if connection is None or not _is_usable(connection, slot.used):
                 connection = self._make()
-                connection.connect()
+                try:
+                    connection.connect()
+                except (ConnectionError, TimeoutError) as error:
+                    if isinstance(error, AuthenticationError):
+                        raise
+                    raise NotSentError(*error.args) from error
             replies = exchange(connection, commands)
             slot.used, slot.connection = time.monotonic(), connection
         finally:
@@ -72,11 +83,13 @@ class Pool:
                 return _Slot(None)
             me = threading.get_ident()
             if all(slot.thread == me for slot in list(self._slots)):
-                raise ConnectionError("a call inside another one, which has all connections")
+                raise BackendUnavailableError(
+                    "redis", "this call is inside others of its thread, which have all connections"
+                )
             try:
                 slot = self._free.get(timeout=self._wait)
             except Empty:
-                raise TimeoutError(f"all {self._limit} connections are in use") from None
+                raise NotSentError(f"all {self._limit} connections are in use") from None
         slot.thread = threading.get_ident()
         return slot
 

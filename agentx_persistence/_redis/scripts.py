@@ -18,7 +18,7 @@ class Script:
 
 # `write(k, a, stored)` writes the document at KEYS[1], of which `stored` has version and entries.
 # It returns false if something else has to be done first. In both forms, ARGV from `a` on is:
-# text, updated_at, entries, version, revision, "1" for a session or "".
+# text, updated_at, entries, version, revision, "session", "item" or "".
 
 # For a server that has all keys: the index entries change in the same step. What goes wrong
 # half-way (a key of the wrong type, say) leaves at worst an index entry that is not the
@@ -42,12 +42,14 @@ local function write(k, a, stored)
   end
   redis.call('HSET', KEYS[1], 'text', ARGV[a], 'updated_at', ARGV[a + 1],
     'entries', ARGV[a + 2], 'version', version, 'revision', ARGV[a + 4])
-  if ARGV[a + 5] == '1' then redis.call('HSETNX', KEYS[1], 'generation', ARGV[a + 4]) end
+  if ARGV[a + 5] == 'session' then redis.call('HSETNX', KEYS[1], 'generation', ARGV[a + 4]) end
   for i = last + 1, last + ARGV[a + 8] do
     redis.call('ZREM', KEYS[i], ARGV[p] .. '\\0' .. ARGV[a + 6])
     p = p + 1
   end
-  if ARGV[p] then redis.call('ZADD', KEYS[last + ARGV[a + 8] + 1], '0', ARGV[p]) end
+  if ARGV[a + 5] == 'item' then
+    redis.call('ZADD', KEYS[last + ARGV[a + 8] + 1], '0', ARGV[p])
+  end
   return true
 end
 """
@@ -82,7 +84,7 @@ local function write(k, a, stored)
   end
   redis.call('HSET', KEYS[1], 'text', ARGV[a], 'updated_at', ARGV[a + 1],
     'entries', ARGV[a + 2], 'version', version, 'revision', ARGV[a + 4])
-  if ARGV[a + 5] == '1' then redis.call('HSETNX', KEYS[1], 'generation', ARGV[a + 4]) end
+  if ARGV[a + 5] == 'session' then redis.call('HSETNX', KEYS[1], 'generation', ARGV[a + 4]) end
   redis.call('HDEL', KEYS[k], version)
   return true
 end
