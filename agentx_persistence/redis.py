@@ -44,8 +44,8 @@ def redis_driver(
 ) -> PersistenceDriver:
     """Return the driver of a Redis or Valkey server, from version 6.2 on.
 
-    :param url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, as `redis.Redis.from_url` reads it;
-        or ``redis+sentinel://host:26379,host:26379/service/db``
+    :param url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, as `redis.Redis.from_url` reads
+        it; or ``redis+sentinel://host:26379,host:26379/service/db``
     :param base: what all keys begin with; stores with different bases know nothing of each other
     :param cluster: whether the server is a node of a Redis Cluster
     :param client: use this client, which is never closed here, instead of `url` and `options`

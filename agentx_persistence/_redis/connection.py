@@ -83,9 +83,7 @@ class Connection:
         if target.owned and isinstance(client, Redis):
             pool = client.connection_pool
             make, options = pool.connection_class, pool.connection_kwargs
-            self._pool = Pool(
-                lambda: make(**options), target.max_connections, target.retry_seconds
-            )
+            self._pool = Pool(lambda: make(**options), target.max_connections, target.retry_seconds)
 
     @property
     def cluster(self) -> bool:

@@ -46,11 +46,9 @@ class Deletion:
             self._delete_images_in(key)
             by_container = self._listings.by_time(SESSIONS, {"container_id": key})
             for ids, versions in self._owned(SESSIONS, by_container):
-                self._indexing.delete(SESSIONS, ids, [each._replace(revision=None) for each in versions])
-            for ids, versions in self._owned(
-                ITEMS, self._listings.by_prefix(ITEMS, key + SEPARATOR)
-            ):
-                self._indexing.delete(ITEMS, ids, versions)
+                self._indexing.delete(SESSIONS, ids, _whatever_revision(versions))
+            for ids, versions in self._owned(ITEMS, self._listings.by_prefix(key + SEPARATOR)):
+                self._indexing.delete(ITEMS, ids, _whatever_revision(versions))
         return there
 
     def _owned(self, kind: Kind, span: Span) -> Iterator[tuple[list[str], list[Version]]]:
@@ -74,9 +72,7 @@ class Deletion:
         for ids, versions in self._owned(IMAGES, by_container):
             marks = [b"h" + id.encode() for id in ids]
             self._connection.command(("ZADD", index, *_scored(marks)))
-            self._indexing.delete(
-                IMAGES, ids, [each._replace(revision=None) for each in versions]
-            )
+            self._indexing.delete(IMAGES, ids, _whatever_revision(versions))
             for mark in marks:
                 self._finish(index, mark)
 
@@ -94,7 +90,9 @@ class Deletion:
             self._indexing.delete(SESSIONS, ids, versions)
 
 
+def _whatever_revision(versions: Sequence[Version]) -> list[Version]:
+    return [each._replace(revision=None) for each in versions]
+
+
 def _scored(members: Sequence[bytes]) -> list[bytes | int]:
     return [value for member in members for value in (0, member)]
-
-

@@ -44,7 +44,9 @@ class Documents:
         commands = [("HMGET", name, *DOCUMENT_FIELDS) for name in names]
         replies = self._connection.pipeline(commands, [(kind.noun, key) for key in keys])
         return [
-            fields[:2] if fields[3] == version and None not in fields and _is_int(fields[1]) else fields
+            fields[:2]
+            if fields[3] == version and None not in fields and _is_int(fields[1])
+            else fields
             for fields, version in zip(replies, versions, strict=True)
         ]
 

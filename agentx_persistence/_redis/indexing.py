@@ -55,11 +55,11 @@ class Indexing(ABC):
         self,
         document: Document,
         updated_at: int,
-        work: Callable[[bytes, list[bytes], list[Argument]], Any],
+        work: Callable[[list[bytes], list[Argument]], Any],
     ) -> Any:
         """Create a session by a script that calls `write`; return the reply of the script.
 
-        :param work: gets the version of the session's entries, keys and arguments of `write`
+        :param work: runs the script, with these keys and arguments of `write`
         """
 
     @abstractmethod
@@ -129,13 +129,10 @@ class AtomicIndexing(Indexing):
         subject = (kind.noun, document.key)
         where = self._keys.document(kind, document.key)
 
-        def unsure(reply: Any) -> bool:
-            return reply == 0
-
         for _ in range(ATTEMPTS):
             keys, arguments = self._write(kind, document, document.updated_at, seen)
             reply = self._connection.script(
-                ATOMIC_PUT, subject, [where, *keys], [mode, revision, *arguments], unsure
+                ATOMIC_PUT, subject, [where, *keys], [mode, revision, *arguments], _refused
             )
             if not isinstance(reply, list):
                 return bool(reply)
@@ -146,12 +143,10 @@ class AtomicIndexing(Indexing):
         self,
         document: Document,
         updated_at: int,
-        work: Callable[[bytes, list[bytes], list[Argument]], Any],
+        work: Callable[[list[bytes], list[Argument]], Any],
     ) -> Any:
         keys, arguments = self._write(SESSIONS, document, updated_at, Version(b"", None, None))
-        version = arguments[3]
-        assert isinstance(version, bytes)
-        return work(version, keys, arguments)
+        return work(keys, arguments)
 
     def _write(
         self, kind: Kind, document: Document, updated_at: int, seen: Version
@@ -203,15 +198,13 @@ class AtomicIndexing(Indexing):
             seen = Version(reply[0], reply[1], None)
         raise contended(self._keys.document(kind, key))
 
-    def _deletion(
-        self, kind: Kind, key: str, seen: Version
-    ) -> tuple[list[bytes], list[Argument]]:
+    def _deletion(self, kind: Kind, key: str, seen: Version) -> tuple[list[bytes], list[Argument]]:
         log, leave = self._log(kind, key), self._entries(kind, key, seen)
         keys = [self._keys.document(kind, key), *log, *(entry.key for entry in leave)]
         arguments: list[Argument] = [len(log), seen.version, seen.revision or b"", len(leave)]
         arguments += [entry.place for entry in leave]
         if kind is ITEMS and self._firsts_here:
-            keys += (self._keys.keys(kind, key), self._keys.firsts())
+            keys += (self._keys.items(key), self._keys.firsts())
             arguments.append(first_element(key))
         return keys, arguments
 
@@ -226,7 +219,7 @@ class _ItemIndexing(AtomicIndexing):
         enter = ("ZADD", self._keys.firsts(), 0, first)
         self._connection.command(enter)
         done = super().put(kind, document, mode, revision)
-        index = self._keys.keys(kind, document.key)
+        index = self._keys.items(document.key)
         if self._connection.command(("ZCARD", index)) == 1:
             # A deletion may have left the index empty, and removed the first element meanwhile.
             self._connection.command(enter)
@@ -244,7 +237,7 @@ class _ItemIndexing(AtomicIndexing):
 
     def _leave(self, firsts: dict[str, str]) -> None:
         for first, key in firsts.items():
-            index = self._keys.keys(ITEMS, key)
+            index = self._keys.items(key)
             if not self._connection.command(("EXISTS", index)):
                 self._connection.command(("ZREM", self._keys.firsts(), first))
                 if self._connection.command(("EXISTS", index)):
@@ -267,13 +260,10 @@ class JournalledIndexing(Indexing):
             return self._items.put(kind, document, mode, revision)
         subject, pair = (kind.noun, document.key), self._pair(kind, document.key)
 
-        def unsure(reply: Any) -> bool:
-            return reply == 0
-
         for _ in range(ATTEMPTS):
             version, arguments = self._enter(kind, document, document.updated_at)
             reply = self._connection.script(
-                JOURNALLED_PUT, subject, pair, [mode, revision, *arguments], unsure
+                JOURNALLED_PUT, subject, pair, [mode, revision, *arguments], _refused
             )
             if reply != 0 and reply[:1] != [-1]:
                 self._sweep(kind, [document.key], [reply])
@@ -288,12 +278,12 @@ class JournalledIndexing(Indexing):
         self,
         document: Document,
         updated_at: int,
-        work: Callable[[bytes, list[bytes], list[Argument]], Any],
+        work: Callable[[list[bytes], list[Argument]], Any],
     ) -> Any:
         for _ in range(ATTEMPTS):
             version, arguments = self._enter(SESSIONS, document, updated_at)
             journal = self._keys.journal(SESSIONS, document.key)
-            reply = work(version, [journal], arguments)
+            reply = work([journal], arguments)
             # If the session has not been created by that, the entries are not its.
             self._withdraw(SESSIONS, document, version)
             if reply != AGAIN:
@@ -353,11 +343,13 @@ class JournalledIndexing(Indexing):
         return kind.noun, key
 
 
+def _refused(reply: Any) -> bool:
+    return bool(reply == 0)
+
+
 def new_version() -> bytes:
     return secrets.token_urlsafe(6).encode()
 
 
 def contended(key: bytes) -> BackendUnavailableError:
     return BackendUnavailableError("redis", f"others kept changing {key.decode()!r}")
-
-

@@ -8,17 +8,16 @@ For the base ``agentx`` and a session ``s1`` of the image ``i1`` in the containe
 * ``agentx:{s1}:messages``: a list of the messages' texts
 * ``agentx:{s1}:positions``: a sorted set of the messages' ids by position
 * ``agentx:{i1}:sessions.by.image_id``: a sorted set, one member for each session of the image
-* ``agentx:{}:sessions.all``, ``agentx:{}:sessions.keys``: the same for all sessions, by time and
-  by key
+* ``agentx:{}:sessions.all``: the same for all sessions
 * ``agentx:{c1}:sessions.active``: the sessions of the container by the second of ``updated_at``
 * ``agentx:{s1}:sessions.journal``: in a cluster, while a write or a deletion is under way or after
   one was interrupted, a hash of the index entries that may have to be removed
 * ``agentx:{s1}:messages.TOKEN``, ``agentx:{s1}:positions.TOKEN``: the log of a session that a fork
   is creating; they expire
 
-An item lies in the slot of the first element of its namespace, with its indexes:
-``agentx:{first}:items:KEY``, ``agentx:{first}:items.keys``, ``agentx:{first}:items.by.namespace:N``.
-``agentx:{}:items.first`` is a sorted set of all first elements.
+An item is in the slot of the first element of its namespace, with its indexes by key and by time:
+``agentx:{first}:items:KEY``, ``agentx:{first}:items.keys`` and
+``agentx:{first}:items.by.namespace:NAMESPACE``. ``agentx:{}:items.first`` is a sorted set of all first elements.
 
 The braces make Redis Cluster keep all that belongs to one id in one slot
 (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags). What is
@@ -122,9 +121,9 @@ class Keys:
         values = to_json([where[field] for field in fields]).decode()
         return self._key(values, f"{kind.name}.by.{'+'.join(fields)}")
 
-    def keys(self, kind: Kind, key: str) -> bytes:
-        """Return the key of the index by key which has this key."""
-        return self._key(first_element(key) if kind is ITEMS else "", f"{kind.name}.keys")
+    def items(self, key: str) -> bytes:
+        """Return the key of the index by key which has this item."""
+        return self._key(first_element(key), "items.keys")
 
     def active(self, container: str) -> bytes:
         return self._key(container, "sessions.active")
@@ -143,8 +142,9 @@ class Keys:
             for names in kind.indexes
             if all(name in fields for name in names)
         ]
-        found.append(IndexEntry(self.keys(kind, key), 0, id))
-        if kind is SESSIONS and "container_id" in fields:
+        if kind is ITEMS:
+            found.append(IndexEntry(self.items(key), 0, id))
+        elif kind is SESSIONS and "container_id" in fields:
             active = self.active(fields["container_id"])
             found.append(IndexEntry(active, -(updated_at // 1000), id))
         return found
@@ -201,5 +201,3 @@ class Member(NamedTuple):
     def of_key(cls, stored: bytes, time: int = 0) -> Member:
         place, _, version = stored.partition(b"\0")
         return cls(place, place.decode(), version, time)
-
-

@@ -153,16 +153,15 @@ class Listings:
     def by_time(self, kind: Kind, where: Mapping[str, str]) -> Span:
         return LexSpan(self._keys.index(kind, where), b"-", AFTER_TIMES, False, where)
 
-    def by_prefix(self, kind: Kind, prefix: str) -> Span:
+    def by_prefix(self, prefix: str) -> LexSpan:
+        """Return the items whose keys begin with this, which includes the first element."""
         low, high = b"[" + prefix.encode(), b"(" + prefix.encode() + b"\xff"
-        return LexSpan(self._keys.keys(kind, prefix), low, high)
+        return LexSpan(self._keys.items(prefix), low, high)
 
     def _spans(self, kind: Kind, query: Query) -> Iterator[Span]:
         after = query.after
         if query.order == "key":
-            for prefix in self._prefixes(kind, query):
-                span = self.by_prefix(kind, prefix)
-                assert isinstance(span, LexSpan)
+            for span in map(self.by_prefix, self._prefixes(query)):
                 low = span.low
                 if after is not None:
                     low = max(low, _after(after.key.encode()), key=_bound)
@@ -171,7 +170,7 @@ class Listings:
             container = query.where["container_id"]
             least = "-inf" if query.until is None else str(1 - -(-query.until // 1000))
             greatest = "+inf" if query.since is None else str(-(query.since // 1000))
-            start = after and (-after.time, after.key)
+            start = (-after.time, after.key) if after else None
             if start and query.until is not None and start[0] < int(least):
                 start = None
             key = self._keys.active(container)
@@ -181,18 +180,18 @@ class Listings:
             low = b"-" if query.until is None else b"[" + time_bound(query.until - 1)
             high = AFTER_TIMES if query.since is None else b"(" + time_bound(query.since - 1)
             if after is not None:
-                start = place(after.time, after.key)
+                behind = place(after.time, after.key)
                 if reverse:
-                    high = min(high, b"(" + start)
+                    high = min(high, b"(" + behind)
                 else:
-                    low = max(low, _after(start), key=_bound)
+                    low = max(low, _after(behind), key=_bound)
             key = self._keys.index(kind, query.where)
             yield LexSpan(key, low, high, reverse, query.where)
 
-    def _prefixes(self, kind: Kind, query: Query) -> Iterator[str]:
+    def _prefixes(self, query: Query) -> Iterator[str]:
         """Yield prefixes each of which is in one index, and which together are the query's."""
         prefix = query.prefix
-        if kind is not ITEMS or SEPARATOR in prefix:
+        if SEPARATOR in prefix:
             yield prefix
             return
         first = first_element(query.after.key) if query.after else prefix
@@ -239,37 +238,35 @@ class Listings:
             return
         keys = [each.id for each in members]
         replies = self._documents.fetch(kind, keys, [each.version for each in members])
-        for member, fields in zip(members, replies, strict=True):
-            doubled = bool(found) and found[-1][1].key == member.id
+        for each, fields in zip(members, replies, strict=True):
+            doubled = bool(found) and found[-1][1].key == each.id
             current = len(fields) == 2
             if current:
-                stored = Stored(member.id, fields[0], int(fields[1]), "")
-                if isinstance(span, ActiveSpan) and stored.updated_at // 1000 != member.time:
-                    self._correct(span, member, stored.updated_at)
+                stored = Stored(each.id, fields[0], int(fields[1]), "")
+                if isinstance(span, ActiveSpan) and stored.updated_at // 1000 != each.time:
+                    self._correct(span, each, stored.updated_at)
             else:
-                document = self._documents.stored(kind, member.id, fields)
+                document = self._documents.stored(kind, each.id, fields)
                 index = span.key
-                self._indexing.disown(kind, index, member.id, member.version, span.stored(member))
+                self._indexing.disown(kind, index, each.id, each.version, span.stored(each))
                 # A write that goes on meanwhile gives the document another version, and perhaps
                 # another place; that alone must not hide it here.
                 if document is None:
                     continue
                 entries = Entries.load(fields[4])
-                held = span.holds(member, entries, document.updated_at)
+                held = span.holds(each, entries, document.updated_at)
                 if held is None and not doubled:
                     moved.add(document.key)
                 if not held:
                     continue
                 stored = document
             if not doubled:
-                found.append((member, stored))
+                found.append((each, stored))
 
     def _correct(self, span: ActiveSpan, member: Member, updated_at: int) -> None:
         """Correct a score that an append did not reach, or that it changes at this moment."""
         if self._connection.cluster:
-            arguments: tuple[Any, ...] = (
-                span.stored(member), -member.time, -(updated_at // 1000)
-            )
+            arguments: tuple[Any, ...] = (span.stored(member), -member.time, -(updated_at // 1000))
             subject = ("session", member.id)
             self._connection.script(CORRECT, subject, [span.key], arguments)
 

@@ -36,7 +36,8 @@ local function there(found, count, limit, first, step)
       end
     end
   end
-  local near = ids[1] and high - low < 2 * #ids + 10 and redis.call('LRANGE', KEYS[2], low - 1, high - 1)
+  local near = ids[1] and high - low < 2 * #ids + 10
+  near = near and redis.call('LRANGE', KEYS[2], low - 1, high - 1)
   for i, id in ipairs(ids) do
     local n, text = #reply
     if near then
@@ -166,17 +167,21 @@ local past = found[4] .. ' ' .. (found[5] or '')
 if #past > 300 then past = past:sub(1, 300):match('^(.*) ') or '' end
 """
 
-# ARGV: token, the id of the last entry that stays (or ""), then id and text of each new entry.
+# ARGV: token, "id" or "", the id or position of the last entry that stays, then id and text of each
+# new entry.
 # Returns how many were cut off.
 _REWRITE = """
 local kept = 0
-local first, tokens = 8, ' ' .. found[4] .. ' ' .. (found[5] or '')
+local first, tokens = 9, ' ' .. found[4] .. ' ' .. (found[5] or '')
 local _, at = tokens:find(' ' .. ARGV[6] .. '.', 1, true)
 if at then return tonumber(tokens:match('^%d+', at + 1)) end
 if redis.call('ZCARD', KEYS[3]) ~= count or redis.call('LLEN', KEYS[2]) ~= count then return -2 end
-if ARGV[7] ~= '' then
-  kept = tonumber(redis.call('ZSCORE', KEYS[3], ARGV[7]) or nil)
+if ARGV[7] == 'id' then
+  kept = tonumber(redis.call('ZSCORE', KEYS[3], ARGV[8]) or nil)
   if not kept then return -3 end
+else
+  kept = tonumber(ARGV[8])
+  if kept > count then return -3 end
 end
 """
 _REWRITE_REST = """
@@ -301,7 +306,8 @@ end
 local step = 16
 if ARGV[6] == '' then
   for start = low, high, step do
-    for _, text in ipairs(redis.call('LRANGE', KEYS[2], start - 1, math.min(start + step - 1, high) - 1)) do
+    local stop = math.min(start + step - 1, high)
+    for _, text in ipairs(redis.call('LRANGE', KEYS[2], start - 1, stop - 1)) do
       if not take(text) then return {count, found[4], low, texts} end
     end
   end

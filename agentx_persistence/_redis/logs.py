@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
@@ -32,7 +33,6 @@ from agentx_persistence._redis.pool import Argument, Command
 from agentx_persistence._redis.scripts import Script
 from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
 from agentx_persistence.storage import (
-    SESSIONS,
     Document,
     Entry,
     Found,
@@ -73,38 +73,35 @@ class Logs:
     ) -> int | Found:
         flat = _flat(entries)
 
-        def run(creation: tuple[bytes, list[bytes], list[Argument]] | None) -> Any:
-            version, keys, write = creation or (b"", [], [])
+        def run(keys: Sequence[bytes], write: Sequence[Argument]) -> Any:
             rest = [len(write), *write, *flat]
-            return self._write(
-                self._scripts.append, log, at, rest, keys, expected, generation
-            )
+            return self._write(self._scripts.append, log, at, rest, keys, expected, generation)
 
         # A session that is remembered is there as a rule.
         reply = NO_SESSION
         if create is None or self._connection.cluster or log in self._active:
-            reply = run(None)
+            reply = run((), ())
         if reply == NO_SESSION and create is not None:
             updated_at = max(create.updated_at, at) if entries else create.updated_at
-            reply = self._indexing.create(create, updated_at, lambda *creation: run(creation))
+            reply = self._indexing.create(create, updated_at, run)
         return self._answer(log, None, reply)
 
     def rewrite(
         self,
         log: str,
-        after: str | None,
+        after: str | int | None,
         entries: Sequence[Entry],
         at: int,
         token: str,
         expected: int | None,
         generation: str | None,
     ) -> int | Found:
-        rest = [token, (after or "").encode(), *_flat(entries)]
+        rest: list[Argument] = [token, *_bound(after or 0), *_flat(entries)]
         reply = self._write(self._scripts.rewrite, log, at, rest, [], expected, generation)
-        return self._answer(log, after, reply)
+        return self._answer(log, after if isinstance(after, str) else f"#{after}", reply)
 
     def swap(self, log: str, entry: Entry, at: int, token: str) -> None:
-        rest = [token, entry.id.encode(), entry.text.encode()]
+        rest: list[Argument] = [token, entry.id.encode(), entry.text.encode()]
         self._answer(log, entry.id, self._write(self._scripts.swap, log, at, rest, [], None, None))
 
     def _write(
@@ -153,10 +150,8 @@ class Logs:
         key = self._keys.log(log)[0] if container is None else self._keys.active(container)
         self._active[log] = _Activity(version, key)
         if len(self._active) > _REMEMBERED:
-            try:
+            with suppress(KeyError):  # other threads can empty it
                 self._active.popitem(last=False)
-            except KeyError:  # other threads have done it
-                pass
         return key
 
     def _answer(self, log: str, entry: str | None, reply: Any) -> int | Found:
@@ -170,8 +165,7 @@ class Logs:
         _, count, generation, *rest = reply
         ids, places, texts = rest[::3], rest[1::3], rest[2::3]
         there = {
-            id.decode(): (place, text)
-            for id, place, text in zip(ids, places, texts, strict=True)
+            id.decode(): (place, text) for id, place, text in zip(ids, places, texts, strict=True)
         }
         return Found(Head(count, generation.decode()), there)
 
@@ -253,10 +247,7 @@ class Logs:
     def _read(self, log: str, window: Window) -> Slice:
         arguments: list[Argument] = []
         for bound in (window.after, window.before):
-            if isinstance(bound, str):
-                arguments += ("id", bound.encode())
-            else:
-                arguments += ("", "" if bound is None else bound)
+            arguments += _bound(bound)
         arguments += ["" if n is None else n for n in (window.first, window.last, window.size)]
         names = self._keys.log(log)
         reply = self._connection.script(READ, ("session", log), names, arguments)
@@ -267,41 +258,36 @@ class Logs:
         return Slice(texts, start, Head(count, generation.decode()))
 
     def fork(self, log: str, through: str | None, document: Document) -> int | None:
+        key = document.key
+        copy = self._keys.forked(key, document.revision)
+
+        def run(keys: Sequence[bytes], write: Sequence[Argument]) -> Any:
+            names, arguments = [*self._keys.log(key), *copy, *keys], [count, *write]
+            subject = ("session", key)
+            return self._connection.script(self._scripts.fork, subject, names, arguments, _taken)
+
         for _ in range(ATTEMPTS):
             found = self.lookup(log, [] if through is None else [through])
             if through is not None and through not in found.there:
                 raise RecordNotFoundError("message", through)
             count = found.head.count if through is None else found.there[through][0]
-            copy = self._keys.forked(document.key, document.revision)
-            if not self._copy(log, copy, found.head.generation, count, document.key):
+            if not self._copy(log, copy, found.head.generation, count, key):
                 continue
-            reply = self._indexing.create(
-                document,
-                document.updated_at,
-                lambda _, keys, write, copy=copy, count=count: self._connection.script(
-                    self._scripts.fork,
-                    ("session", document.key),
-                    [*self._keys.log(document.key), *copy, *keys],
-                    [count, *write],
-                    lambda reply: reply == TAKEN,
-                ),
-            )
+            reply = self._indexing.create(document, document.updated_at, run)
             if reply == TAKEN:
-                self._connection.command(("UNLINK", copy[0]))
-                self._connection.command(("UNLINK", copy[1]))
+                self._connection.pipeline([("UNLINK", each) for each in copy])
                 return None
             if reply != AGAIN:
-                self._check(document.key, None, reply)
+                self._check(key, None, reply)
                 copied: int = reply
                 return copied
-        raise contended(self._keys.log(document.key)[0])
+        raise contended(self._keys.log(key)[0])
 
     def _copy(
         self, log: str, copy: tuple[bytes, bytes], generation: str, count: int, to: str
     ) -> bool:
         """Copy the first entries; return False if that has to begin anew."""
-        for key in copy:
-            self._connection.command(("UNLINK", key))
+        self._connection.pipeline([("UNLINK", key) for key in copy])
         names, subject = self._keys.log(log), ("session", log)
         ends = [*range(0, count, _COPY_CHUNK), count]
         for start, stop in pairwise(ends):
@@ -314,9 +300,7 @@ class Logs:
                         raise self._damaged(log)
                     flat = chain.from_iterable(zip(ids, texts, strict=True))
                     keys = [self._keys.log(to)[0], *copy]
-                    reply = self._connection.script(
-                        COPY_IN, ("session", to), keys, [start, *flat]
-                    )
+                    reply = self._connection.script(COPY_IN, ("session", to), keys, [start, *flat])
             else:
                 reply = self._connection.script(COPY, subject, [*names, *copy], chunk)
             self._check(log, None, reply)
@@ -334,6 +318,15 @@ class Logs:
         )
 
 
+def _taken(reply: Any) -> bool:
+    return bool(reply == TAKEN)
+
+
+def _bound(bound: str | int | None) -> tuple[Argument, Argument]:
+    if isinstance(bound, str):
+        return "id", bound.encode()
+    return "", "" if bound is None else bound
+
+
 def _flat(entries: Sequence[Entry]) -> list[bytes]:
     return [value.encode() for entry in entries for value in entry[:2]]
-

@@ -59,7 +59,7 @@ def examine(connection: Connection, base: str) -> tuple[int, set[str]]:
     document = Keys(base).document(CONTAINERS, f"check {secrets.token_hex(8)}")
     keys = [document + end for end in (b"", b":list", b":set", b":other")]
     settings = ("proto-max-bulk-len", "appendfsync", "save")
-    limit, dangers = _LIMIT, set()
+    limit, dangers = _LIMIT, set[str]()
     replies = connection.inspect(
         [("INFO",), *(("CONFIG", "GET", name) for name in settings), ("PING",)]
     )

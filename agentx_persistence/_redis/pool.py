@@ -85,7 +85,7 @@ class Pool:
             if all(slot.thread == me for slot in list(self._slots)):
                 raise BackendUnavailableError(
                     "redis", "this call is inside others of its thread, which have all connections"
-                )
+                ) from None
             try:
                 slot = self._free.get(timeout=self._wait)
             except Empty:
@@ -117,7 +117,7 @@ class _Slot:
         self._pool = weakref.ref(pool) if pool else None
 
     def __del__(self) -> None:
-        pool = self._pool and self._pool()
+        pool = None if self._pool is None else self._pool()
         if pool is not None and not pool.closed:
             pool.add()
 

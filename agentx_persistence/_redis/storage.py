@@ -92,7 +92,7 @@ class RedisStorage(Storage):
     def rewrite(
         self,
         log: str,
-        after: str | None,
+        after: str | int | None,
         entries: Sequence[Entry],
         at: int,
         token: str,
