@@ -17,7 +17,8 @@ For the base ``agentx`` and a session ``s1`` of the image ``i1`` in the containe
 
 An item is in the slot of the first element of its namespace, with its indexes by key and by time:
 ``agentx:{first}:items:KEY``, ``agentx:{first}:items.keys`` and
-``agentx:{first}:items.by.namespace:NAMESPACE``. ``agentx:{}:items.first`` is a sorted set of all first elements.
+``agentx:{first}:items.by.namespace:NAMESPACE``. ``agentx:{}:items.first`` is a sorted set of all
+first elements.
 
 The braces make Redis Cluster keep all that belongs to one id in one slot
 (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags). What is
