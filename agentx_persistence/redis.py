@@ -6,6 +6,7 @@ import warnings
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from agentx_persistence.errors import InvalidRecordError, MissingDependencyError
 
@@ -14,16 +15,22 @@ try:
     from redis.backoff import NoBackoff
     from redis.connection import parse_url
     from redis.retry import Retry
+    from redis.sentinel import Sentinel
 except ModuleNotFoundError as error:
     raise MissingDependencyError("redis", "redis") from error
 
 from agentx_persistence._redis.connection import Connection, Target
-from agentx_persistence._redis.durability import DataLossWarning
-from agentx_persistence._redis.indexing import AtomicIndexing, JournalledIndexing
-from agentx_persistence._redis.keys import Keys
-from agentx_persistence._redis.store import RedisStore
-from agentx_persistence.documents import DocumentStorage
-from agentx_persistence.persistence import PersistenceDriver, Storage
+from agentx_persistence._redis.opening import DataLossWarning, examine
+from agentx_persistence._redis.storage import RedisStorage
+from agentx_persistence.storage import PersistenceDriver, Storage
+
+__all__ = ["DataLossWarning", "driver_from_url", "redis_driver"]
+
+_SENTINEL = "redis+sentinel://"
+_FORMS = (
+    "must be redis://…, rediss://… (TLS), unix://… or "
+    "redis+sentinel://host:26379,host:26379/service/db"
+)
 
 
 def redis_driver(
@@ -37,12 +44,13 @@ def redis_driver(
 ) -> PersistenceDriver:
     """Return the driver of a Redis or Valkey server, from version 6.2 on.
 
-    :param url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, as `redis.Redis.from_url` reads it
+    :param url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, as `redis.Redis.from_url` reads
+        it; or ``redis+sentinel://host:26379,host:26379/service/db``
     :param base: what all keys begin with; stores with different bases know nothing of each other
     :param cluster: whether the server is a node of a Redis Cluster
-    :param client: use this client, which is never closed here, instead of `url` and `options`; for
-        Sentinel, give ``Sentinel(…).master_for(…)``
-    :param retry_seconds: how long a call goes on trying when the connection was lost
+    :param client: use this client, which is never closed here, instead of `url` and `options`
+    :param retry_seconds: how long a call is repeated when the connection was lost or the server
+        refuses it for the moment, and how long it waits for one of ``max_connections``
     :param options: passed on to `redis.Redis.from_url`, or to that of `redis.RedisCluster`:
         ``socket_timeout``, ``max_connections``, ``ssl_ca_certs``, …
     """
@@ -50,20 +58,61 @@ def redis_driver(
         raise InvalidRecordError("argument", "base", "must be printable text without {}")
     if client is not None and (cluster or options):
         raise InvalidRecordError("argument", "client", "cannot be given together with options")
+    if client is not None and not isinstance(client, (Redis, RedisCluster)):
+        raise InvalidRecordError(
+            "argument", "client", "must be a redis.Redis or redis.RedisCluster, not an asyncio one"
+        )
     defaults = {
         "socket_connect_timeout": 3.0,
         "socket_timeout": 4.0,
         "retry": Retry(NoBackoff(), 0),  # Connection repeats, for a server and a cluster alike
         **({"reinitialize_steps": 1} if cluster else {}),  # ask anew at the first sign of a move
     }
-    kind = RedisCluster if cluster else Redis
     if client is not None:
         target = Target("the given client", False, lambda: client, retry_seconds, None)
+    elif isinstance(url, str) and url.startswith(_SENTINEL):
+        target = _behind_sentinel(url, retry_seconds, defaults | options)
     else:
         place, limit = _without_secrets(url), _connection_limit(url, options)
+        kind = RedisCluster if cluster else Redis
         connect = partial(kind.from_url, url, **defaults | options)
         target = Target(place, True, connect, retry_seconds, limit)
     return _RedisDriver(target, base)
+
+
+def driver_from_url(url: str, **options: Any) -> PersistenceDriver:
+    """Return the driver for a URL, whose scheme may also be ``valkey``, ``valkeys`` (TLS),
+    ``redis+cluster`` or ``rediss+cluster``."""
+    scheme, _, rest = url.partition(":")
+    scheme = scheme.lower()
+    if scheme.endswith("+cluster"):
+        scheme = scheme.removesuffix("+cluster")
+        options["cluster"] = True
+    scheme = {"valkey": "redis", "valkeys": "rediss"}.get(scheme, scheme)
+    return redis_driver(f"{scheme}:{rest}", **options)
+
+
+def _behind_sentinel(url: str, retry_seconds: float, options: dict[str, Any]) -> Target:
+    user, _, hosts = url.removeprefix(_SENTINEL).partition("/")[0].rpartition("@")
+    name, _, password = user.partition(":")
+    service, _, db = urlsplit(url).path.removeprefix("/").partition("/")
+    addresses = [host.rpartition(":") for host in hosts.split(",")]
+    if not service or not (db or "0").isdigit() or not all(p.isdigit() for *_, p in addresses):
+        raise InvalidRecordError("argument", "url", _FORMS)
+    sentinels = [(host.strip("[]"), int(port)) for host, _, port in addresses]
+    options = {"db": int(db or 0), **options}
+    if password:
+        options.update(username=unquote(name) or None, password=unquote(password))
+    limit = options.pop("max_connections", None)
+    asking = options.pop("sentinel_kwargs", {})
+    timeouts = {key: options[key] for key in ("socket_timeout", "socket_connect_timeout")}
+
+    def connect() -> Any:
+        return Sentinel(sentinels, sentinel_kwargs=timeouts | asking).master_for(  # type: ignore[no-untyped-call]
+            service, **options
+        )
+
+    return Target(f"{_SENTINEL}{hosts}/{service}/{db or 0}", True, connect, retry_seconds, limit)
 
 
 def _connection_limit(url: str, options: dict[str, Any]) -> int | None:
@@ -74,10 +123,10 @@ def _connection_limit(url: str, options: dict[str, Any]) -> int | None:
 def _without_secrets(url: str) -> str:
     try:
         parts = parse_url(url)  # type: ignore[no-untyped-call]
-    except ValueError:
+    except (ValueError, TypeError, AttributeError):
         parts = None
     if parts is None:  # without that error, which can quote the password as a port
-        raise InvalidRecordError("argument", "url", "must be redis://…, rediss://… or unix://…")
+        raise InvalidRecordError("argument", "url", _FORMS)
     if "path" in parts:
         return f"unix://{parts['path']}"
     host, port, db = parts.get("host", "localhost"), parts.get("port", 6379), parts.get("db", 0)
@@ -95,13 +144,11 @@ class _RedisDriver(PersistenceDriver):
     def create_storage(self) -> Storage:
         connection = Connection(self.target)
         try:
-            cluster, found = connection.examine()
-            for danger in sorted(found):
-                # The caller of create_persistence is who can do something about it.
-                warnings.warn(f"{self.target.place}: {danger}", DataLossWarning, stacklevel=3)
+            limit, dangers = examine(connection, self.base)
         except BaseException:
             connection.close()
             raise
-        keys = Keys(self.base)
-        indexing = JournalledIndexing if cluster else AtomicIndexing
-        return DocumentStorage(RedisStore(connection, keys, indexing(connection, keys)))
+        for danger in sorted(dangers):
+            # The caller of create_persistence is the one to change that.
+            warnings.warn(f"{self.target.place}: {danger}", DataLossWarning, stacklevel=3)
+        return RedisStorage(connection, self.base, limit)

@@ -1,13 +1,13 @@
-"""The client of redis-py: what may be repeated is repeated, and its errors end here."""
+"""What the Redis backend asks of a server: calls are repeated, and redis-py's errors end here."""
 
 from __future__ import annotations
 
-import random
+import os
+import re
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from threading import Semaphore
 from typing import Any, TypeVar
 
 from redis import Redis, RedisCluster
@@ -17,40 +17,44 @@ from redis.exceptions import (
     AuthenticationError,
     ClusterError,
     ConnectionError,
+    NoPermissionError,
     NoScriptError,
+    ReadOnlyError,
     RedisClusterException,
     RedisError,
     ResponseError,
     TimeoutError,
 )
 
-from agentx_persistence._redis.client import Argument, Command, Subject
-from agentx_persistence._redis.durability import dangers
-from agentx_persistence._redis.exchange import exchange
-from agentx_persistence._redis.keys import DOCUMENT_FIELDS
-from agentx_persistence._redis.scripts import FETCH, Script
+from agentx_persistence._redis.pool import Argument, Command, NotSentError, Pool, exchange
+from agentx_persistence._redis.scripts import Script
 from agentx_persistence.errors import (
     BackendError,
     BackendUnavailableError,
+    ConfigurationError,
     CorruptRecordError,
     PersistenceClosedError,
     PersistenceError,
 )
-from agentx_persistence.forking import ForkAware, ForkGate, renew_after_fork
+from agentx_persistence.storage._retrying import Retries
 
 T = TypeVar("T")
 
+# The noun and the id of the record that an error is about.
+Subject = tuple[str, str]
+
 # An AskError is also what tells that a slot has moved.
 _LOST = (ConnectionError, TimeoutError, ClusterError, RedisClusterException, AskError)
-# Seconds before each further attempt; the last one counts for all that follow.
-_PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4)
-# Replies as bytes, even from a client that was told to decode.
+# Refusals that pass. redis-py removes some of these words, and has a class for each of those; Redis
+# wraps the refusal of a command in a script, so that the word is not the first one.
+_PASSING = re.compile(r"\b(READONLY|NOREPLICAS|BUSY|LOADING|TRYAGAIN|CLUSTERDOWN|MASTERDOWN) ")
+# Replies as bytes, even from a client that decodes.
 _UNDECODED: dict[str, Any] = {NEVER_DECODE: []}
 
 
 @dataclass(frozen=True, repr=False)
 class Target:
-    """What to connect to, as an error names it, and how."""
+    """What to connect to, and how; `place` is what an error calls it."""
 
     place: str
     owned: bool
@@ -59,48 +63,31 @@ class Target:
     max_connections: int | None
 
 
-class Connection(ForkAware):
+class Connection:
+    """Replies are what Redis sends: bytes, numbers, ``None``, and lists of these."""
+
     def __init__(self, target: Target) -> None:
-        self._target = target
+        self.target = target
         self._closed = False
         # Any, since few of redis-py's methods have types.
         self._client: Any = None
-        self._has_pool = False
+        self._pool: Pool | None = None
         self._renew()
-        renew_after_fork(self)
 
     def _renew(self) -> None:
-        self._gate = ForkGate()
-        # redis-py's pool refuses whom it has no connection for, and repeating that is no queue: the
-        # one who repeats it is overtaken, again and again.
-        limit = self._target.max_connections
-        self._turn: Semaphore | nullcontext[None] = Semaphore(limit) if limit else nullcontext()
+        """Begin with no connections, as in a new process."""
+        target, self._process = self.target, os.getpid()
+        if self._client is None or target.owned:
+            self._client = target.connect()
+        client = self._client
+        if target.owned and isinstance(client, Redis):
+            pool = client.connection_pool
+            make, options = pool.connection_class, pool.connection_kwargs
+            self._pool = Pool(lambda: make(**options), target.max_connections, target.retry_seconds)
 
-    def before_fork(self) -> None:
-        # redis-py sees in a child that connections are the parent's, but some thread that is not
-        # there could have held a lock of its client.
-        self._gate.shut()
-
-    def after_fork_in_parent(self) -> None:
-        self._gate.reopen()
-
-    def after_fork(self) -> None:
-        self._renew()
-
-    def examine(self) -> tuple[bool, set[str]]:
-        """Connect, without repeating it; return whether it is a cluster, and what can lose data."""
-
-        def work(_: None) -> tuple[bool, set[str]]:
-            client = self._client = self._target.connect()
-            # Neither has a cluster, nor a client that is one connection and a lock.
-            self._has_pool = isinstance(client, Redis) and client.connection is None
-            found: set[str] = set()
-            for server in _servers(self._client, primaries=True):
-                with suppress(ResponseError):  # many hosted servers forbid to ask
-                    found.update(dangers(server))
-            return isinstance(self._client, RedisCluster), found
-
-        return self._attempt(work, seconds=0)
+    @property
+    def cluster(self) -> bool:
+        return isinstance(self._client, RedisCluster)
 
     def script(
         self,
@@ -108,130 +95,214 @@ class Connection(ForkAware):
         subject: Subject,
         keys: Sequence[bytes],
         arguments: Sequence[Argument],
+        unsure: Callable[[Any], bool] | None = None,
     ) -> Any:
-        rest = (len(keys), *keys, *arguments)
+        """Run the script; return its reply.
 
-        def work(client: Any) -> Any:
-            try:
-                return self._execute(client, ("EVALSHA", script.sha, *rest))
-            except NoScriptError:  # new to this server, or it was restarted
-                return self._execute(client, ("EVAL", script.lua, *rest))
+        :param unsure: whether this reply, to an attempt whose predecessor may have done the work,
+            does not tell if it did
+        """
+        reply, lost = self._attempt(lambda: self._run(script, [(keys, arguments)])[0], subject)
+        if lost and unsure and unsure(reply):
+            raise BackendUnavailableError(
+                "redis",
+                f"{self.target.place}: the connection was lost, and others have changed "
+                f"{subject[0]} {subject[1]!r} since; read it to see whether this call did its work",
+            )
+        return reply
 
-        return self._attempt(work, subject, keys[0])
+    def scripts(
+        self, script: Script, calls: Sequence[tuple[Subject, Sequence[bytes], Sequence[Argument]]]
+    ) -> list[Any]:
+        """Run the script for each of these keys and arguments, in one round trip."""
+        if not calls:
+            return []
+        replies, _ = self._attempt(
+            lambda: self._run(script, [(keys, arguments) for _, keys, arguments in calls]),
+            calls[0][0],
+        )
+        return replies
 
     def command(self, command: Command, subject: Subject | None = None) -> Any:
-        return self._attempt(lambda client: self._execute(client, command), subject, command[1])
+        """Run the command; return its reply."""
+        return self._attempt(lambda: self._checked([command])[0], subject, command[1])[0]
 
-    def pipeline(self, commands: Sequence[Command], subjects: Sequence[Subject]) -> list[Any]:
-        def work(client: Any) -> list[Any]:
-            if self._has_pool:
-                replies = exchange(client.connection_pool, commands, ResponseError)
-            else:
-                pipe = client.pipeline(transaction=False)
-                for command in commands:
-                    pipe.execute_command(*command, **_UNDECODED)
-                replies = list(pipe.execute(raise_on_error=False))
+    def pipeline(
+        self, commands: Sequence[Command], subjects: Sequence[Subject] | None = None
+    ) -> list[Any]:
+        """Run the commands in one round trip; return their replies."""
+        if not commands:
+            return []
+
+        def work() -> list[Any]:
+            replies = self._exchange(commands)
             for reply in replies:
                 if isinstance(reply, Exception) and not _is_wrong_type(reply):
                     raise reply
             return replies
 
-        replies = self._attempt(work)
-        return self._without_errors(replies, [command[1] for command in commands], subjects)
-
-    def fetch(
-        self, keys: Sequence[bytes], versions: Sequence[bytes], subjects: Sequence[Subject]
-    ) -> list[Any]:
-        if keys and not isinstance(self._client, RedisCluster):
-            replies = self.script(FETCH, subjects[0], keys, versions)
-            return self._without_errors(replies, keys, subjects)
-        replies = self.pipeline([("HMGET", key, *DOCUMENT_FIELDS) for key in keys], subjects)
-        return [
-            [fields[0], fields[2]] if fields[3] == version and None not in fields else fields
-            for fields, version in zip(replies, versions, strict=True)
-        ]
-
-    def _without_errors(
-        self, replies: list[Any], keys: Sequence[Argument], subjects: Sequence[Subject]
-    ) -> list[Any]:
-        for reply, key, subject in zip(replies, keys, subjects, strict=True):
+        replies, _ = self._attempt(work)
+        for number, reply in enumerate(replies):
             if isinstance(reply, Exception):
-                raise self._failure(reply, subject, key) from reply
+                subject = subjects[number] if subjects else None
+                raise self._failure(reply, subject, commands[number][1]) from reply
         return replies
 
-    def _execute(self, client: Any, command: Command) -> Any:
-        if not self._has_pool:
-            return client.execute_command(*command, **_UNDECODED)
-        (reply,) = exchange(client.connection_pool, [command], ResponseError)
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
+    def _run(
+        self, script: Script, calls: Sequence[tuple[Sequence[bytes], Sequence[Argument]]]
+    ) -> list[Any]:
+        rest = [(len(keys), *keys, *arguments) for keys, arguments in calls]
+        replies = self._exchange([("EVALSHA", script.sha, *each) for each in rest])
+        for number, reply in enumerate(replies):
+            if isinstance(reply, NoScriptError):  # new to this server, or it was restarted
+                (replies[number],) = self._exchange([("EVAL", script.lua, *rest[number])])
+            if isinstance(replies[number], Exception):
+                raise replies[number]
+        return replies
+
+    def _checked(self, commands: Sequence[Command]) -> list[Any]:
+        replies = self._exchange(commands)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
+
+    def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+        """Send the commands at once; return the reply to each, or its ResponseError."""
+        if self._pool is not None:
+            return self._pool.exchange(commands)
+        client = self._client
+        if isinstance(client, Redis) and client.connection is None:
+            return exchange_with(client.connection_pool, commands)
+        try:
+            if len(commands) == 1:
+                try:
+                    return [client.execute_command(*commands[0], **_UNDECODED)]
+                except ResponseError as error:
+                    return [error]
+            # Neither a cluster has a single pool, nor a client that is one connection and a lock.
+            pipe = client.pipeline(transaction=False)
+            for command in commands:
+                pipe.execute_command(*command, **_UNDECODED)
+            return list(pipe.execute(raise_on_error=False))
+        except Exception:
+            raise
+        except BaseException:
+            # Connections of the client may be half greeted, or have an answer to come.
+            if self.target.owned:
+                self._renew()
+            for server in servers(client):
+                server.connection_pool.disconnect(inuse_connections=False)
+            raise
+
+    def inspect(self, commands: Sequence[Command]) -> list[list[Any]]:
+        """Run the commands on each primary; return their replies, errors included."""
+
+        def work() -> list[list[Any]]:
+            if not isinstance(self._client, RedisCluster):
+                return [self._exchange(commands)]
+            primaries = servers(self._client, primaries=True)
+            return [exchange_with(each.connection_pool, commands) for each in primaries]
+
+        return self._attempt(work)[0]
 
     def ping(self) -> None:
-        self._attempt(lambda client: [server.ping() for server in _servers(client, primaries=True)])
+        for replies in self.inspect([("PING",)]):
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise self._failure(reply, None, b"") from reply
 
     def close(self) -> None:
         self._closed = True
-        self._release()
-
-    def _release(self) -> None:
-        if self._target.owned and self._client is not None:
-            with self._gate:
-                for server in _servers(self._client):
-                    # What other threads still use comes back here when they are done.
-                    server.connection_pool.disconnect(inuse_connections=False)
+        if not self.target.owned:
+            return
+        if self._pool is not None:
+            self._pool.closed = True
+            self._pool.disconnect()
+        else:
+            for server in servers(self._client):
+                # Those that other threads use come back and are closed when they are done.
+                server.connection_pool.disconnect(inuse_connections=False)
 
     def _attempt(
-        self,
-        work: Callable[[Any], T],
-        subject: Subject | None = None,
-        key: Argument = b"",
-        seconds: float | None = None,
-    ) -> T:
-        """Run `work`, again and again for some seconds if it may help."""
-        patience = self._target.retry_seconds if seconds is None else seconds
-        deadline, attempt = 0.0, 0
+        self, work: Callable[[], T], subject: Subject | None = None, key: Argument = b""
+    ) -> tuple[T, bool]:
+        """Run `work`, repeatedly for some seconds if that may help; return what it returns, and
+        whether an earlier attempt may have done it."""
+        started, retries, lost = 0.0, None, False
         while True:
+            if self._closed:
+                raise PersistenceClosedError
+            if self._process != os.getpid():
+                self._renew()
             try:
-                with self._turn, self._gate:
-                    if self._closed:
-                        raise PersistenceClosedError
-                    result = work(self._client)
+                result = work()
             except (RedisError, RedisClusterException, UnicodeDecodeError) as error:
-                deadline = deadline or time.monotonic() + patience
-                passing = _is_lost(error) and not isinstance(error, AuthenticationError)
-                if not passing or time.monotonic() >= deadline:
+                if not _may_pass(error):
+                    raise self._failure(error, subject, key) from error
+                if self._closed:
+                    raise PersistenceClosedError from error
+                if not isinstance(error, _LOST) and self._pool is not None:
+                    self._pool.disconnect()  # from a server that is not the primary any more
+                lost = lost or (isinstance(error, _LOST) and not isinstance(error, NotSentError))
+                started = started or time.monotonic()
+                retries = retries or Retries("redis", started + self.target.retry_seconds)
+                if not retries.pause(self._describe(error)):
                     raise self._failure(error, subject, key) from error
             else:
                 if self._closed:
-                    self._release()
-                return result
-            time.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)] * random.uniform(0.5, 1.5))
-            attempt += 1
+                    self.close()
+                return result, lost
+
+    def _describe(self, error: Exception) -> str:
+        return f"{self.target.place}: {error}"
 
     def _failure(
         self, error: Exception, subject: Subject | None, key: Argument
     ) -> PersistenceError:
         name = key.decode() if isinstance(key, bytes) else str(key)
         if subject and (_is_wrong_type(error) or isinstance(error, UnicodeDecodeError)):
-            kind, id = subject
-            return CorruptRecordError(kind.removesuffix("s"), id, f"redis, key {name!r}: {error}")
-        failure = BackendUnavailableError if _is_lost(error) else BackendError
-        return failure("redis", f"{self._target.place}{name and f', key {name!r}'}: {error}")
+            noun, id = subject
+            where = f"key {name!r}: " if name else ""
+            return CorruptRecordError(noun, id, f"redis, {where}{error}")
+        failure: type[BackendError] = BackendError
+        if isinstance(error, (AuthenticationError, NoPermissionError)):
+            failure = ConfigurationError
+        elif _may_pass(error):
+            failure = BackendUnavailableError
+        return failure("redis", f"{self.target.place}{name and f', key {name!r}'}: {error}")
 
 
-def _servers(client: Any, *, primaries: bool = False) -> list[Any]:
+def exchange_with(pool: Any, commands: Sequence[Command]) -> list[Any]:
+    """Do the same over a connection of redis-py's pool."""
+    try:
+        connection = pool.get_connection()
+    except BaseException:
+        # The pool has taken back the connection, whose greeting was interrupted.
+        pool.disconnect(inuse_connections=False)
+        raise
+    try:
+        return exchange(connection, commands)
+    finally:
+        pool.release(connection)
+
+
+def servers(client: Any, *, primaries: bool = False) -> list[Any]:
     """Return a client of each node of a cluster, or the client itself."""
     if not isinstance(client, RedisCluster):
         return [client]
     nodes = client.get_primaries() if primaries else client.get_nodes()  # type: ignore[no-untyped-call]
-    return [client.get_redis_connection(node) for node in nodes]
+    with suppress(RedisError):
+        return [client.get_redis_connection(node) for node in nodes]
+    return []
 
 
 def _is_wrong_type(error: Exception) -> bool:
     return isinstance(error, ResponseError) and "WRONGTYPE" in str(error)
 
 
-def _is_lost(error: Exception) -> bool:
-    # Redis 6 wraps what a command in a script was refused with, so that only the text tells.
-    return isinstance(error, _LOST) or "READONLY " in str(error) or "TRYAGAIN " in str(error)
+def _may_pass(error: Exception) -> bool:
+    if isinstance(error, AuthenticationError):
+        return False
+    passing = isinstance(error, (*_LOST, ReadOnlyError))
+    return passing or (isinstance(error, ResponseError) and bool(_PASSING.search(str(error))))

@@ -1,8 +1,8 @@
 """Keeping documents and their index entries together.
 
 A document tells the version of its index entries; an entry of any other version counts for
-nothing, and whoever meets one removes it. So a saved document is never without its entries, not
-even for a moment, and a version is never used again, so that what removes old entries late cannot
+nothing, and is removed by the next listing. So a saved document is never without its entries, not
+even for a moment, and a version is never used again, so that a late removal of old entries cannot
 meet new ones.
 """
 
@@ -10,86 +10,108 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from itertools import chain
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
 
-from agentx_persistence._redis.client import Argument, Client, Command, Subject
-from agentx_persistence._redis.keys import Entries, Index, Keys, Member, member, place
+from agentx_persistence._redis.connection import Connection, Subject
+from agentx_persistence._redis.keys import Entries, IndexEntry, Keys, first_element, member
+from agentx_persistence._redis.log_scripts import AGAIN
+from agentx_persistence._redis.pool import Argument, Command
 from agentx_persistence._redis.scripts import (
     ABANDON,
+    ATOMIC_PUT,
     BEGIN,
-    COMMIT,
     DELETE,
     DISOWN,
-    PUT,
-    Script,
+    JOURNALLED_PUT,
 )
-from agentx_persistence.documents import Document
-from agentx_persistence.documents.store import SESSIONS
-from agentx_persistence.errors import BackendError
+from agentx_persistence.errors import BackendUnavailableError
+from agentx_persistence.storage import ITEMS, SESSIONS, Document, Kind
+
+Mode = Literal["put", "create", "replace"]
 
 # How often a step is done again because others changed the same document meanwhile.
 ATTEMPTS = 100
 
-_OWNERS = ("container_id", "image_id")
+
+class Version(NamedTuple):
+    """What a document was seen to have; `entries` may be missing if it is damaged."""
+
+    version: bytes
+    entries: bytes | None
+    revision: bytes | None
 
 
 class Indexing(ABC):
-    def __init__(self, client: Client, keys: Keys) -> None:
-        self._client, self._keys = client, keys
+    def __init__(self, connection: Connection, keys: Keys) -> None:
+        self._connection, self._keys = connection, keys
 
     @abstractmethod
-    def put(self, kind: str, document: Document, indexes: Mapping[str, str]) -> None:
-        """See `DocumentStore.put`."""
+    def put(self, kind: Kind, document: Document, mode: Mode, revision: str = "") -> bool:
+        """Write the document; return False if `mode` refuses that."""
 
     @abstractmethod
-    def delete(self, kind: str, id: str) -> bool:
-        """See `DocumentStore.delete`."""
+    def create(
+        self,
+        document: Document,
+        updated_at: int,
+        work: Callable[[list[bytes], list[Argument]], Any],
+    ) -> Any:
+        """Create a session by a script that calls `write`; return the reply of the script.
 
-    def disown(self, kind: str, index: Index | None, stale: Member) -> None:
-        """Remove an index entry, unless it is the document's."""
-        subject = (kind, stale.id)
-        reply = self._client.script(DISOWN, subject, self._pair(*subject), [stale.version])
+        :param work: runs the script, with these keys and arguments of `write`
+        """
+
+    @abstractmethod
+    def delete(self, kind: Kind, keys: Sequence[str], seen: Sequence[Version]) -> list[bool]:
+        """Delete each document, with its log, that has this version (and revision, if given);
+        return which."""
+
+    @abstractmethod
+    def delete_any(self, kind: Kind, key: str) -> bool:
+        """Delete the document, whatever version it has; return whether it was there."""
+
+    def disown(self, kind: Kind, index: bytes, id: str, version: bytes, stored: bytes) -> None:
+        """Remove the member from the index, unless it is the document's."""
+        subject = (kind.noun, id)
+        reply = self._connection.script(DISOWN, subject, self._pair(kind, id), [version])
         if reply is not None:
-            self._sweep(subject, reply)
-            entry = member(stale.place, stale.version)
-            self._client.command(("ZREM", self._keys.index(kind, index), entry))
+            self._sweep(kind, [id], [reply])
+            self._connection.command(("ZREM", index, stored))
 
-    def _pair(self, kind: str, id: str) -> list[bytes]:
+    def _pair(self, kind: Kind, id: str) -> list[bytes]:
         return [self._keys.document(kind, id), self._keys.journal(kind, id)]
 
-    def _log(self, kind: str, id: str) -> list[bytes]:
-        return [*self._keys.log(id)[1:]] if kind == SESSIONS else []
+    def _log(self, kind: Kind, id: str) -> list[bytes]:
+        return [*self._keys.log(id)[1:]] if kind is SESSIONS else []
 
-    def _sweep(self, subject: Subject, removable: Sequence[bytes]) -> None:
-        """Remove all entries of these versions, given as versions and entries in turn.
+    def _sweep(self, kind: Kind, ids: Sequence[str], removable: Sequence[Sequence[bytes]]) -> None:
+        """Remove all entries of these versions, given as versions and entries in turn for each id.
 
         Those by which an owner's deletion finds what it owns go last, when the journal is clear: a
         deletion that is repeated finds what is left to do, at whatever point it was interrupted.
         """
-        if not removable:
-            return
-        versions = removable[::2]
+        first: list[Command] = []
+        journals: list[Command] = []
         last: list[Command] = []
-        for version, stored in zip(versions, removable[1::2], strict=True):
-            removals, of_owners = self._removals(subject, version, Entries.load(stored))
-            self._client.pipeline(removals, [subject] * len(removals))
-            last += of_owners
-        self._client.command(("HDEL", self._keys.journal(*subject), *versions), subject)
-        self._client.pipeline(last, [subject] * len(last))
+        for id, found in zip(ids, removable, strict=True):
+            for version, stored in zip(found[::2], found[1::2], strict=True):
+                entries = Entries.load(stored)
+                owned = self._owned(kind, entries)
+                for entry in self._keys.entries(kind, id, entries):
+                    removal = ("ZREM", entry.key, member(entry.place, version))
+                    (last if entry.key in owned else first).append(removal)
+            if found:
+                journals.append(("HDEL", self._keys.journal(kind, id), *found[::2]))
+        for commands in (first, journals, last):
+            self._connection.pipeline(commands)
 
-    def _removals(
-        self, subject: Subject, version: bytes, entries: Entries
-    ) -> tuple[list[Command], list[Command]]:
-        """Return the commands that remove the entries, and those that remove them from owners."""
-        kind, id = subject
-        entry = member(place(entries.created_at, id), version)
-        removals: tuple[list[Command], list[Command]] = ([], [])
-        for index in (None, *entries.indexes.items()):
-            of_owner = index is not None and index[0] in _OWNERS
-            removals[of_owner].append(("ZREM", self._keys.index(kind, index), entry))
-        return removals
+    def _owned(self, kind: Kind, entries: Entries) -> set[bytes]:
+        return {
+            self._keys.index(kind, {field: entries.fields[field]})
+            for field in kind.owners
+            if field in entries.fields
+        }
 
 
 class AtomicIndexing(Indexing):
@@ -99,85 +121,235 @@ class AtomicIndexing(Indexing):
     So the script changes nothing if it meets other entries than it was told of, and says which.
     """
 
-    def put(self, kind: str, document: Document, indexes: Mapping[str, str]) -> None:
-        id = document.key
-        entries = Entries(document.created_at, indexes)
-        enter = entries.keys(self._keys, kind)
-        arguments: list[Argument] = [
-            len(enter),
-            document.text.encode(),
-            document.created_at,
-            document.updated_at,
-            entries.dump(),
-            _new_version(),
-            place(document.created_at, id),
-        ]
-        self._run(PUT, (kind, id), enter, arguments)
+    # Whether the first elements of items are on the same server as the items.
+    _firsts_here = True
 
-    def delete(self, kind: str, id: str) -> bool:
-        log = self._log(kind, id)
-        return bool(self._run(DELETE, (kind, id), log, [len(log)]))
+    def put(self, kind: Kind, document: Document, mode: Mode, revision: str = "") -> bool:
+        seen = Version(b"", None, None)
+        subject = (kind.noun, document.key)
+        where = self._keys.document(kind, document.key)
 
-    def _run(
-        self, script: Script, subject: Subject, keys: Sequence[bytes], arguments: Sequence[Argument]
-    ) -> Any:
-        kind, id = subject
-        document = self._keys.document(kind, id)
-        leave: list[bytes] = []
-        known: list[bytes] = [b"", b""]
         for _ in range(ATTEMPTS):
-            reply = self._client.script(
-                script, subject, [document, *keys, *leave], [*arguments, *known]
+            keys, arguments = self._write(kind, document, document.updated_at, seen)
+            reply = self._connection.script(
+                ATOMIC_PUT, subject, [where, *keys], [mode, revision, *arguments], _refused
             )
             if not isinstance(reply, list):
-                return reply
-            version, stored = reply
-            entries = Entries.load(stored) if stored else None
-            leave = entries.keys(self._keys, kind) if entries else []
-            known = [version, place(entries.created_at, id) if entries else b""]
-        raise _contended(document)
+                return bool(reply)
+            seen = Version(reply[1], reply[2], None)
+        raise contended(where)
+
+    def create(
+        self,
+        document: Document,
+        updated_at: int,
+        work: Callable[[list[bytes], list[Argument]], Any],
+    ) -> Any:
+        keys, arguments = self._write(SESSIONS, document, updated_at, Version(b"", None, None))
+        return work(keys, arguments)
+
+    def _write(
+        self, kind: Kind, document: Document, updated_at: int, seen: Version
+    ) -> tuple[list[bytes], list[Argument]]:
+        """Return keys and arguments of `write`."""
+        key, entries = document.key, Entries.of(kind, document)
+        enter = self._keys.entries(kind, key, entries, updated_at)
+        leave = self._entries(kind, key, seen)
+        keys = [entry.key for entry in enter] + [entry.key for entry in leave]
+        firsts = kind is ITEMS and self._firsts_here
+        arguments: list[Argument] = [
+            document.text.encode(),
+            updated_at,
+            entries.dump(),
+            new_version(),
+            document.revision,
+            "session" if kind is SESSIONS else "item" if firsts else "",
+            seen.version,
+            len(enter),
+            len(leave),
+        ]
+        for entry in enter:
+            arguments += (entry.score, entry.place)
+        arguments += [entry.place for entry in leave]
+        if firsts:
+            keys.append(self._keys.firsts())
+            arguments.append(first_element(key))
+        return keys, arguments
+
+    def _entries(self, kind: Kind, key: str, seen: Version) -> list[IndexEntry]:
+        if seen.entries is None:
+            return []
+        return self._keys.entries(kind, key, Entries.load(seen.entries))
+
+    def delete(self, kind: Kind, keys: Sequence[str], seen: Sequence[Version]) -> list[bool]:
+        calls = [
+            ((kind.noun, key), *self._deletion(kind, key, version))
+            for key, version in zip(keys, seen, strict=True)
+        ]
+        return [reply == 1 for reply in self._connection.scripts(DELETE, calls)]
+
+    def delete_any(self, kind: Kind, key: str) -> bool:
+        seen = Version(b"", None, None)
+        for _ in range(ATTEMPTS):
+            keys, arguments = self._deletion(kind, key, seen)
+            reply = self._connection.script(DELETE, (kind.noun, key), keys, arguments)
+            if not isinstance(reply, list):
+                return bool(reply)
+            seen = Version(reply[0], reply[1], None)
+        raise contended(self._keys.document(kind, key))
+
+    def _deletion(self, kind: Kind, key: str, seen: Version) -> tuple[list[bytes], list[Argument]]:
+        log, leave = self._log(kind, key), self._entries(kind, key, seen)
+        keys = [self._keys.document(kind, key), *log, *(entry.key for entry in leave)]
+        arguments: list[Argument] = [len(log), seen.version, seen.revision or b"", len(leave)]
+        arguments += [entry.place for entry in leave]
+        if kind is ITEMS and self._firsts_here:
+            keys += (self._keys.items(key), self._keys.firsts())
+            arguments.append(first_element(key))
+        return keys, arguments
+
+
+class _ItemIndexing(AtomicIndexing):
+    """For items in a cluster: all but the first elements are in the slot of the item."""
+
+    _firsts_here = False
+
+    def put(self, kind: Kind, document: Document, mode: Mode, revision: str = "") -> bool:
+        first = first_element(document.key)
+        enter = ("ZADD", self._keys.firsts(), 0, first)
+        self._connection.command(enter)
+        done = super().put(kind, document, mode, revision)
+        index = self._keys.items(document.key)
+        if self._connection.command(("ZCARD", index)) == 1:
+            # A deletion may have left the index empty, and removed the first element meanwhile.
+            self._connection.command(enter)
+        return done
+
+    def delete(self, kind: Kind, keys: Sequence[str], seen: Sequence[Version]) -> list[bool]:
+        gone = super().delete(kind, keys, seen)
+        self._leave({first_element(key): key for key in keys})
+        return gone
+
+    def delete_any(self, kind: Kind, key: str) -> bool:
+        gone = super().delete_any(kind, key)
+        self._leave({first_element(key): key})
+        return gone
+
+    def _leave(self, firsts: dict[str, str]) -> None:
+        for first, key in firsts.items():
+            index = self._keys.items(key)
+            if not self._connection.command(("EXISTS", index)):
+                self._connection.command(("ZREM", self._keys.firsts(), first))
+                if self._connection.command(("EXISTS", index)):
+                    self._connection.command(("ZADD", self._keys.firsts(), 0, first))
 
 
 class JournalledIndexing(Indexing):
     """For a cluster, where document and entries are in different slots and change one by one.
 
     A journal beside the document tells which entries may be there. So a process that dies half-way
-    leaves none that the next save or deletion of this id would not remove.
+    leaves none that the next write or deletion of this id would not remove.
     """
 
-    def put(self, kind: str, document: Document, indexes: Mapping[str, str]) -> None:
-        subject = (kind, document.key)
-        entries = Entries(document.created_at, indexes)
-        pair, stored = self._pair(*subject), entries.dump()
+    def __init__(self, connection: Connection, keys: Keys) -> None:
+        super().__init__(connection, keys)
+        self._items = _ItemIndexing(connection, keys)
+
+    def put(self, kind: Kind, document: Document, mode: Mode, revision: str = "") -> bool:
+        if kind is ITEMS:
+            return self._items.put(kind, document, mode, revision)
+        subject, pair = (kind.noun, document.key), self._pair(kind, document.key)
+
         for _ in range(ATTEMPTS):
-            version = self._client.script(BEGIN, subject, pair, [stored, _new_version()])
-            entry = member(place(document.created_at, document.key), version)
-            additions: list[Command] = [
-                ("ZADD", key, 0, entry) for key in entries.keys(self._keys, kind)
+            version, arguments = self._enter(kind, document, document.updated_at)
+            reply = self._connection.script(
+                JOURNALLED_PUT, subject, pair, [mode, revision, *arguments], _refused
+            )
+            if reply != 0 and reply[:1] != [-1]:
+                self._sweep(kind, [document.key], [reply])
+                return True
+            # Refused; or a deletion or a listing came between and may have removed some entries.
+            self._withdraw(kind, document, version)
+            if reply == 0:
+                return False
+        raise contended(pair[0])
+
+    def create(
+        self,
+        document: Document,
+        updated_at: int,
+        work: Callable[[list[bytes], list[Argument]], Any],
+    ) -> Any:
+        for _ in range(ATTEMPTS):
+            version, arguments = self._enter(SESSIONS, document, updated_at)
+            journal = self._keys.journal(SESSIONS, document.key)
+            reply = work([journal], arguments)
+            # If the session has not been created by that, the entries are not its.
+            self._withdraw(SESSIONS, document, version)
+            if reply != AGAIN:
+                return reply
+        raise contended(self._keys.document(SESSIONS, document.key))
+
+    def _enter(
+        self, kind: Kind, document: Document, updated_at: int
+    ) -> tuple[bytes, list[Argument]]:
+        """Enter the document into the indexes; return the version, and the arguments of `write`."""
+        key, entries = document.key, Entries.of(kind, document)
+        stored = entries.dump()
+        version = self._connection.script(
+            BEGIN, (kind.noun, key), self._pair(kind, key), [stored, new_version()]
+        )
+        self._connection.pipeline(
+            [
+                ("ZADD", entry.key, entry.score, member(entry.place, version))
+                for entry in self._keys.entries(kind, key, entries, updated_at)
             ]
-            self._client.pipeline(additions, [subject] * len(additions))
-            times = (document.created_at, document.updated_at)
-            arguments = [version, document.text.encode(), *times, stored]
-            removable = self._client.script(COMMIT, subject, pair, arguments)
-            if removable is not None:
-                self._sweep(subject, removable)
-                return
-            # A deletion or a reader came between, and they may have removed some entries already.
-            removals = [*chain(*self._removals(subject, version, entries))]
-            self._client.pipeline(removals, [subject] * len(removals))
-        raise _contended(pair[0])
+        )
+        session = "session" if kind is SESSIONS else ""
+        text = document.text.encode()
+        return version, [text, updated_at, stored, version, document.revision, session]
 
-    def delete(self, kind: str, id: str) -> bool:
-        subject = (kind, id)
-        keys = [*self._pair(kind, id), *self._log(kind, id)]
-        existed, *removable = self._client.script(ABANDON, subject, keys, [])
-        self._sweep(subject, removable)
-        return bool(existed)
+    def _withdraw(self, kind: Kind, document: Document, version: bytes) -> None:
+        """Remove the entries of this version, unless they are the document's."""
+        subject, pair = (kind.noun, document.key), self._pair(kind, document.key)
+        reply = self._connection.script(DISOWN, subject, pair, [version])
+        if reply is not None:
+            entries = Entries.of(kind, document).dump()
+            self._sweep(kind, [document.key], [[version, entries, *reply]])
+
+    def delete(self, kind: Kind, keys: Sequence[str], seen: Sequence[Version]) -> list[bool]:
+        if kind is ITEMS:
+            return self._items.delete(kind, keys, seen)
+        calls = [
+            (self._subject(kind, key), *self._abandoning(kind, key, version))
+            for key, version in zip(keys, seen, strict=True)
+        ]
+        replies = self._connection.scripts(ABANDON, calls)
+        self._sweep(kind, keys, [reply[1:] for reply in replies])
+        return [bool(reply[0]) for reply in replies]
+
+    def delete_any(self, kind: Kind, key: str) -> bool:
+        if kind is ITEMS:
+            return self._items.delete_any(kind, key)
+        return self.delete(kind, [key], [Version(b"", None, None)])[0]
+
+    def _abandoning(
+        self, kind: Kind, key: str, seen: Version
+    ) -> tuple[list[bytes], list[Argument]]:
+        keys = [*self._pair(kind, key), *self._log(kind, key)]
+        return keys, [seen.version, seen.revision or b""]
+
+    def _subject(self, kind: Kind, key: str) -> Subject:
+        return kind.noun, key
 
 
-def _new_version() -> bytes:
-    return secrets.token_hex(8).encode()
+def _refused(reply: Any) -> bool:
+    return bool(reply == 0)
 
 
-def _contended(key: bytes) -> BackendError:
-    return BackendError("redis", f"others kept changing {key.decode()!r}")
+def new_version() -> bytes:
+    return secrets.token_urlsafe(6).encode()
+
+
+def contended(key: bytes) -> BackendUnavailableError:
+    return BackendUnavailableError("redis", f"others kept changing {key.decode()!r}")

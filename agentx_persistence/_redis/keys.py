@@ -1,25 +1,39 @@
 """How data lies in Redis.
 
-For the base ``agentx`` and a session ``s1`` of the image ``i1``:
+For the base ``agentx`` and a session ``s1`` of the image ``i1`` in the container ``c1``:
 
-* ``agentx:{s1}:sessions``: a hash with the fields of `DOCUMENT_FIELDS`, and ``count``, the number
-  of messages (absent: none)
+* ``agentx:{s1}:sessions``: a hash with the fields of `DOCUMENT_FIELDS`, ``generation``, ``count``
+  (the number of messages; absent: none), ``past`` (earlier generations) and ``forked`` (how many
+  messages a fork copied)
 * ``agentx:{s1}:messages``: a list of the messages' texts
 * ``agentx:{s1}:positions``: a sorted set of the messages' ids by position
 * ``agentx:{i1}:sessions.by.image_id``: a sorted set, one member for each session of the image
 * ``agentx:{}:sessions.all``: the same for all sessions
-* ``agentx:{s1}:sessions.journal``: in a cluster, while a save or a deletion is under way or after
+* ``agentx:{c1}:sessions.active``: the sessions of the container by the second of ``updated_at``
+* ``agentx:{s1}:sessions.journal``: in a cluster, while a write or a deletion is under way or after
   one was interrupted, a hash of the index entries that may have to be removed
+* ``agentx:{s1}:messages.TOKEN``, ``agentx:{s1}:positions.TOKEN``: the log of a session that a fork
+  is creating; they expire
+
+An item is in the slot of the first element of its namespace, with its indexes by key and by time:
+``agentx:{first}:items:KEY``, ``agentx:{first}:items.keys`` and
+``agentx:{first}:items.by.namespace:NAMESPACE``. ``agentx:{}:items.first`` is a sorted set of all
+first elements.
 
 The braces make Redis Cluster keep all that belongs to one id in one slot
 (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags). What is
-between them is percent-encoded and what is behind them is one of a few fixed words, so that two
+between them and after a colon is percent-encoded, and the rest is one of a few fixed words, so two
 different ids, values or bases never make the same key.
 
-All members of an index have the score 0, and so are in the order of their bytes: 14 hexadecimal
-digits that fall as `created_at` rises, the id, a zero byte (no id has one), the version of the
-document's index entries. UTF-8 keeps the order of the code points. A score would not do: where
-times are equal, a page could then not start behind a record that is gone.
+The members of an index by time have the score 0, and so are in the order of their bytes: 14
+hexadecimal digits that fall as `created_at` rises, the id, a zero byte (no id has one), the version
+of the document's index entries. UTF-8 keeps the order of the code points. A score would not do:
+where times are equal, a page could then not start after a record that is gone. The members of
+``keys`` and ``active`` are the id, a zero byte and the version; those of ``active`` have the
+negative second as their score, so that one ZADD moves them.
+
+A member that begins with ``h`` instead of a digit is an image whose container is being deleted:
+the image is gone, some of its sessions may not be.
 """
 
 from __future__ import annotations
@@ -31,47 +45,35 @@ from urllib.parse import quote
 
 from pydantic_core import from_json, to_json
 
-Index = tuple[str, str]
+from agentx_persistence.storage import ITEMS, SESSIONS, Document, Kind
+from agentx_persistence.storage.kinds import SEPARATOR
 
-DOCUMENT_FIELDS = ("text", "created_at", "updated_at", "version", "entries")
+DOCUMENT_FIELDS = ("text", "updated_at", "revision", "version", "entries")
 
 _TIME_DIGITS = 14
+_ZERO = 2**53
+# Greater than every member that begins with a time.
+AFTER_TIMES = b"(g"
 
 
-class Keys:
-    def __init__(self, base: str) -> None:
-        self._base = base
+class IndexEntry(NamedTuple):
+    """The key of an index, and what the member there has, apart from its version."""
 
-    def document(self, kind: str, id: str) -> bytes:
-        return self._key(id, kind)
-
-    def journal(self, kind: str, id: str) -> bytes:
-        return self._key(id, f"{kind}.journal")
-
-    def log(self, session_id: str) -> tuple[bytes, bytes, bytes]:
-        """Return the keys of the session, of its messages, and of their positions."""
-        tag = f"{self._base}:{{{_tag(session_id)}}}:"
-        return f"{tag}sessions".encode(), f"{tag}messages".encode(), f"{tag}positions".encode()
-
-    def index(self, kind: str, index: Index | None) -> bytes:
-        if index is None:
-            return self._key("", f"{kind}.all")
-        return self._key(index[1], f"{kind}.by.{index[0]}")
-
-    def _key(self, tag: str, name: str) -> bytes:
-        return f"{self._base}:{{{_tag(tag)}}}:{name}".encode()
-
-
-@lru_cache(maxsize=4096)
-def _tag(text: str) -> str:
-    return quote(text, safe="")
+    key: bytes
+    score: int
+    place: bytes
 
 
 class Entries(NamedTuple):
-    """Which index entries a document has, apart from their version."""
+    """What the index entries of a document follow from, apart from their version."""
 
     created_at: int
-    indexes: Mapping[str, str]
+    fields: Mapping[str, str]
+
+    @classmethod
+    def of(cls, kind: Kind, document: Document) -> Entries:
+        given = document.fields
+        return cls(document.created_at, {f: given[f] for f in _indexed(kind) if f in given})
 
     @classmethod
     def load(cls, stored: bytes) -> Entries:
@@ -80,39 +82,123 @@ class Entries(NamedTuple):
     def dump(self) -> bytes:
         return to_json(self)
 
-    def keys(self, keys: Keys, kind: str) -> list[bytes]:
-        return [keys.index(kind, index) for index in (None, *self.indexes.items())]
+    def has(self, where: Mapping[str, str]) -> bool:
+        return where.items() <= self.fields.items()
 
-    def has(self, index: Index | None) -> bool:
-        return index is None or self.indexes.get(index[0]) == index[1]
+
+class Keys:
+    def __init__(self, base: str) -> None:
+        self._base = base
+
+    def document(self, kind: Kind, key: str) -> bytes:
+        if kind is ITEMS:
+            return self._key(first_element(key), f"items:{quote(key, safe='')}")
+        return self._key(key, kind.name)
+
+    def journal(self, kind: Kind, key: str) -> bytes:
+        return self._key(key, f"{kind.name}.journal")
+
+    def log(self, session: str) -> tuple[bytes, bytes, bytes]:
+        """Return the keys of the session, of its messages, and of their positions."""
+        tag = f"{self._base}:{{{_quoted(session)}}}:"
+        return f"{tag}sessions".encode(), f"{tag}messages".encode(), f"{tag}positions".encode()
+
+    def forked(self, session: str, token: str) -> tuple[bytes, bytes]:
+        """Return the keys of the log that a fork with this token is copying."""
+        token = _quoted(token)
+        return self._key(session, f"messages.{token}"), self._key(session, f"positions.{token}")
+
+    def index(self, kind: Kind, where: Mapping[str, str]) -> bytes:
+        """Return the key of the index by time for these values."""
+        if not where:
+            return self._key("", f"{kind.name}.all")
+        if kind is ITEMS:
+            name = where["namespace"]
+            return self._key(first_element(name), f"items.by.namespace:{_quoted(name)}")
+        if len(where) == 1:
+            ((field, value),) = where.items()
+            return self._key(value, f"{kind.name}.by.{field}")
+        fields = sorted(where)
+        values = to_json([where[field] for field in fields]).decode()
+        return self._key(values, f"{kind.name}.by.{'+'.join(fields)}")
+
+    def items(self, key: str) -> bytes:
+        """Return the key of the index by key which has this item."""
+        return self._key(first_element(key), "items.keys")
+
+    def active(self, container: str) -> bytes:
+        return self._key(container, "sessions.active")
+
+    def firsts(self) -> bytes:
+        return self._key("", "items.first")
+
+    def entries(
+        self, kind: Kind, key: str, entries: Entries, updated_at: int = 0
+    ) -> list[IndexEntry]:
+        """Return all index entries of a document."""
+        at, id = place(entries.created_at, key), key.encode()
+        fields = entries.fields
+        found = [
+            IndexEntry(self.index(kind, {name: fields[name] for name in names}), 0, at)
+            for names in kind.indexes
+            if all(name in fields for name in names)
+        ]
+        if kind is ITEMS:
+            found.append(IndexEntry(self.items(key), 0, id))
+        elif kind is SESSIONS and "container_id" in fields:
+            active = self.active(fields["container_id"])
+            found.append(IndexEntry(active, -(updated_at // 1000), id))
+        return found
+
+    def _key(self, tag: str, name: str) -> bytes:
+        return f"{self._base}:{{{_quoted(tag)}}}:{name}".encode()
+
+
+@lru_cache(maxsize=4096)
+def _quoted(text: str) -> str:
+    return quote(text, safe="")
+
+
+@lru_cache
+def _indexed(kind: Kind) -> tuple[str, ...]:
+    """Return the fields that the indexes of this kind need, in a fixed order."""
+    return tuple(sorted({name for names in kind.indexes for name in names}))
+
+
+def first_element(item: str) -> str:
+    """Return the first element of a namespace or of the key of an item."""
+    return item.partition(SEPARATOR)[0]
 
 
 def place(created_at: int, id: str) -> bytes:
-    """Return what the index members of this document begin with."""
-    return b"%0*x%b" % (_TIME_DIGITS, 2**53 - created_at, id.encode())
+    """Return what the members of this document begin with in indexes by time."""
+    return b"%0*x%b" % (_TIME_DIGITS, _ZERO - created_at, id.encode())
+
+
+def time_bound(time: int) -> bytes:
+    """Return what the members of this time and of earlier ones are not less than."""
+    return b"%0*x" % (_TIME_DIGITS, _ZERO - time)
 
 
 def member(place: bytes, version: bytes) -> bytes:
     return b"%b\0%b" % (place, version)
 
 
-def behind(place: bytes) -> bytes:
-    """Return the start of a ZRANGE that comes behind all versions of this place."""
-    return b"(%b\1" % place
-
-
 class Member(NamedTuple):
-    """An index member, taken apart."""
+    """An index member, taken apart. `time` is that of the index's order."""
 
     place: bytes
     id: str
     version: bytes
+    time: int
 
     @classmethod
-    def load(cls, stored: bytes) -> Member:
+    def of_time(cls, stored: bytes) -> Member:
         place, _, version = stored.partition(b"\0")
-        return cls(place, place[_TIME_DIGITS:].decode(), version)
+        time = _ZERO - int(place[:_TIME_DIGITS], 16)
+        return cls(place, place[_TIME_DIGITS:].decode(), version, time)
 
-    @property
-    def created_at(self) -> int:
-        return 2**53 - int(self.place[:_TIME_DIGITS], 16)
+    @classmethod
+    def of_key(cls, stored: bytes, time: int = 0) -> Member:
+        place, _, version = stored.partition(b"\0")
+        return cls(place, place.decode(), version, time)

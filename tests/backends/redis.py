@@ -11,6 +11,7 @@ from redis import RedisCluster as ClusterClient
 
 from agentx_persistence import Persistence
 from agentx_persistence._redis.keys import Keys
+from agentx_persistence.storage import KINDS, Kind
 from tests.backends.backend import Backend, Pool
 from tests.servers.process import given
 from tests.servers.redis import RedisCluster, RedisServer, redis_binary, start_server
@@ -73,7 +74,7 @@ def corrupt(
         if position is not None:
             client.lset(keys.log(id)[1], position - 1, raw)
         else:
-            client.hset(keys.document(kind, id), "text", raw)
+            client.hset(keys.document(kind_of(kind), id), "text", raw)
     return True
 
 
@@ -85,4 +86,8 @@ def stored(
     with connected(*backend.arguments, **options) as client:
         if position is not None:
             return client.lindex(keys.log(id)[1], position - 1)
-        return client.hget(keys.document(kind, id), "text")
+        return client.hget(keys.document(kind_of(kind), id), "text")
+
+
+def kind_of(name: str) -> Kind:
+    return next(kind for kind in KINDS if kind.name == name)

@@ -1,0 +1,98 @@
+"""Deleting a document with all that it owns, step by step.
+
+1. The document goes first, so that from then on it is there for nobody.
+2. What an owner has is found by its indexes, whether the owner is there or not: an interrupted
+   deletion can be repeated.
+3. Each document goes only if it still has the version of index entries with which it was found,
+   and so the owner.
+4. A mark in the index of the container stays for an image that is gone until its sessions are gone
+   as well, so that a repeated deletion of the container finds them.
+5. A session of a deleted image goes only if the image is still absent after the session was read,
+   and if the session has not been written since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from agentx_persistence._redis.connection import Connection
+from agentx_persistence._redis.documents import Documents
+from agentx_persistence._redis.indexing import Indexing, Version
+from agentx_persistence._redis.keys import Keys
+from agentx_persistence._redis.listing import Listings, Span
+from agentx_persistence.storage import CONTAINERS, IMAGES, ITEMS, SESSIONS, Kind
+from agentx_persistence.storage.kinds import SEPARATOR
+
+_CHUNK = 200
+
+
+class Deletion:
+    def __init__(
+        self,
+        connection: Connection,
+        keys: Keys,
+        indexing: Indexing,
+        documents: Documents,
+        listings: Listings,
+    ) -> None:
+        self._connection, self._keys, self._indexing = connection, keys, indexing
+        self._documents, self._listings = documents, listings
+
+    def delete(self, kind: Kind, key: str) -> bool:
+        there = self._indexing.delete_any(kind, key)
+        if kind is IMAGES:
+            self._delete_sessions_of(key)
+        elif kind is CONTAINERS:
+            self._delete_images_in(key)
+            by_container = self._listings.by_time(SESSIONS, {"container_id": key})
+            for ids, versions in self._owned(SESSIONS, by_container):
+                self._indexing.delete(SESSIONS, ids, _whatever_revision(versions))
+            for ids, versions in self._owned(ITEMS, self._listings.by_prefix(key + SEPARATOR)):
+                self._indexing.delete(ITEMS, ids, _whatever_revision(versions))
+        return there
+
+    def _owned(self, kind: Kind, span: Span) -> Iterator[tuple[list[str], list[Version]]]:
+        """Yield the documents of this index in chunks; remove members that are none's."""
+        for members in self._listings.chunks(span, _CHUNK):
+            found = self._documents.versions(kind, [each.id for each in members])
+            pairs = [*zip(members, found, strict=True)]
+            for member, seen in pairs:
+                if seen.version != member.version:
+                    stored = span.stored(member)
+                    self._indexing.disown(kind, span.key, member.id, member.version, stored)
+            owned = [(each, seen) for each, seen in pairs if seen.version == each.version]
+            if owned:
+                yield [each.id for each, _ in owned], [seen for _, seen in owned]
+
+    def _delete_images_in(self, container: str) -> None:
+        index = self._keys.index(IMAGES, {"container_id": container})
+        for mark in self._connection.command(("ZRANGE", index, "[h", "+", "BYLEX")):
+            self._finish(index, mark)
+        by_container = self._listings.by_time(IMAGES, {"container_id": container})
+        for ids, versions in self._owned(IMAGES, by_container):
+            marks = [b"h" + id.encode() for id in ids]
+            self._connection.command(("ZADD", index, *_scored(marks)))
+            self._indexing.delete(IMAGES, ids, _whatever_revision(versions))
+            for mark in marks:
+                self._finish(index, mark)
+
+    def _finish(self, index: bytes, mark: bytes) -> None:
+        """Delete the sessions of a marked image, and then the mark."""
+        self._delete_sessions_of(mark[1:].decode())
+        self._connection.command(("ZREM", index, mark))
+
+    def _delete_sessions_of(self, image: str) -> None:
+        document = self._keys.document(IMAGES, image)
+        by_image = self._listings.by_time(SESSIONS, {"image_id": image})
+        for ids, versions in self._owned(SESSIONS, by_image):
+            if self._connection.command(("EXISTS", document)):
+                return  # it moved away before it was deleted, or was saved anew
+            self._indexing.delete(SESSIONS, ids, versions)
+
+
+def _whatever_revision(versions: Sequence[Version]) -> list[Version]:
+    return [each._replace(revision=None) for each in versions]
+
+
+def _scored(members: Sequence[bytes]) -> list[bytes | int]:
+    return [value for member in members for value in (0, member)]

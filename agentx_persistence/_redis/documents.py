@@ -1,0 +1,82 @@
+"""Reading documents, and saying where what is damaged lies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from agentx_persistence._redis.connection import Connection
+from agentx_persistence._redis.indexing import Version
+from agentx_persistence._redis.keys import DOCUMENT_FIELDS, Keys
+from agentx_persistence._redis.scripts import FETCH
+from agentx_persistence.errors import CorruptRecordError
+from agentx_persistence.storage import Kind, Stored
+
+
+class Documents:
+    def __init__(self, connection: Connection, keys: Keys) -> None:
+        self._connection, self._keys = connection, keys
+
+    def get(self, kind: Kind, keys: Sequence[str]) -> dict[str, Stored]:
+        commands = [("HMGET", self._keys.document(kind, key), *DOCUMENT_FIELDS) for key in keys]
+        if len(keys) == 1:
+            replies = [self._connection.command(commands[0], (kind.noun, keys[0]))]
+        else:
+            replies = self._connection.pipeline(commands, [(kind.noun, key) for key in keys])
+        found = {}
+        for key, fields in zip(keys, replies, strict=True):
+            document = self.stored(kind, key, fields)
+            if document is not None:
+                found[key] = document
+        return found
+
+    def fetch(self, kind: Kind, keys: Sequence[str], versions: Sequence[bytes]) -> list[Any]:
+        """Return `DOCUMENT_FIELDS` of each, or only text and `updated_at` of one whose index
+        entries have this version, in one round trip."""
+        names = [self._keys.document(kind, key) for key in keys]
+        if not self._connection.cluster:
+            replies = self._connection.script(FETCH, (kind.noun, keys[0]), names, versions)
+            for key, name, reply in zip(keys, names, replies, strict=True):
+                if isinstance(reply, Exception):
+                    where = f"redis, key {name.decode()!r}: {reply}"
+                    raise CorruptRecordError(kind.noun, key, where) from reply
+            return list(replies)
+        commands = [("HMGET", name, *DOCUMENT_FIELDS) for name in names]
+        replies = self._connection.pipeline(commands, [(kind.noun, key) for key in keys])
+        return [
+            fields[:2]
+            if fields[3] == version and None not in fields and _is_int(fields[1])
+            else fields
+            for fields, version in zip(replies, versions, strict=True)
+        ]
+
+    def versions(self, kind: Kind, keys: Sequence[str]) -> list[Version]:
+        replies = self._connection.pipeline(
+            [
+                ("HMGET", self._keys.document(kind, key), "version", "entries", "revision")
+                for key in keys
+            ],
+            [(kind.noun, key) for key in keys],
+        )
+        return [Version(fields[0] or b"", fields[1], fields[2]) for fields in replies]
+
+    def stored(self, kind: Kind, key: str, fields: Sequence[bytes | None]) -> Stored | None:
+        text, updated_at, revision, *rest = fields
+        if text is None or updated_at is None or revision is None or None in rest:
+            if any(field is not None for field in fields):
+                raise self.damaged(kind, key)
+            return None
+        try:
+            return Stored(key, text, int(updated_at), revision.decode())
+        except ValueError as error:
+            raise self.damaged(kind, key) from error
+
+    def damaged(self, kind: Kind, key: str) -> CorruptRecordError:
+        return CorruptRecordError(kind.noun, key, self.where(kind, key))
+
+    def where(self, kind: Kind, key: str) -> str:
+        return f"redis, key {self._keys.document(kind, key).decode()!r}"
+
+
+def _is_int(stored: bytes) -> bool:
+    return stored.removeprefix(b"-").isdigit()

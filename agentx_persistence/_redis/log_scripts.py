@@ -1,0 +1,346 @@
+"""The Lua scripts of logs: each is one atomic step.
+
+KEYS begin with the document, the messages and their positions.
+"""
+
+from __future__ import annotations
+
+from agentx_persistence._redis.scripts import ATOMIC_WRITE, JOURNALLED_WRITE, Script
+
+# What the scripts return when they did nothing. A log whose parts do not fit together was damaged
+# from outside (some keys evicted, for example); to go on with it would hide that.
+NO_SESSION, DAMAGED, NO_ENTRY, TAKEN, AGAIN = -1, -2, -3, -4, -5
+# How a list begins that they return.
+FOUND, ELSEWHERE, MOVED = 1, 2, 3
+
+_HEAD = """
+local found = redis.call('HMGET', KEYS[1], 'version', 'count', 'updated_at', 'generation', 'past')
+if not found[1] then return -1 end
+if not found[4] then return -2 end
+local count = tonumber(found[2] or 0)
+"""
+
+# Returns 1, count and generation of the log, then id, position and text of those ids, given as
+# every `step`th argument from `first` on, which are at most at the position `limit`.
+_THERE = """
+local function there(found, count, limit, first, step)
+  local reply, ids, places, low, high = {1, count, found[4]}, {}, {}, limit + 1, 0
+  for start = first, #ARGV, 1000 * step do
+    local some = {}
+    for i = start, math.min(start + 999 * step, #ARGV), step do some[#some + 1] = ARGV[i] end
+    for i, place in ipairs(redis.call('ZMSCORE', KEYS[3], unpack(some))) do
+      place = tonumber(place or nil)
+      if place and place <= limit then
+        ids[#ids + 1], places[#places + 1] = some[i], place
+        low, high = math.min(low, place), math.max(high, place)
+      end
+    end
+  end
+  local near = ids[1] and high - low < 2 * #ids + 10
+  near = near and redis.call('LRANGE', KEYS[2], low - 1, high - 1)
+  for i, id in ipairs(ids) do
+    local n, text = #reply
+    if near then
+      text = near[places[i] - low + 1]
+    else
+      text = redis.call('LINDEX', KEYS[2], places[i] - 1)
+    end
+    if not text then return -2 end
+    reply[n + 1], reply[n + 2], reply[n + 3] = id, places[i], text
+  end
+  return reply
+end
+"""
+
+# Appends the ids and texts that are given in turn from the argument `first` on, 500 pairs at a
+# time; returns how many of the ids were new.
+_ADD = """
+local function add(length, first)
+  local added = 0
+  for start = first, #ARGV, 1000 do
+    local texts, scores, n = {}, {}, 0
+    for i = start, math.min(start + 998, #ARGV - 1), 2 do
+      n, length = n + 1, length + 1
+      texts[n], scores[2 * n - 1], scores[2 * n] = ARGV[i + 1], length, ARGV[i]
+    end
+    redis.call('RPUSH', KEYS[2], unpack(texts))
+    added = added + redis.call('ZADD', KEYS[3], 'NX', unpack(scores))
+  end
+  return added
+end
+local function cut(kept)
+  if kept == 0 then
+    redis.call('UNLINK', KEYS[2], KEYS[3])
+  else
+    redis.call('LTRIM', KEYS[2], 0, kept - 1)
+    redis.call('ZREMRANGEBYSCORE', KEYS[3], '(' .. kept, '+inf')
+  end
+end
+"""
+
+# What changes a log. ARGV: the time, the version of the session's entries that the client knows,
+# the session's id, the expected number and generation (or ""), then its own. `now` is the time
+# that the session has afterwards, and `score` its new score as an active one if that changes.
+_WRITE = """
+local now, score, before = ARGV[1], nil, tonumber(found[3] or nil)
+if before and before >= tonumber(now) then
+  now = found[3]
+else
+  local second = math.floor(now / 1000)
+  if not before or math.floor(before / 1000) ~= second then
+    score = string.format('%.0f', -second)
+  end
+end
+if (ARGV[4] ~= '' and tonumber(ARGV[4]) ~= count)
+    or (ARGV[5] ~= '' and ARGV[5] ~= found[4]) then
+  return there(found, count, count, FIRST, 2)
+end
+"""
+
+# Where all keys are on one server, KEYS[4] is the index of active sessions that has the entry of
+# the version that the client knows. Without it nothing happens if it must change.
+# Returns 2, and version and entries of the session.
+_ATOMIC_CHECK = """
+if score and found[1] ~= ARGV[2] then
+  return {2, found[1], redis.call('HGET', KEYS[1], 'entries')}
+end
+"""
+_ATOMIC_DONE = """
+if score then redis.call('ZADD', KEYS[4], 'XX', score, ARGV[3] .. '\\0' .. found[1]) end
+return answer
+"""
+# In a cluster, the client has to change it afterwards. Returns 3, what is returned otherwise, the
+# new score, the version, and, if the client does not know that, the entries.
+_JOURNALLED_DONE = """
+if score then
+  local entries = found[1] ~= ARGV[2] and redis.call('HGET', KEYS[1], 'entries')
+  return {3, answer, score, found[1], entries}
+end
+return answer
+"""
+
+# KEYS: from the fifth on (in a cluster: from the fourth), those of `write`, to create the session.
+# ARGV: how many of the following are those of `write`, these, then id and text of each entry.
+# Returns the number of entries.
+_CREATE = """
+local found = redis.call('HMGET', KEYS[1], 'version', 'count', 'updated_at', 'generation')
+local first, count = 7 + ARGV[6], tonumber(found[2] or 0)
+if not found[1] then
+  if first == 7 then return -1 end
+  if redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[3]) ~= 0 then return -2 end
+  if (ARGV[4] ~= '' and ARGV[4] ~= '0') or (ARGV[5] ~= '' and ARGV[5] ~= ARGV[11]) then
+    return {1, 0, ''}
+  end
+  if not write(CREATE_KEYS, 7, {}) then return -5 end
+  found = {ARGV[10], false, ARGV[8], ARGV[11]}
+end
+if not found[4] then return -2 end
+"""
+_APPEND = """
+if first > #ARGV then return count end
+if redis.call('ZCARD', KEYS[3]) ~= count then return -2 end
+local answer = count + (#ARGV - first + 1) / 2
+-- The ids are new as a rule, so nothing is asked for first. Else what was added is taken back.
+if #ARGV == first + 1 then
+  local length = redis.call('RPUSH', KEYS[2], ARGV[first + 1])
+  if length ~= answer or redis.call('ZADD', KEYS[3], 'NX', length, ARGV[first]) ~= 1 then
+    redis.call('RPOP', KEYS[2])
+    if length ~= answer then return -2 end
+    return there(found, count, count, first, 2)
+  end
+else
+  if redis.call('LLEN', KEYS[2]) ~= count
+      or redis.call('ZCOUNT', KEYS[3], '(' .. count, '+inf') ~= 0 then
+    return -2
+  end
+  if count + add(count, first) ~= answer then
+    cut(count)
+    return there(found, count, count, first, 2)
+  end
+end
+redis.call('HSET', KEYS[1], 'count', answer, 'updated_at', now)
+"""
+
+# Earlier generations are kept for a while, so that a repeated call knows its answer.
+_PAST = """
+local past = found[4] .. ' ' .. (found[5] or '')
+if #past > 300 then past = past:sub(1, 300):match('^(.*) ') or '' end
+"""
+
+# ARGV: token, "id" or "", the id or position of the last entry that stays, then id and text of each
+# new entry.
+# Returns how many were cut off.
+_REWRITE = """
+local kept = 0
+local first, tokens = 9, ' ' .. found[4] .. ' ' .. (found[5] or '')
+local _, at = tokens:find(' ' .. ARGV[6] .. '.', 1, true)
+if at then return tonumber(tokens:match('^%d+', at + 1)) end
+if redis.call('ZCARD', KEYS[3]) ~= count or redis.call('LLEN', KEYS[2]) ~= count then return -2 end
+if ARGV[7] == 'id' then
+  kept = tonumber(redis.call('ZSCORE', KEYS[3], ARGV[8]) or nil)
+  if not kept then return -3 end
+else
+  kept = tonumber(ARGV[8])
+  if kept > count then return -3 end
+end
+"""
+_REWRITE_REST = """
+if #ARGV >= first then
+  local present = there(found, count, kept, first, 2)
+  if present == -2 or present[4] then return present end
+end
+local answer = count - kept
+if answer > 0 then cut(kept) end
+add(kept, first)
+redis.call('HSET', KEYS[1], 'count', kept + (#ARGV - first + 1) / 2, 'updated_at', now,
+  'generation', ARGV[6] .. '.' .. answer, 'past', past)
+"""
+
+# ARGV: token, id, text. Returns 0.
+_SWAP = """
+local answer, place = 0, tonumber(redis.call('ZSCORE', KEYS[3], ARGV[7]) or nil)
+local tokens = ' ' .. found[4] .. ' ' .. (found[5] or '') .. ' '
+if tokens:find(' ' .. ARGV[6] .. ' ', 1, true) then return 0 end
+if redis.call('ZCARD', KEYS[3]) ~= count or redis.call('LLEN', KEYS[2]) ~= count then return -2 end
+if not place then return -3 end
+"""
+_SWAP_REST = """
+redis.call('LSET', KEYS[2], place - 1, ARGV[8])
+redis.call('HSET', KEYS[1], 'updated_at', now, 'generation', ARGV[6], 'past', past)
+"""
+
+# The copy of a fork. KEYS: document, messages, positions, those of the copy.
+# ARGV: generation, first and last position of this chunk.
+# Returns how many entries the copy has, or -5 if the log has been changed meanwhile.
+COPY = Script("""
+if redis.call('HGET', KEYS[1], 'generation') ~= ARGV[1] then return -5 end
+local texts = redis.call('LRANGE', KEYS[2], ARGV[2] - 1, ARGV[3] - 1)
+local placed = redis.call('ZRANGEBYSCORE', KEYS[3], ARGV[2], ARGV[3], 'WITHSCORES')
+if #texts ~= ARGV[3] - ARGV[2] + 1 or #placed ~= 2 * #texts then return -2 end
+for i = 1, #placed, 2 do placed[i], placed[i + 1] = placed[i + 1], placed[i] end
+for i = 1, #texts, 500 do
+  redis.call('RPUSH', KEYS[4], unpack(texts, i, math.min(i + 499, #texts)))
+  redis.call('ZADD', KEYS[5], unpack(placed, 2 * i - 1, math.min(2 * i + 998, #placed)))
+end
+redis.call('PEXPIRE', KEYS[4], 3600000)
+redis.call('PEXPIRE', KEYS[5], 3600000)
+return redis.call('LLEN', KEYS[4])
+""")
+# In a cluster: the first returns texts, ids and positions, the second takes them to the copy.
+COPY_OUT = Script("""
+if redis.call('HGET', KEYS[1], 'generation') ~= ARGV[1] then return -5 end
+return {redis.call('LRANGE', KEYS[2], ARGV[2] - 1, ARGV[3] - 1),
+  redis.call('ZRANGEBYSCORE', KEYS[3], ARGV[2], ARGV[3])}
+""")
+COPY_IN = Script(
+    _ADD,
+    """
+add(tonumber(ARGV[1]), 2)
+redis.call('PEXPIRE', KEYS[2], 3600000)
+redis.call('PEXPIRE', KEYS[3], 3600000)
+return redis.call('LLEN', KEYS[2])
+""",
+)
+
+# KEYS: document, messages, positions, those of the copy, those of `write`.
+# ARGV: the number of entries, those of `write`.
+_FORK = """
+local stored = redis.call('HMGET', KEYS[1], 'revision', 'forked')
+local count = tonumber(ARGV[1])
+if stored[1] and stored[1] == ARGV[6] and stored[2] then return tonumber(stored[2]) end
+if redis.call('EXISTS', KEYS[1]) == 1 then return -4 end
+if redis.call('LLEN', KEYS[4]) ~= count or redis.call('ZCARD', KEYS[5]) ~= count then return -5 end
+if not write(6, 2, {}) then return -5 end
+if count > 0 then
+  redis.call('RENAME', KEYS[4], KEYS[2])
+  redis.call('RENAME', KEYS[5], KEYS[3])
+  redis.call('PERSIST', KEYS[2])
+  redis.call('PERSIST', KEYS[3])
+end
+redis.call('HSET', KEYS[1], 'count', count, 'forked', count)
+return count
+"""
+
+# KEYS: document, messages. Returns version, count, generation, length, and the last text.
+NEWEST = Script("""
+local found = redis.call('HMGET', KEYS[1], 'version', 'count', 'generation')
+found[4], found[5] = redis.call('LLEN', KEYS[2]), redis.call('LINDEX', KEYS[2], -1)
+return found
+""")
+
+# ARGV: the ids.
+LOOKUP = Script(_THERE, _HEAD, "return there(found, count, count, 1, 1)")
+
+# ARGV: "id" or "" and the entry to start after, the same for that to stop in front of, `first`,
+# `last` and `size` of the window (each may be "").
+# Returns count and generation of the log, the position of the first text, the texts, or -3 and an
+# id that is not there.
+READ = Script(
+    _HEAD,
+    """
+if redis.call('LLEN', KEYS[2]) ~= count then return -2 end
+local bounds = {0, count + 1}
+for i = 1, 2 do
+  local named = ARGV[2 * i]
+  if ARGV[2 * i - 1] == 'id' then
+    bounds[i] = tonumber(redis.call('ZSCORE', KEYS[3], named) or nil)
+    if not bounds[i] then return {-3, named} end
+  elseif named ~= '' then
+    bounds[i] = i == 1 and tonumber(named) or math.min(tonumber(named), count + 1)
+  end
+end
+local low, high = bounds[1] + 1, bounds[2] - 1
+if ARGV[5] ~= '' then high = math.min(high, low + ARGV[5] - 1) end
+if ARGV[6] ~= '' then low = math.max(low, high - ARGV[6] + 1) end
+if low > high then return {count, found[4], low, {}} end
+local size, texts = tonumber(ARGV[7]), {}
+if not size then
+  return {count, found[4], low, redis.call('LRANGE', KEYS[2], low - 1, high - 1)}
+end
+local function take(text)
+  size = size - #text
+  if size < 0 and texts[1] then return false end
+  texts[#texts + 1] = text
+  return true
+end
+local step = 16
+if ARGV[6] == '' then
+  for start = low, high, step do
+    local stop = math.min(start + step - 1, high)
+    for _, text in ipairs(redis.call('LRANGE', KEYS[2], start - 1, stop - 1)) do
+      if not take(text) then return {count, found[4], low, texts} end
+    end
+  end
+  return {count, found[4], low, texts}
+end
+local full = false
+for stop = high, low, -step do
+  local some = redis.call('LRANGE', KEYS[2], math.max(stop - step + 1, low) - 1, stop - 1)
+  for i = #some, 1, -1 do
+    full = full or not take(some[i])
+  end
+  if full then break end
+end
+local n = #texts
+for i = 1, math.floor(n / 2) do texts[i], texts[n - i + 1] = texts[n - i + 1], texts[i] end
+return {count, found[4], high - n + 1, texts}
+""",
+)
+
+
+class LogScripts:
+    """The scripts that depend on where the indexes are."""
+
+    def __init__(self, *, cluster: bool) -> None:
+        write = JOURNALLED_WRITE if cluster else ATOMIC_WRITE
+        check = "" if cluster else _ATOMIC_CHECK
+        done = _JOURNALLED_DONE if cluster else _ATOMIC_DONE
+        create = _CREATE.replace("CREATE_KEYS", "4" if cluster else "5")
+        guards = _WRITE.replace("FIRST", "first")
+        self.append = Script(write, _THERE, _ADD, create, guards, check, _APPEND, done)
+        self.rewrite = Script(
+            _THERE, _ADD, _HEAD, _REWRITE, guards, check, _PAST, _REWRITE_REST, done
+        )
+        swap_guards = _WRITE.replace("FIRST", "#ARGV + 1")
+        self.swap = Script(_THERE, _HEAD, _SWAP, swap_guards, check, _PAST, _SWAP_REST, done)
+        self.fork = Script(write, _FORK)

@@ -1,0 +1,126 @@
+"""What opening looks at, so that a first save does not meet it."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+from redis.exceptions import NoScriptError
+
+from agentx_persistence._redis.connection import Connection
+from agentx_persistence._redis.keys import Keys
+from agentx_persistence._redis.scripts import Script
+from agentx_persistence.errors import BackendError, ConfigurationError
+from agentx_persistence.storage import CONTAINERS
+
+COMMANDS = (
+    *("eval", "evalsha", "exists", "hdel", "hget", "hgetall", "hmget", "hset", "hsetnx", "info"),
+    *("lindex", "llen", "lrange", "lset", "ltrim", "persist", "pexpire", "ping", "rename", "rpop"),
+    *("rpush", "unlink", "zadd", "zcard", "zcount", "zlexcount", "zmscore", "zrange"),
+    *("zrangebyscore", "zrem", "zremrangebyscore", "zscore"),
+)
+
+# What the server takes for one value, unless it says otherwise.
+_LIMIT = 512 * 1024 * 1024
+_REFUSED = re.compile(r"NOPERM|permission|ACL failure|can't run this command", re.IGNORECASE)
+
+
+class DataLossWarning(UserWarning):
+    """The server is set up in a way that loses what it acknowledged."""
+
+
+# Runs commands on keys that nobody has. KEYS: four keys. Returns the first refusal, or nothing.
+_CHECK = Script("""
+local function run(...)
+  local reply = redis.pcall(...)
+  return type(reply) == 'table' and reply.err
+end
+local hash, list, zset, other = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local refusal = run('HSET', hash, 'a', '1') or run('HSETNX', hash, 'a', '1')
+  or run('HGET', hash, 'a') or run('HMGET', hash, 'a') or run('HGETALL', hash)
+  or run('HDEL', hash, 'a') or run('RPUSH', list, '1', '2') or run('LSET', list, 0, '1')
+  or run('LINDEX', list, 0) or run('LLEN', list) or run('LRANGE', list, 0, -1)
+  or run('LTRIM', list, 0, 1) or run('RPOP', list) or run('PEXPIRE', list, 60000)
+  or run('PERSIST', list) or run('RENAME', list, other) or run('ZADD', zset, '1', 'a')
+  or run('ZCARD', zset) or run('ZCOUNT', zset, '1', '2') or run('ZLEXCOUNT', zset, '-', '+')
+  or run('ZMSCORE', zset, 'a') or run('ZSCORE', zset, 'a') or run('ZRANGE', zset, 0, 1)
+  or run('ZRANGEBYSCORE', zset, '1', '2') or run('ZREMRANGEBYSCORE', zset, '5', '6')
+  or run('ZREM', zset, 'a') or run('EXISTS', zset) or run('UNLINK', hash, list, zset, other)
+return refusal
+""")
+
+
+def examine(connection: Connection, base: str) -> tuple[int, set[str]]:
+    """Check what the server is and allows; return the largest value that it takes, and what in its
+    settings can lose acknowledged data."""
+    place = connection.target.place
+    document = Keys(base).document(CONTAINERS, f"check {secrets.token_hex(8)}")
+    keys = [document + end for end in (b"", b":list", b":set", b":other")]
+    settings = ("proto-max-bulk-len", "appendfsync", "save")
+    limit, dangers = _LIMIT, set[str]()
+    replies = connection.inspect(
+        [("INFO",), *(("CONFIG", "GET", name) for name in settings), ("PING",)]
+    )
+    for info, *answers, pong in replies:
+        if isinstance(pong, Exception):
+            raise ConfigurationError("redis", f"{place}: {pong}") from pong
+        facts = _facts(info)
+        if facts.get("cluster_enabled") == "1" and not connection.cluster:
+            raise ConfigurationError(
+                "redis", f"{place} is a node of a Redis Cluster; give cluster=True"
+            )
+        pairs = [answer for answer in answers if isinstance(answer, (list, dict))]
+        config = dict(zip(settings, (_second(pair) for pair in pairs), strict=False))
+        config = config if len(pairs) == len(settings) else {}
+        if config.get("proto-max-bulk-len", "").isdigit():
+            limit = min(limit, int(config["proto-max-bulk-len"]))
+        dangers.update(_dangers(facts, config))
+    _check_rights(connection, keys, base)
+    return limit, dangers
+
+
+def _check_rights(connection: Connection, keys: list[bytes], base: str) -> None:
+    place = connection.target.place
+    try:
+        refusal = connection.script(_CHECK, ("container", "check"), keys, ())
+    except ConfigurationError:
+        raise
+    except BackendError as error:
+        cause = error.__cause__
+        if isinstance(cause, NoScriptError) or not _REFUSED.search(str(cause)):
+            raise
+        refusal = str(cause).encode()
+    if refusal and _REFUSED.search(refusal.decode()):
+        raise ConfigurationError(
+            "redis",
+            f"{place} refuses a command to this user: {refusal.decode()}; allow the keys "
+            f"{base + ':*'!r} and the commands {', '.join(COMMANDS)}",
+        )
+
+
+def _facts(info: Any) -> dict[str, str]:
+    """Return what INFO tells, or nothing: many hosted servers forbid to ask."""
+    if not isinstance(info, bytes):
+        return {}
+    lines = [line.partition(":") for line in info.decode(errors="replace").splitlines()]
+    return {name: value for name, _, value in lines}
+
+
+def _second(pair: Any) -> str:
+    values = [*pair.values()] if isinstance(pair, dict) else pair[1:]
+    value = values[0] if values else b""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _dangers(facts: dict[str, str], config: dict[str, str]) -> Iterator[str]:
+    policy = facts.get("maxmemory_policy", "noeviction")
+    # No key of this package expires, but for copies that a fork has not finished.
+    if policy.startswith("allkeys"):
+        yield f"maxmemory-policy is {policy}, not noeviction: data may be evicted"
+    if facts.get("aof_enabled", "1") != "1":
+        if config and not config["save"]:
+            yield "neither appendonly nor save is on: a restart loses all data"
+    elif config.get("appendfsync") == "no":
+        yield "appendfsync is no: a crash of the machine loses what it has not yet written"
