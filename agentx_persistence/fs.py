@@ -381,7 +381,7 @@ class FileStorage(Storage, ForkAware):
                             continue
                         changed_at = record.updated_at
                         if kind is SESSIONS:
-                            changed_at = self._changed_at(record)
+                            changed_at = self._session_changed_at(record)
                         yield kind, self._row(kind, record.key, record.created_at, changed_at, record.fields)
 
     def _record(self, kind: Kind, key: str, *, damaged: bool = False) -> Record | None:
@@ -406,17 +406,15 @@ class FileStorage(Storage, ForkAware):
         if record is None:
             return None
         try:
-            changed_at = self._changed_at(record) if kind is SESSIONS else record.updated_at
+            changed_at = self._session_changed_at(record) if kind is SESSIONS else record.updated_at
         except RecordNotFoundError:
             return None  # it was deleted just now
         row = self._row(kind, key, record.created_at, changed_at, record.fields)
         return Stored(key, record.text, changed_at, record.revision), row
 
-    def _changed_at(self, record: Record) -> int:
+    def _session_changed_at(self, record: Record) -> int:
         log = self._with_log(record.key, lambda file: self._state(record.key, file))
-        if (log.generation, log.count) == record.log:
-            return record.updated_at
-        return max(record.updated_at, log.at)
+        return _changed_at(record, log)
 
     def _row(
         self, kind: Kind, key: str, created_at: int, changed_at: int, fields: Mapping[str, str]
@@ -450,9 +448,9 @@ class FileStorage(Storage, ForkAware):
                 return found
             if not entries:
                 return state.count
-            latest = max(at, state.at)
-            lines = format_entries(entries, state.count + 1, latest)
-            self._write(log, file, state, b"".join(lines), latest)
+            lines, latest = self._write(
+                log, file, state, at, partial(format_entries, entries, state.count + 1)
+            )
             state = self._remember(log, appended(state, entries, lines, latest))
             if len(state.lines) >= _FLUSH:
                 self._flush(log, state)
@@ -688,22 +686,26 @@ class FileStorage(Storage, ForkAware):
         header = new_header(document.key, document.revision, document.updated_at)
         return files.draft(self._path(SESSIONS, document.key, "jsonl"), (header, *lines))
 
-    def _write(self, key: str, file: FileIO, state: Log, data: bytes, at: int) -> None:
-        """Add the data of one call to the log, durably."""
-        row, seconds = None, _seconds(os.stat(self._path(SESSIONS, key)), at)
-        if self._seconds.get(key) != seconds:
+    def _write(
+        self, key: str, file: FileIO, state: Log, at: int, form: Callable[[int], list[bytes]]
+    ) -> tuple[list[bytes], int]:
+        """Add the lines of one call to the log, durably; return them and the time they have."""
+        stat, known = os.stat(self._path(SESSIONS, key)), self._seconds.get(key)
+        row, latest = None, max(at, state.at)
+        if known != (stat.st_ino, stat.st_mtime_ns, latest // 1000):
             record = self._record(SESSIONS, key)
             if record is None:
                 raise RecordNotFoundError("session", key)
-            changed_at = max(record.updated_at, at)
-            row = self._row(SESSIONS, key, record.created_at, changed_at, record.fields)
+            latest = max(at, _changed_at(record, state))
+            row = self._row(SESSIONS, key, record.created_at, latest, record.fields)
             if self._index.rows(SESSIONS, key) == [(*row, 1)]:
                 row = None
             else:
                 self._index.announce(SESSIONS, key, row)
+        lines = form(latest)
         try:
             file.seek(state.end)
-            files.write_all(file.fileno(), data)
+            files.write_all(file.fileno(), b"".join(lines))
             files.sync(file.fileno())
         except BaseException:
             with suppress(OSError):
@@ -711,7 +713,8 @@ class FileStorage(Storage, ForkAware):
             raise
         if row is not None:
             self._index.settle(SESSIONS, key, row)
-        self._seconds[key] = seconds
+        self._seconds[key] = stat.st_ino, stat.st_mtime_ns, latest // 1000
+        return lines, latest
 
     def _change(
         self,
@@ -725,11 +728,14 @@ class FileStorage(Storage, ForkAware):
         generation: str,
     ) -> None:
         """Keep so many entries, and put these from the position `first` on."""
-        latest, name = max(at, state.at), file_name(SESSIONS, key)
+        name = file_name(SESSIONS, key)
         gone = self._regions(key, state, *((keep + 1, state.count) if keep < first else (first, first)))
-        lines = format_entries(entries, first, latest)
-        mark = format_mark(keep, generation, len(entries), latest)
-        self._write(key, file, state, b"".join((mark, *lines)), latest)
+
+        def form(latest: int) -> list[bytes]:
+            mark = format_mark(keep, generation, len(entries), latest)
+            return [mark, *format_entries(entries, first, latest)]
+
+        self._write(key, file, state, at, form)
         state = advance(state, file, sys.maxsize)
         state, dead = self._index.flush(name, state, sum(stop - start for start, stop in gone))
         self._remember(key, state)
@@ -855,8 +861,11 @@ def _lock(kind: Kind, key: str) -> str:
     return file_name(kind, key)[:2]
 
 
-def _seconds(record: os.stat_result, at: int) -> tuple[int, int, int]:
-    return record.st_ino, record.st_mtime_ns, at // 1000
+def _changed_at(record: Record, log: Log) -> int:
+    """Return when the session last changed."""
+    if (log.generation, log.count) == record.log:
+        return record.updated_at
+    return max(record.updated_at, log.at)
 
 
 def _place(query: Query, row: Row) -> Place:
