@@ -1,1 +1,1 @@
-"""The parts of the filesystem backend: durable files, locks, indexes and logs of messages."""
+"""What the filesystem backend is made of."""

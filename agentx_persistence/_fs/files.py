@@ -1,92 +1,100 @@
-"""Files that are there in whole or not at all, also after a power failure."""
+"""Files that are whole or absent, also after a power failure, and locks with a deadline."""
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
+from hashlib import sha256
+from io import FileIO
+from typing import NamedTuple, TypeVar
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
+
+from agentx_persistence.errors import BackendUnavailableError
+from agentx_persistence.storage import Document, Kind
+from agentx_persistence.storage._forking import ForkAware, renew_after_fork
+
+T = TypeVar("T")
 
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
+_BINARY = getattr(os, "O_BINARY", 0)  # on Windows
+_LONGEST_PAUSE = 0.002
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(descriptor: int) -> None:
+        os.lseek(descriptor, 1 << 30, os.SEEK_SET)  # nobody can read the byte that is locked
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+
+else:
+    import fcntl
+
+    def _try_lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-@lru_cache(maxsize=4096)
-def file_name(*parts: str | None) -> str:
-    """Return a file name for these texts that no other texts have: 40 hexadecimal digits.
-
-    An encoded id would be longer than the 255 bytes that most file systems allow, and two that
-    differ only in case would be one file on some. What is in the file says whose it is.
-    """
-    return hashlib.sha256(to_json(parts)).hexdigest()[:40]
+def sync(descriptor: int) -> None:
+    """Make what was written durable. On macOS `os.fsync` does not empty the drive's cache."""
+    if sys.platform == "darwin":
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(descriptor)
 
 
-@dataclass(frozen=True, slots=True)
-class File:
-    """Where a file is, and where it is drafted before it is published in one step.
-
-    Who writes it holds its lock, so that a draft needs no name that is new each time: one that a
-    killed process has left behind is overwritten, or removed when the store is opened.
-    """
-
-    path: str
-    draft: str
-
-    def write(self, data: bytes) -> None:
-        """Replace the file."""
-        self.prepare([data])
-        self.publish()
-
-    def prepare(self, chunks: Iterable[bytes]) -> None:
-        """Write the draft."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
-        descriptor = os.open(self.draft, flags, FILE_MODE)
-        try:
-            for chunk in chunks:
-                write_all(descriptor, chunk)
-            os.fsync(descriptor)
-        except BaseException:
-            os.unlink(self.draft)
-            raise
-        finally:
-            os.close(descriptor)
-
-    def publish(self) -> None:
-        """Make the draft the file."""
-        folder = os.path.dirname(self.path)
-        try:
-            os.replace(self.draft, self.path)
-        except FileNotFoundError:
-            make_folder(folder)
-            os.replace(self.draft, self.path)
-        sync_folder(folder)
-
-    def remove(self) -> bool:
-        """Remove the file and its draft; tell whether there was a file."""
-        remove(self.draft)
-        return remove(self.path)
-
-
-def read(path: str) -> bytes | None:
-    """Return what is in the file, or ``None`` if there is none."""
+def sync_folder(path: str) -> None:
+    """Make the names in the folder durable, which syncing the files themselves does not."""
+    if sys.platform == "win32":  # has no such call
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with open(path, "rb", buffering=0) as file:
-            return file.readall()
-    except FileNotFoundError:
-        return None
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
-def remove(path: str) -> bool:
-    """Remove the file; tell whether there was one."""
+def make_folder(path: str) -> None:
+    """Make the folder, private to the user, and the folders above it that are missing."""
     try:
-        os.unlink(path)
+        os.mkdir(path, FOLDER_MODE)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise NotADirectoryError(errno.ENOTDIR, "is a file, not a folder", path) from None
+        return
     except FileNotFoundError:
-        return False
-    return True
+        make_folder(os.path.dirname(path))
+        return make_folder(path)
+    sync_folder(os.path.dirname(path))
+
+
+def draft(path: str, chunks: Iterable[bytes]) -> str:
+    """Write the file's next content beside it, durably; return the draft's path.
+
+    The caller holds the lock of the file, so a killed process's draft is overwritten.
+    """
+    drafted = f"{path}.draft"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY
+    try:
+        descriptor = os.open(drafted, flags, FILE_MODE)
+    except FileNotFoundError:
+        folder = os.path.dirname(path)
+        os.mkdir(folder, FOLDER_MODE)  # not the folder above it: the store itself may be gone
+        sync_folder(os.path.dirname(folder))
+        descriptor = os.open(drafted, flags, FILE_MODE)
+    try:
+        for chunk in chunks:
+            write_all(descriptor, chunk)
+        sync(descriptor)
+    except BaseException:
+        remove(drafted)
+        raise
+    finally:
+        os.close(descriptor)
+    return drafted
 
 
 def write_all(descriptor: int, data: bytes) -> None:
@@ -95,23 +103,120 @@ def write_all(descriptor: int, data: bytes) -> None:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def make_folder(path: str) -> None:
-    """Make the folder, private to the user, inside one that exists."""
-    try:
-        os.mkdir(path, FOLDER_MODE)
-    except FileExistsError:
-        if os.path.isdir(path):
-            return
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path) from None
-    sync_folder(os.path.dirname(path))
+def read_at(file: FileIO, offset: int, size: int) -> bytes:
+    """Return so many bytes of the file, or those up to its end."""
+    file.seek(offset)
+    data = file.read(size) or b""
+    while len(data) < size and (more := file.read(size - len(data))):
+        data += more
+    return data
 
 
-def sync_folder(path: str) -> None:
-    """Make the names in the folder durable, which writing the files themselves does not."""
-    if sys.platform == "win32":  # has no such call; a folder cannot even be opened
-        return
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def remove(path: str) -> bool:
+    """Remove the file; tell whether it existed."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=4096)
+def file_name(kind: Kind, key: str) -> str:
+    """Return a file name that no other key has, whatever characters the key has."""
+    return sha256(f"{kind}\0{key}".encode()).hexdigest()[:40]
+
+
+class Record(NamedTuple):
+    """What a record file says. `log` is the generation and the number of entries of a session's log
+    when the record was saved; a later log says when the session last changed.
+
+    The file is JSON on two lines: the first has all but the text, which is as it was given.
+    """
+
+    key: str
+    created_at: int
+    updated_at: int
+    fields: Mapping[str, str]
+    revision: str
+    log: tuple[str, int]
+    text: bytes
+
+
+def format_record(document: Document, log: tuple[str, int]) -> bytes:
+    key, text, created_at, updated_at, fields, revision = document
+    head = Record(key, created_at, updated_at, dict(fields), revision, log, b"")._asdict()
+    del head["text"]
+    return b'%b,\n"record":%b}\n' % (to_json(head)[:-1], text.encode())
+
+
+def parse_record(data: bytes) -> Record | None:
+    """Return the record, or ``None`` if the file is damaged. A damaged text is not noticed."""
+    head, _, rest = data.partition(b',\n"record":')
+    try:
+        values = from_json(head + b"}")
+        record = Record(**values, text=rest[:-2])
+        sound = [type(value) for value in values.values()] == [str, int, int, dict, str, list]
+        return record._replace(log=(str(record.log[0]), int(record.log[1]))) if sound else None
+    except (ValueError, TypeError, LookupError):
+        return None
+
+
+class Locks(ForkAware):
+    """Lock files, which are never removed. The system releases those of a process that dies.
+
+    There is a fixed number of them. If each record had its own, it would be removed with the
+    record, and a process that waits for it could hold it together with the owner of the next one.
+    """
+
+    def __init__(self, folder: str, timeout: float) -> None:
+        self._folder, self._timeout = folder, timeout
+        self._held: set[FileIO] = set()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        for file in self._held:
+            file.close()
+        self._held.clear()
+
+    def hold(self, name: str, work: Callable[[], T], *, wait: bool = True) -> T | None:
+        """Do the work while the lock is held; without `wait`, do nothing if it is taken."""
+        path = f"{self._folder}/{name}"
+        with open(path, "r+b", buffering=0, opener=_open_lock) as file:
+            try:
+                self._held.add(file)
+                if not self._acquire(file, path, wait):
+                    return None
+                return work()
+            finally:
+                self._held.discard(file)
+
+    def _acquire(self, file: FileIO, path: str, wait: bool) -> bool:
+        deadline, pause = 0.0, 0.00002
+        while True:
+            try:
+                _try_lock(file.fileno())
+                break
+            except OSError as error:
+                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                    raise
+            if not wait:
+                return False
+            now = time.monotonic()
+            deadline = deadline or now + self._timeout
+            if now > deadline:
+                holder = read_at(file, 0, 20).decode().strip() or "unknown"
+                raise BackendUnavailableError(
+                    "fs",
+                    f"the lock {path} was not free within {self._timeout} s; it was last taken by "
+                    f"the process {holder}, which may be suspended",
+                )
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        file.seek(0)
+        file.write(b"%-20d" % os.getpid())
+        return True
+
+
+def _open_lock(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)

@@ -1,251 +1,355 @@
-"""An index as a B-tree of small files, so that a page costs a few of them, however many there are.
+"""The index: where documents and entries are found. It can be made anew from the files.
 
-Each node is replaced in one step, under the lock of the index. Readers take no lock: as in Lehman
-and Yao's B-link tree (https://doi.org/10.1145/319628.319663) a node says where it ends, and one
-that ends before its parent says so was split meanwhile. A node that ends later is about to be cut,
-or its writer was killed; what is behind the end that the parent gives is in the next node, too.
+A document's rows say where it is listed. Before its file changes, its rows become unsure and a row
+for the new place is added; afterwards one sure row is left. So the file decides which of the rows
+counts, and a killed process leaves no document that cannot be found.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import os
-import shutil
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
-from typing import NamedTuple
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Sequence
+from threading import RLock
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from agentx_persistence._fs.files import FILE_MODE, Locks, remove, sync_folder
+from agentx_persistence._fs.log import Line, Log
+from agentx_persistence.errors import PersistenceClosedError
+from agentx_persistence.storage import KINDS, Kind, Query
+from agentx_persistence.storage._forking import ForkAware, renew_after_fork
 
-from agentx_persistence._fs.files import File, file_name, read
-from agentx_persistence._fs.locks import Locks
-from agentx_persistence.errors import CorruptRecordError
+T = TypeVar("T")
+Row = tuple[Any, ...]  # key, negative time, negative second of the last change, *fields
 
-# What an index orders by: a negated `created_at`, so that the newest comes first, and a key.
-Place = tuple[int, str]
-# What an index is about: a kind, and if it has only some documents, a field and its value.
-Subject = tuple[str, str | None, str | None]
-
-FIRST: Place = (-(2**63), "")  # before all places: times are smaller than that
-_CAPACITY = 256
-_ROOT = ""
-_ATTEMPTS = 5
-
-
-class _Node(BaseModel):
-    """A leaf, or for each child the place that it starts with. That of the first never counts."""
-
-    model_config = ConfigDict(defer_build=True)
-
-    index: Subject
-    until: Place | None = None
-    places: list[Place]
-    children: list[str] = []
-    # The number in the name of the next new child: no name is given twice.
-    next: int = 1
-
-    def child(self, place: Place, until: Place | None) -> tuple[int, Place | None]:
-        """Return the number of the child that the place belongs to, and where that one ends."""
-        slot = bisect_right(self.places, place, 1) - 1
-        ends = [self.places[slot + 1]] if slot + 1 < len(self.places) else []
-        return slot, min([*ends, *([until] if until else [])], default=None)
-
-    def cut(self, until: Place | None) -> None:
-        """Drop what a split that was not finished has put into the next node as well."""
-        if until is not None and self.until != until:
-            end = bisect_left(self.places, until, 1 if self.children else 0)
-            del self.places[end:], self.children[end:]
-            self.until = until
+_LOGGER = logging.getLogger("agentx_persistence")
+_VERSION = 1
+_PAGE = 500
+FIELDS = {kind: sorted({name for names in kind.indexes for name in names}) for kind in KINDS}
+_COLUMNS = {kind: ("key", "time", "active", *FIELDS[kind]) for kind in KINDS}
+# A child process must not even close its parent's connections.
+_of_the_parent: list[sqlite3.Connection] = []
 
 
-class _Step(NamedTuple):
-    """A node on the way to a leaf, and which of its children is next."""
+class Index(ForkAware):
+    def __init__(
+        self,
+        base: str,
+        locks: Locks,
+        timeout: float,
+        scan: Callable[[], Iterable[tuple[Kind, Row]]],
+    ) -> None:
+        self._path, self._witness = f"{base}/index.sqlite3", f"{base}/index.stamp"
+        self._locks, self._timeout, self._scan = locks, timeout, scan
+        self._lock = RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._inode = 0
+        self._closed = False
+        renew_after_fork(self)
 
-    name: str
-    node: _Node
-    slot: int
+    def before_fork(self) -> None:
+        self._lock.acquire()
 
+    def after_fork_in_parent(self) -> None:
+        self._lock.release()
 
-class Index:
-    """The places of the documents that an index has, in order.
+    def after_fork(self) -> None:
+        self._lock = RLock()
+        if self._connection is not None:
+            _of_the_parent.append(self._connection)
+            self._connection = None
 
-    A place is there before its document is, and until after: who reads compares the two.
-    """
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
 
-    def __init__(self, base: str, subject: Subject, locks: Locks) -> None:
-        self._subject, self._locks = subject, locks
-        self._name = file_name(*subject)
-        self._path = f"{base}/index/{self._name[:2]}/{self._name[2:]}"
-        self._drafts = f"{base}/drafts"
+    def open(self) -> None:
+        """Connect, if this index is not connected to the file that is there now."""
+        while not self._is_current():
+            if self._closed:
+                raise PersistenceClosedError
+            if not self._connect():
+                self._locks.hold("index", self._connect_or_rebuild)
 
-    def walk(self, start: Place) -> Iterator[Place]:
-        """Iterate over the places from this one on. A node is read when it is needed."""
-        at: Place | None = start
-        while at is not None:
-            places, at = self._leaf(at)
-            yield from places
-
-    def add(self, place: Place) -> None:
-        with self._locks.hold("index", self._name):
-            if self._find(_ROOT) is None:
-                return self._write(_ROOT, _Node(index=self._subject, places=[place]))
-            trail, name, leaf = self._descend(place)
-            at = bisect_left(leaf.places, place)
-            if leaf.places[at : at + 1] != [place]:
-                leaf.places.insert(at, place)
-                # Most are newer than all others: split so that what they leave behind is full.
-                self._store(trail, name, leaf, 1 if at == 0 else len(leaf.places) // 2)
-
-    def remove(self, place: Place) -> None:
-        with self._locks.hold("index", self._name):
-            if self._find(_ROOT) is None:
-                return
-            trail, name, leaf = self._descend(place)
-            at = bisect_left(leaf.places, place)
-            if leaf.places[at : at + 1] == [place]:
-                del leaf.places[at]
-                if leaf.places or trail:
-                    self._write(name, leaf)
-                if not leaf.places:
-                    self._prune(trail, name)
-
-    def _leaf(self, start: Place) -> tuple[list[Place], Place | None]:
-        """Return the places from this one on that its leaf has, and where the leaf ends."""
-        for _ in range(_ATTEMPTS):
-            if found := self._try_leaf(start):
-                return found
-        with self._locks.hold("index", self._name):
-            if found := self._try_leaf(start):
-                return found
-        raise self._corrupt(_ROOT)
-
-    def _try_leaf(self, start: Place) -> tuple[list[Place], Place | None] | None:
-        """Do the same; return ``None`` if the tree changed meanwhile."""
-        node, until = self._find(_ROOT), None
-        if node is None:
-            return [], None
-        while node.children:
-            slot, until = node.child(start, until)
-            node = self._find(node.children[slot])
-            if node is None or (node.until and (until is None or node.until < until)):
-                return None
-        node.cut(until)
-        return node.places[bisect_left(node.places, start) :], until
-
-    def _descend(self, place: Place) -> tuple[list[_Step], str, _Node]:
-        """Return the way to the leaf that the place belongs to, the name of the leaf, and it."""
-        trail: list[_Step] = []
-        name, node, until = _ROOT, self._read(_ROOT), None
-        while node.children:
-            slot, until = node.child(place, until)
-            trail.append(_Step(name, node, slot))
-            name = node.children[slot]
-            node = self._read(name)
-            node.cut(until)
-        return trail, name, node
-
-    def _store(self, trail: list[_Step], name: str, node: _Node, middle: int) -> None:
-        """Write the node; split it if it is too large: first what is new, then what points to it,
-        then what is left."""
-        if len(node.places) <= _CAPACITY:
-            return self._write(name, node)
-        if not trail:
-            return self._grow(node, middle)
-        above, parent, slot = trail[-1]
-        left, right = self._split(node, middle)
-        new = self._name_child(above, parent)
-        self._write(new, right)
-        parent.places.insert(slot + 1, right.places[0])
-        parent.children.insert(slot + 1, new)
-        self._store(trail[:-1], above, parent, len(parent.places) // 2)
-        self._write(name, left)
-
-    def _grow(self, root: _Node, middle: int) -> None:
-        halves = self._split(root, middle)
-        names = [self._name_child(_ROOT, root) for _ in halves]
-        for name, half in zip(names, halves, strict=True):
-            self._write(name, half)
-        places = [half.places[0] for half in halves]
-        taller = _Node(index=self._subject, places=places, children=names, next=root.next)
-        self._write(_ROOT, taller)
-
-    def _split(self, node: _Node, middle: int) -> tuple[_Node, _Node]:
-        right = _Node(
-            index=self._subject,
-            until=node.until,
-            places=node.places[middle:],
-            children=node.children[middle:],
-        )
-        left = node.model_copy()
-        left.until = right.places[0]
-        left.places, left.children = node.places[:middle], node.children[:middle]
-        return left, right
-
-    def _prune(self, trail: list[_Step], name: str) -> None:
-        """Take an empty node out of the tree, and all above it that is empty then.
-
-        What it covered falls to the child behind it, so that no other node changes its end. The
-        last child has none behind it and stays, empty, until its parent has no other.
-        """
-        if not trail:
-            self._file(_ROOT).remove()
-            if os.path.isdir(self._path):
-                shutil.rmtree(self._path)
-            return
-        above, parent, slot = trail[-1]
-        if slot + 1 < len(parent.children):
-            until = parent.places[slot + 1]
-            del parent.children[slot], parent.places[slot + 1]
-            self._write(above, parent)
-            self._discard(name, until)
-        if len(parent.children) == 1 and self._is_empty(parent.children[0], parent.until):
-            self._prune(trail[:-1], above)
-
-    def _is_empty(self, name: str, until: Place | None) -> bool:
-        node = self._read(name)
-        node.cut(until)
-        if len(node.children) == 1:
-            return self._is_empty(node.children[0], node.until)
-        return not node.places
-
-    def _discard(self, name: str, until: Place | None) -> None:
-        node = self._read(name)
-        node.cut(until)
-        for child in node.children:  # one at most, as the node is empty
-            self._discard(child, node.until)
-        self._file(name).remove()
-
-    @staticmethod
-    def _name_child(parent_name: str, parent: _Node) -> str:
-        number, parent.next = parent.next, parent.next + 1
-        return f"{parent_name}-{number}"
-
-    def _file(self, name: str) -> File:
-        path = f"{self._path}.json" if name == _ROOT else f"{self._path}/{name}.json"
-        return File(path, f"{self._drafts}/index-{self._name}{name}.json")
-
-    def _write(self, name: str, node: _Node) -> None:
-        self._file(name).write(node.model_dump_json().encode())
-
-    def _read(self, name: str) -> _Node:
-        node = self._find(name)
-        if node is None:
-            raise self._corrupt(name)
-        return node
-
-    def _find(self, name: str) -> _Node | None:
-        data = read(self._file(name).path)
-        if data is None:
-            return None
+    def _is_current(self) -> bool:
         try:
-            node = _Node.model_validate_json(data)
-        except ValidationError as error:
-            raise self._corrupt(name) from error
-        if node.index != self._subject:
-            raise self._corrupt(name)
-        return node
+            return self._connection is not None and os.stat(self._path).st_ino == self._inode
+        except FileNotFoundError:
+            return False
 
-    def _corrupt(self, name: str) -> CorruptRecordError:
-        kind, field, value = self._subject
-        return CorruptRecordError(
-            f"{kind} index", f"{field}={value}" if field else kind, self._file(name).path
+    def _connect_or_rebuild(self) -> None:
+        if not self._connect():
+            self._rebuild()
+
+    def _connect(self) -> bool:
+        """Connect, unless the index is missing, damaged, or not the one of these files."""
+        if not os.path.exists(self._path):
+            return False
+        connection = sqlite3.connect(
+            self._path, timeout=self._timeout, isolation_level=None, check_same_thread=False
         )
+        try:
+            known = connection.execute("SELECT stamp FROM meta").fetchone()
+            inode = os.stat(self._path).st_ino
+            if known == (self._stamp(self._path),):
+                connection.execute("PRAGMA fullfsync = 1")
+                connection.execute("PRAGMA checkpoint_fullfsync = 1")
+                with self._lock:
+                    self._connection, self._inode, connection = connection, inode, self._connection
+                return True
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError) and "no such table" not in str(error):
+                raise
+        finally:
+            if connection is not None:
+                connection.close()
+        return False
+
+    def _stamp(self, path: str) -> str:
+        # A copy of the folder has other inodes; a file that is restored has another ctime.
+        witness = os.stat(self._witness)
+        return f"{_VERSION} {os.stat(path).st_ino} {witness.st_ino} {witness.st_ctime_ns}"
+
+    def _rebuild(self) -> None:
+        known = os.path.exists(self._path)
+        draft, begun, number = f"{self._path}.draft", time.monotonic(), 0
+        for path in (draft, f"{draft}-journal", *(self._path + end for end in ("", "-wal", "-shm"))):
+            remove(path)
+        for path in (draft, self._witness):
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE))
+        connection = sqlite3.connect(draft, isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("BEGIN")
+            for statement in _schema():
+                connection.execute(statement)
+            for kind, row in self._scan():
+                connection.execute(_insertion(kind), (*row, 1))
+                number += 1
+            connection.execute("INSERT INTO meta VALUES (?)", (self._stamp(draft),))
+            connection.execute("COMMIT")
+        finally:
+            connection.close()  # which empties and removes the write-ahead log
+        os.replace(draft, self._path)
+        sync_folder(os.path.dirname(self._path))
+        if known or number:
+            _LOGGER.warning(
+                "%s was missing, damaged or of another copy of these files: it was rebuilt from "
+                "%d records in %.1f s",
+                *(self._path, number, time.monotonic() - begun),
+            )
+
+    def read(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        while True:
+            self.open()
+            with self._lock:
+                if self._connection is not None:
+                    return self._connection.execute(statement, values).fetchall()
+
+    def write(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = False) -> T:
+        """Do the work in a transaction."""
+
+        def commit() -> tuple[T] | None:
+            with self._lock:
+                connection = self._connection
+                if connection is None or not self._is_current():
+                    return None
+                try:
+                    if connection.in_transaction:  # an interrupt came between
+                        connection.rollback()
+                    connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                    connection.execute("BEGIN IMMEDIATE")
+                    result = work(connection)
+                    connection.execute("COMMIT")
+                    return (result,)
+                finally:
+                    if connection.in_transaction:
+                        connection.rollback()
+
+        while True:
+            self.open()
+            if done := self._locks.hold("index", commit):
+                return done[0]
+
+    # Documents
+
+    def rows(self, kind: Kind, key: str) -> list[Row]:
+        """Return the document's rows, each with whether it is sure."""
+        columns = ", ".join(_COLUMNS[kind])
+        return self.read(f"SELECT {columns}, sure FROM {kind} WHERE key = ?", (key,))
+
+    def announce(self, kind: Kind, key: str, row: Row | None) -> None:
+        """Say that the document is about to move to the row, or to be deleted."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(f"UPDATE {kind} SET sure = 0 WHERE key = ?", (key,))
+            if row is not None:
+                connection.execute(_insertion(kind), (*row, 0))
+
+        self.write(work, durable=True)
+
+    def settle(self, kind: Kind, key: str, row: Row | None, log: str | None = None) -> None:
+        """Say that the document is at the row, or that it is gone, and the log of this name."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(f"DELETE FROM {kind} WHERE key = ?", (key,))
+            if row is not None:
+                connection.execute(_insertion(kind), (*row, 1))
+            if log is not None:
+                _forget(connection, log)
+            _sweep(connection, 16)
+
+        self.write(work)
+
+    def unsure(self) -> list[tuple[Kind, str]]:
+        return [
+            (kind, key)
+            for kind in KINDS
+            for (key,) in self.read(f"SELECT DISTINCT key FROM {kind} WHERE sure = 0")
+        ]
+
+    def find(self, kind: Kind, query: Query, what: str = "", more: str = "") -> list[Row]:
+        """Return the rows of the query, in order, each with whether it is sure."""
+        where, order, prefix, since, until, after, limit = query
+        time = "active" if order == "active" else "time"
+        conditions, values = [f"{name} = ?" for name in where], list(where.values())
+        if order == "key":
+            place, compared, direction = "(key)", ">", "key"
+            if prefix:
+                conditions.append("key >= ? AND key < CAST(? AS TEXT)")
+                values += [prefix, prefix.encode() + b"\xff"]  # a byte that no key has
+        elif order == "oldest":
+            place, compared, direction = "(time, key)", "<", "time DESC, key DESC"
+        else:
+            place, compared, direction = f"({time}, key)", ">", f"{time}, key"
+        unit = 1000 if order == "active" else 1
+        if since is not None:
+            conditions.append(f"{time} <= ?")
+            values.append(-(since // unit))
+        if until is not None:
+            conditions.append(f"{time} > ?")
+            values.append(until // -unit)
+        if after is not None:
+            conditions.append(f"{place} {compared} {'(?)' if order == 'key' else '(?, ?)'}")
+            values += [after.key] if order == "key" else [-after.time, after.key]
+        condition = " AND ".join([*conditions, "true"]) + more
+        columns = what or ", ".join((*_COLUMNS[kind], "sure"))
+        tail = "" if what.startswith("count") else f" ORDER BY {direction} LIMIT {-1 if limit is None else limit}"
+        return self.read(f"SELECT {columns} FROM {kind} WHERE {condition}{tail}", values)
+
+    # Logs
+
+    def forget(self, name: str) -> None:
+        self.write(lambda connection: _forget(connection, name))
+
+    def head(self, name: str) -> Log | None:
+        """Return the log as far as it was indexed."""
+        columns = "header, end, count, generation, at, damaged, number, count"
+        for found in self.read(f"SELECT {columns} FROM heads WHERE name = ?", (name,)):
+            return Log(*found)._replace(damaged=frozenset(json.loads(found[5])))
+        return None
+
+    def flush(self, name: str, log: Log, dead: int = 0) -> tuple[Log, int]:
+        """Index what is only in the log's `lines`; return the log, and the bytes of dead text."""
+
+        def work(connection: sqlite3.Connection) -> tuple[Log, int]:
+            found = connection.execute(
+                "SELECT number, dead FROM heads WHERE name = ? AND header = ?", (name, log.header)
+            ).fetchone()
+            if found is None:
+                _forget(connection, name)
+            number, known = found or (None, 0)
+            number = connection.execute(
+                "INSERT OR REPLACE INTO heads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(number, name, log.header, log.end, log.count, log.generation, log.at),
+                    *(json.dumps(sorted(log.damaged)), known + dead),
+                ),
+            ).lastrowid
+            connection.executemany(
+                "INSERT OR REPLACE INTO lines VALUES (?, ?, ?, ?, ?, ?)",
+                [(number, position, *line) for position, line in log.lines.items()],
+            )
+            _sweep(connection, 2 * len(log.lines))
+            return log._replace(number=number, indexed=log.count, lines={}, ids={}), known + dead
+
+        return self.write(work)
+
+    def lines(self, log: Log, first: int, last: int) -> dict[int, Line]:
+        """Return those of the entries at these positions that are indexed."""
+        rows = self.read(
+            "SELECT position, id, offset, length, size FROM lines "
+            "WHERE number = ? AND position BETWEEN ? AND ?",
+            (log.number, first, min(last, log.indexed)),
+        )
+        return {row[0]: Line(*row[1:]) for row in rows}
+
+    def positions(self, log: Log, ids: Sequence[str]) -> dict[str, int]:
+        """Return the positions of those of the entries that are indexed."""
+        found: dict[str, int] = {}
+        for start in range(0, len(ids) if log.indexed else 0, _PAGE):
+            page = ids[start : start + _PAGE]
+            marks = ", ".join("?" * len(page))
+            found.update(
+                self.read(
+                    f"SELECT id, position FROM lines WHERE number = ? AND position <= ? "
+                    f"AND id IN ({marks})",
+                    (log.number, log.indexed, *page),
+                )
+            )
+        return found
+
+
+def _insertion(kind: Kind) -> str:
+    return f"INSERT INTO {kind} VALUES ({', '.join('?' * (len(_COLUMNS[kind]) + 1))})"
+
+
+def _forget(connection: sqlite3.Connection, name: str) -> None:
+    connection.execute("INSERT INTO dead SELECT number FROM heads WHERE name = ?", (name,))
+    connection.execute("DELETE FROM heads WHERE name = ?", (name,))
+
+
+def _sweep(connection: sqlite3.Connection, limit: int) -> None:
+    """Remove at most so many lines of logs that are gone."""
+    for (number,) in connection.execute("SELECT number FROM dead LIMIT 1").fetchall():
+        removed = connection.execute(
+            "DELETE FROM lines WHERE number = ? AND position IN "
+            "(SELECT position FROM lines WHERE number = ? LIMIT ?)",
+            (number, number, limit),
+        ).rowcount
+        if removed < limit:
+            connection.execute("DELETE FROM dead WHERE number = ?", (number,))
+
+
+def _schema() -> Iterable[str]:
+    yield "CREATE TABLE meta (stamp TEXT)"
+    yield (
+        "CREATE TABLE heads (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE, "
+        "header BLOB, end INTEGER, count INTEGER, generation TEXT, at INTEGER, damaged TEXT, "
+        "dead INTEGER)"
+    )
+    yield "CREATE TABLE dead (number INTEGER PRIMARY KEY)"
+    yield (
+        "CREATE TABLE lines (number INTEGER, position INTEGER, id TEXT, offset INTEGER, "
+        "length INTEGER, size INTEGER, PRIMARY KEY (number, position)) WITHOUT ROWID"
+    )
+    yield "CREATE INDEX line_ids ON lines (number, id)"
+    for kind in KINDS:
+        columns = "key TEXT, time INTEGER, active INTEGER" + "".join(
+            f", {name} TEXT" for name in FIELDS[kind]
+        )
+        yield f"CREATE TABLE {kind} ({columns}, sure INTEGER)"
+        yield f"CREATE INDEX {kind}_key ON {kind} (key)"
+        yield f"CREATE INDEX {kind}_unsure ON {kind} (key) WHERE sure = 0"
+        for names in kind.indexes:
+            ordered = ", ".join((*names, "time", "key"))
+            yield f"CREATE INDEX {'_'.join((kind.name, *names, 'time'))} ON {kind} ({ordered})"
+        for names in kind.active:
+            ordered = ", ".join((*names, "active", "key"))
+            yield f"CREATE INDEX {'_'.join((kind.name, *names, 'active'))} ON {kind} ({ordered})"

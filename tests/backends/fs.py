@@ -5,13 +5,23 @@ from pathlib import Path
 import pytest
 
 from agentx_persistence import Persistence
-from agentx_persistence.fs import FileStore
+from agentx_persistence.fs import fs_driver
+from agentx_persistence.storage import KINDS
 from tests.backends.backend import Backend
 
 
 @pytest.fixture
 def fs_backend(tmp_path: Path) -> Backend:
     return Backend("fs", "agentx_persistence.fs", (str(tmp_path / "store"),))
+
+
+def place(base: object, kind: str, id: str, position: int | None = None) -> tuple[Path, int]:
+    """Return the file of a record, or of a message, and where the message's line starts."""
+    storage = fs_driver(str(base)).create_storage()
+    (kind_,) = (each for each in KINDS if each.name == kind)
+    path, _, byte = storage.where(kind_, id, position).partition(", byte ")
+    storage.close()
+    return Path(path), int(byte or 0)
 
 
 def corrupt(
@@ -22,29 +32,26 @@ def corrupt(
     position: int | None,
     raw: bytes,
 ) -> bool:
-    store = FileStore(backend.arguments[0])
-    path, _, line = store.where(kind, id, position).partition(", line ")
-    file = Path(path)
+    file, start = place(backend.arguments[0], kind, id, position)
+    data = file.read_bytes()
     if position is None:
-        head, mark, _ = file.read_bytes().partition(b',\n"record":')
+        head, mark, _ = data.partition(b',\n"record":')
         file.write_bytes(head + mark + raw + b"}\n")
         return True
     if b"\n" in raw:
-        return False  # that would be two lines: tests/drivers/test_fs.py
-    lines = file.read_bytes().split(b"\n")
-    damaged = lines[int(line) - 1]
-    start = damaged.index(b'"message":') + len(b'"message":')
-    lines[int(line) - 1] = damaged[:start] + raw + damaged[damaged.rindex(b',"position":') :]
-    file.write_bytes(b"\n".join(lines))
+        return False  # that would be two lines: tests/drivers/test_fs_damage.py
+    stop = data.index(b"\n", start)
+    text = data.index(b'"message":', start) + len(b'"message":')
+    damaged = data[:text] + raw + data[data.rindex(b',"position":', start, stop) :]
+    file.write_bytes(damaged)
     return True
 
 
 def stored(
     backend: Backend, persistence: Persistence, kind: str, id: str, position: int | None
 ) -> object:
-    store = FileStore(backend.arguments[0])
-    path, _, line = store.where(kind, id, position).partition(", line ")
-    data = Path(path).read_bytes()
+    file, start = place(backend.arguments[0], kind, id, position)
+    data = file.read_bytes()
     if position is not None:
-        return data.split(b"\n")[int(line) - 1]
+        return data[start : data.index(b"\n", start)]
     return data.partition(b',\n"record":')[2]

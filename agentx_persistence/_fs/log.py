@@ -1,0 +1,198 @@
+"""The log of a session: a file of lines, to which lines are only ever added.
+
+The first line names the session. Each other line is an entry or a mark::
+
+    {"session":"s","file":"5f0c…","generation":"r1","at":0}
+    {"id":"m1","message":{…},"position":1,"left":0,"at":1700000000000}
+    {"keep":1,"generation":"t1.4","left":1,"at":1700000000000}
+
+`left` is the number of lines of the same call that follow: a call is in the log when its last line,
+with a 0, is there with its line feed. `at` is the latest time of any call so far. A mark cuts off
+what comes after the first `keep` entries, and the entries of the same call follow: in the place of
+an entry with that position, if there is one. Spaces take the place of texts that are cut off.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from io import FileIO
+from typing import NamedTuple
+
+from pydantic_core import from_json, to_json
+
+from agentx_persistence._fs.files import read_at
+from agentx_persistence.storage import Entry
+
+_TEXT, _NUMBER = rb'("(?:[^"\\]|\\.)*")', rb"(-?\d{1,18})"
+_HEADER = re.compile(
+    rb'\{"session":%b,"file":"([0-9a-f]{16})","generation":%b,"at":%b\}\n' % (_TEXT, _TEXT, _NUMBER)
+)
+_ENTRY = re.compile(
+    rb'\{"id":%b,"(message|text)":(.*),"position":%b,"left":%b,"at":%b\}\n'
+    % (_TEXT, _NUMBER, _NUMBER, _NUMBER),
+    re.DOTALL,
+)
+_MARK = re.compile(
+    rb'\{"keep":%b,"generation":%b,"left":%b,"at":%b\}\n' % (_NUMBER, _TEXT, _NUMBER, _NUMBER)
+)
+_LONGEST_HEADER = 4096
+_BLANK = bytes(byte if byte == ord("\n") else ord(" ") for byte in range(256))
+_CHUNK = 1 << 20
+
+
+class Line(NamedTuple):
+    """Where an entry is in the file. Without an id it is damaged. `size` is that of its text."""
+
+    id: str | None
+    offset: int
+    length: int
+    size: int
+
+
+class Log(NamedTuple):
+    """What a log's file says up to `end`.
+
+    The index has the first `indexed` entries, under the log's `number`, but for those that are in
+    `lines`, which has all others.
+    """
+
+    header: bytes
+    end: int
+    count: int  # type: ignore[assignment]  # instead of a tuple's method of this name
+    generation: str
+    at: int
+    damaged: frozenset[int] = frozenset()
+    number: int | None = None
+    indexed: int = 0
+    lines: dict[int, Line] = {}
+    ids: dict[str, int] = {}
+
+
+def new_header(session: str, generation: str, at: int) -> bytes:
+    names = to_json(session), os.urandom(8).hex().encode(), to_json(generation)
+    return b'{"session":%b,"file":"%b","generation":%b,"at":%d}\n' % (*names, at)
+
+
+def read_header(file: FileIO) -> tuple[str, Log] | None:
+    """Return the session, and the log as it is before its first entry."""
+    data = read_at(file, 0, _LONGEST_HEADER)
+    found = _HEADER.match(data)
+    if found is None:
+        return None
+    session, _, generation, at = found.groups()
+    header = found.group()
+    return from_json(session), Log(header, len(header), 0, from_json(generation), int(at))
+
+
+def format_entries(entries: Sequence[Entry], first: int, at: int) -> list[bytes]:
+    """Return the lines of entries that are the last of a call, from this position on."""
+    left = len(entries)
+    lines = []
+    for position, (id, text, _) in enumerate(entries, first):
+        left -= 1
+        raw = b'"message":' + text.encode() if "\n" not in text else b'"text":' + to_json(text)
+        lines.append(
+            b'{"id":%b,%b,"position":%d,"left":%d,"at":%d}\n' % (to_json(id), raw, position, left, at)
+        )
+    return lines
+
+
+def appended(log: Log, entries: Sequence[Entry], written: Sequence[bytes], at: int) -> Log:
+    """Return what `advance` would, for entries that were just written after the `end`."""
+    lines, ids, end, count = dict(log.lines), dict(log.ids), log.end, log.count
+    for entry, line in zip(entries, written, strict=True):
+        count += 1
+        lines[count] = Line(entry.id, end, len(line), len(entry.text.encode()))
+        ids[entry.id] = count
+        end += len(line)
+    return log._replace(end=end, count=count, at=at, lines=lines, ids=ids)
+
+
+def format_mark(keep: int, generation: str, left: int, at: int) -> bytes:
+    return b'{"keep":%d,"generation":%b,"left":%d,"at":%d}\n' % (
+        *(keep, to_json(generation), left, at),
+    )
+
+
+def parse_entry(line: bytes) -> tuple[str, int, bytes] | None:
+    """Return the id, the position and the text of a whole line, or ``None`` if it is damaged."""
+    found = _ENTRY.fullmatch(line)
+    if found is None:
+        return None
+    id, form, text, position, _, _ = found.groups()
+    return from_json(id), int(position), from_json(text).encode() if form == b"text" else text
+
+
+def advance(log: Log, file: FileIO, limit: int) -> Log:
+    """Return the log with the calls that follow its `end`, if the file has them in whole.
+
+    It stops after the call with which `limit` lines are reached.
+    """
+    _, end, count, generation, at, damaged, number, indexed, lines, ids = log
+    lines, ids, void = dict(lines), dict(ids), set(damaged)
+    call: list[tuple[int, bytes]] = []
+    for offset, data in _lines(file, end):
+        call.append((offset, data))
+        found = _ENTRY.fullmatch(data) or _MARK.fullmatch(data)
+        if found is not None and found.group(found.re.groups - 1) != b"0":
+            continue
+        marked = False
+        for start, line in call:
+            if mark := _MARK.fullmatch(line):
+                count, generation, at = int(mark[1]), from_json(mark[2]), int(mark[4])
+                marked, indexed = True, min(indexed, count)
+                for position in [p for p in lines if p > count]:
+                    ids.pop(lines.pop(position).id or "", None)
+                void = {position for position in void if position <= count}
+                continue
+            parsed = _ENTRY.fullmatch(line)
+            position = int(parsed[4]) if parsed else count + 1
+            if not marked and position <= count and void.issuperset(range(position, count + 1)):
+                # Damaged lines were counted that are not entries: line feeds in the damage.
+                for extra in range(position, count + 1):
+                    void.discard(extra)
+                    lines.pop(extra, None)
+                count, indexed = position - 1, min(indexed, position - 1)
+            for missing in range(count + 1, position):
+                void.add(missing)
+                lines[missing] = Line(None, start, len(line), 0)
+            if parsed is None or not (marked or position > count):
+                position = count + 1
+                void.add(position)
+                lines[position] = Line(None, start, len(line), 0)
+            else:
+                id, text = from_json(parsed[1]), parsed[3]
+                size = len(text) if parsed[2] == b"message" else len(from_json(text).encode())
+                void.discard(position)
+                lines[position] = Line(id, start, len(line), size)
+                ids[id], at = position, int(parsed[6])
+            count = max(count, position)
+        call.clear()
+        end = offset + len(data)
+        if len(lines) >= limit:
+            break
+    return log._replace(
+        **{"end": end, "count": count, "generation": generation, "at": at},
+        **{"damaged": frozenset(void), "indexed": indexed, "lines": lines, "ids": ids},
+    )
+
+
+def _lines(file: FileIO, start: int) -> Iterator[tuple[int, bytes]]:
+    """Give the lines from there on that have a line feed, with their offsets."""
+    file.seek(start)
+    with open(file.fileno(), "rb", closefd=False) as buffered:
+        for line in buffered:
+            if line.endswith(b"\n"):
+                yield start, line
+            start += len(line)
+
+
+def blank(file: FileIO, start: int, stop: int) -> None:
+    """Put spaces in the place of what the lines between the two offsets say."""
+    while start < stop:
+        data = read_at(file, start, min(_CHUNK, stop - start))
+        file.seek(start)
+        file.write(data.translate(_BLANK))
+        start += len(data) or stop
