@@ -15,6 +15,10 @@ class PersistenceError(Exception):
 class InvalidRecordError(PersistenceError, ValueError):
     """A record, an id or an argument that cannot be accepted. Nothing was written."""
 
+    kind: str
+    field: str
+    reason: str
+
     def __init__(self, kind: str, field: str, reason: str) -> None:
         super().__init__(kind, field, reason)
         self.kind, self.field, self.reason = kind, field, reason
@@ -26,6 +30,9 @@ class InvalidRecordError(PersistenceError, ValueError):
 class RecordNotFoundError(PersistenceError, LookupError):
     """Something that must exist does not."""
 
+    kind: str
+    id: str
+
     def __init__(self, kind: str, id: str) -> None:
         super().__init__(kind, id)
         self.kind, self.id = kind, id
@@ -36,6 +43,11 @@ class RecordNotFoundError(PersistenceError, LookupError):
 
 class RecordConflictError(PersistenceError):
     """The call does not fit what is stored, such as an id that is taken. Nothing was written."""
+
+    kind: str
+    id: str
+    reason: str
+    field: str | None
 
     def __init__(self, kind: str, id: str, reason: str = "", field: str | None = None) -> None:
         """:param field: where a message differs from the stored one with the same id"""
@@ -52,6 +64,10 @@ class RecordConflictError(PersistenceError):
 class CorruptRecordError(PersistenceError):
     """A stored record that cannot be read back. It was left as it is; `where` says where."""
 
+    kind: str
+    id: str
+    where: str
+
     def __init__(self, kind: str, id: str, where: str) -> None:
         super().__init__(kind, id, where)
         self.kind, self.id, self.where = kind, id, where
@@ -62,6 +78,11 @@ class CorruptRecordError(PersistenceError):
 
 class RecordTooLargeError(PersistenceError):
     """The record is larger than the backend takes. It was not sent. Sizes are in bytes."""
+
+    kind: str
+    id: str
+    size: int
+    limit: int
 
     def __init__(self, kind: str, id: str, size: int, limit: int) -> None:
         super().__init__(kind, id, size, limit)
@@ -76,6 +97,9 @@ class RecordTooLargeError(PersistenceError):
 
 class BackendError(PersistenceError):
     """The backend failed. What its client library said is in ``__cause__``."""
+
+    backend: str
+    reason: str
 
     def __init__(self, backend: str, reason: str) -> None:
         super().__init__(backend, reason)
@@ -97,6 +121,9 @@ class ConfigurationError(BackendError):
 class SchemaError(PersistenceError):
     """The tables are missing, outdated, or newer than this version of the package."""
 
+    problem: str
+    remedy: str
+
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(problem, remedy)
         self.problem, self.remedy = problem, remedy
@@ -114,6 +141,9 @@ class PersistenceClosedError(PersistenceError):
 
 class MissingDependencyError(PersistenceError, ImportError):
     """A driver's client library is not installed."""
+
+    extra: str
+    package: str
 
     def __init__(self, extra: str, package: str) -> None:
         super().__init__(extra, package)

@@ -35,7 +35,7 @@ class Generated(str):
 class Record(BaseModel):
     """What all records share: the wire form, and errors that name the field."""
 
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True,
         extra="allow",
         alias_generator=to_camel,
