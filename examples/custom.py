@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from threading import RLock
+from typing import TypeVar
 
 from agentx_persistence import PersistenceDriver, errors
 from agentx_persistence.storage import TransactionalStorage
+
+T = TypeVar("T")
 
 # SQLite compares texts byte by byte, which is the order of their code points.
 TABLE = "CREATE TABLE IF NOT EXISTS map (key TEXT PRIMARY KEY, text TEXT) WITHOUT ROWID"
@@ -23,11 +27,13 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
 
 
 class CustomStorage(TransactionalStorage):
-    def __init__(self, path):
-        self.path, self.connection = path, None
-        self.transact(lambda: self.connection.execute(TABLE))
+    connection: sqlite3.Connection | None = None
 
-    def transact(self, work):
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.transact(lambda: self.run(TABLE))
+
+    def transact(self, work: Callable[[], T]) -> T:
         with LOCK:
             if self.connection:  # a signal handler runs inside another call of this thread
                 raise errors.BackendError("custom", "another call of this thread is under way")
@@ -43,24 +49,30 @@ class CustomStorage(TransactionalStorage):
             finally:
                 self.connection = None
 
-    def load(self, key):
-        row = self.connection.execute("SELECT text FROM map WHERE key = ?", (key,)).fetchone()
-        return row and row[0]
+    def run(self, statement: str, *values: str) -> sqlite3.Cursor:
+        assert self.connection  # inside of `transact`
+        return self.connection.execute(statement, values)
 
-    def store(self, key, text):
-        self.connection.execute("REPLACE INTO map VALUES (?, ?)", (key, text))
+    def load(self, key: str) -> str | None:
+        rows = self.run("SELECT text FROM map WHERE key = ?", key).fetchall()
+        return rows[0][0] if rows else None
 
-    def erase(self, key):
-        self.connection.execute("DELETE FROM map WHERE key = ?", (key,))
+    def store(self, key: str, text: str) -> None:
+        self.run("REPLACE INTO map VALUES (?, ?)", key, text)
 
-    def scan(self, start, stop, limit, reverse):
-        order, limit = " DESC" if reverse else "", -1 if limit is None else limit
-        return self.connection.execute(f"{SCAN}{order} LIMIT {limit}", (start, stop))
+    def erase(self, key: str) -> None:
+        self.run("DELETE FROM map WHERE key = ?", key)
+
+    def scan(
+        self, start: str, stop: str, limit: int | None, reverse: bool
+    ) -> Iterable[tuple[str, str]]:
+        order, most = " DESC" if reverse else "", -1 if limit is None else limit
+        return self.run(f"{SCAN}{order} LIMIT {most}", start, stop)
 
 
 class CustomDriver(PersistenceDriver):
-    def __init__(self, path):
+    def __init__(self, path: str) -> None:
         self.path = path
 
-    def create_storage(self):
+    def create_storage(self) -> CustomStorage:
         return CustomStorage(self.path)

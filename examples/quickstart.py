@@ -14,6 +14,7 @@ from agentx_persistence import (
     ErrorMessage,
     ImageRecord,
     Message,
+    OtherMessage,
     Persistence,
     SessionRecord,
     TextOutput,
@@ -78,12 +79,10 @@ def describe(message: Message) -> str:
             output = message.tool_result.output
             said = output.value if isinstance(output, TextOutput) else output.to_json()
             return f"{message.tool_result.name} says {said!r}"
-        case AssistantMessage(content=list()):
-            return " ".join(part.text for part in message.content if isinstance(part, TextPart))
-        case UserMessage() | AssistantMessage() | ErrorMessage():
-            return str(message.content)
+        case OtherMessage():
+            return message.to_json()  # of another framework
         case _:
-            return message.to_json()  # of a subtype that came after this version
+            return message.text
 
 
 if __name__ == "__main__":
