@@ -169,6 +169,11 @@ class Record(BaseModel):
         """Return a copy of a record that has just been read, with another `updated_at`."""
         return super().model_copy(update={"updated_at": at})
 
+    @classmethod
+    def _patch(cls, change: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a change of some fields as what to merge into the wire form; None removes."""
+        return dict(change)
+
     def to_json(self) -> str:
         """Return the wire form: camelCase, known fields in declared order, then the unknown ones.
 

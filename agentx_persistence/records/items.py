@@ -89,7 +89,7 @@ class _Value:
 
     @staticmethod
     def serialize(value: Any) -> Any:
-        return base64.b64encode(value).decode() if type(value) is bytes else value
+        return base64.b64encode(value).decode() if isinstance(value, bytes) else value
 
 
 class ItemRecord(Record):
@@ -134,6 +134,14 @@ class ItemRecord(Record):
         if copy.value_type is None:  # The type is that of the new value, not of the old one.
             copy.__pydantic_fields_set__.discard("value_type")
         return copy
+
+    @classmethod
+    def _patch(cls, change: Mapping[str, Any]) -> dict[str, Any]:
+        if "value" not in change:
+            return dict(change)
+        value = _Value.serialize(change["value"])
+        kind = None if value is change["value"] else "bytes"
+        return {"valueType": kind, **change, "value": value}
 
     def _check_ids(self) -> None:
         super()._check_ids()

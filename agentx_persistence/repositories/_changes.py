@@ -22,7 +22,9 @@ def as_function(record_type: type[R], change: Change[R]) -> Callable[[R], R]:
     if not isinstance(change, Mapping):
         reason = f"must be a mapping or a function, not {type(change).__name__}"
         raise InvalidRecordError(record_type.record_kind, "change", reason)
-    patch = _wire(record_type, exact_json(record_type.record_kind, "change", dict(change)))
+    patch = _wire(
+        record_type, exact_json(record_type.record_kind, "change", record_type._patch(change))
+    )
 
     def apply(record: R) -> R:
         merged = merge(from_json(record.to_json()), patch)

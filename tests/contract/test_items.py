@@ -464,3 +464,13 @@ def test_items_and_other_records_of_one_id_disturb_each_other_not(
     assert persistence.items.exists(("a",), "a")
     assert persistence.containers.delete("a") is True
     assert not persistence.items.exists(("a",), "a")
+
+
+def test_a_change_of_a_value_changes_its_type_as_well(persistence: Persistence) -> None:
+    persistence.items.save(ItemRecord(namespace=("box",), key="k", value={"a": 1}))
+    for value, kind in ((b"\xff", "bytes"), ("text", None), (b"", "bytes"), ([1], None)):
+        changed = persistence.items.update(("box",), "k", {"value": value})
+        assert (changed.value, changed.value_type) == (value, kind)
+        assert persistence.items.get(("box",), "k") == changed
+    persistence.items.update(("box",), "k", lambda old: old.model_copy(update={"value": b"x"}))
+    assert persistence.items.update(("box",), "k", {"tag": 1}).value == b"x"
