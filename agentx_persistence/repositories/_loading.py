@@ -30,7 +30,7 @@ def load(
         # One pass over all costs a fourth less than one pass each. The count tells when torn texts
         # happen to make whole ones together.
         loaded: list[T] = records.validator.validate_json(_array(stored))
-    except ValidationError:
+    except (ValidationError, TypeError):  # the latter: among texts, what is damaged may be bytes
         loaded = []
     return loaded if len(loaded) == len(stored) else _load_singly(records, stored, describe)
 

@@ -335,7 +335,7 @@ def test_sixteen_threads_that_change_one_record_lose_no_change(persistence: Pers
 
 def _tag_in_process(backend: Backend, writer: str) -> None:
     with backend.open() as persistence:
-        for number in range(25):
+        for number in range(12):
             _tag(persistence, writer, number)
 
 
@@ -345,7 +345,7 @@ def test_four_processes_that_change_one_record_lose_no_change(backend: Backend) 
         persistence.images.save(image("i"))
         persistence.items.save(item(value=0))
         in_processes(_tag_in_process, *((backend, writer) for writer in "abcd"))
-        _check_tags(persistence, list("abcd"), 25)
+        _check_tags(persistence, list("abcd"), 12)
 
 
 def test_changes_beside_saves_are_changes_of_what_was_saved(persistence: Persistence) -> None:

@@ -16,16 +16,22 @@ from agentx_persistence import (
     SessionSummary,
     UserMessage,
 )
+from agentx_persistence.repositories import histories
 from tests.contract import hostile
 from tests.contract.records import message, saved_session, session, texts
 
-# More than a stream reads at a time.
-_MANY = 1201
+# More than a stream reads at a time here, which is less than elsewhere.
+_MANY, _AT_A_TIME = 121, 50
 
 
 @pytest.fixture
-def many(persistence: Persistence) -> list[UserMessage]:
-    """The messages of a long session."""
+def short_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(histories, "_CHUNK_COUNT", _AT_A_TIME)
+
+
+@pytest.fixture
+def many(persistence: Persistence, short_reads: None) -> list[UserMessage]:
+    """The messages of a session that is longer than what a stream reads at a time."""
     messages = [message(str(number), id=f"m{number}") for number in range(_MANY)]
     persistence.sessions.add_messages(saved_session(persistence), messages)
     return messages
@@ -52,7 +58,7 @@ def test_a_stream_goes_from_either_end_and_from_the_midst(
     sessions = persistence.sessions
     assert list(sessions.iter_messages("session")) == many
     assert list(sessions.iter_messages("session", reverse=True)) == many[::-1]
-    for at in (0, 3, 600, _MANY - 2, _MANY - 1):
+    for at in (0, 3, 60, _MANY - 2, _MANY - 1):
         rest = many[at + 1 :]
         assert list(sessions.iter_messages("session", after=many[at].id)) == rest
         assert list(sessions.iter_messages("session", after=many[at].id, reverse=True)) == rest[::-1]
@@ -72,7 +78,7 @@ def test_what_is_added_comes_in_a_stream_that_has_not_got_there(
     sessions = persistence.sessions
     forwards, backwards = sessions.iter_messages("session"), sessions.iter_messages("session", reverse=True)
     assert (next(forwards), next(backwards)) == (many[0], many[-1])
-    new = [message(str(number)) for number in range(700)]
+    new = [message(str(number)) for number in range(70)]
     sessions.add_messages("session", new)
     assert list(forwards) == [*many[1:], *new]
     assert list(backwards) == many[-2::-1]
@@ -91,13 +97,13 @@ BREAKS: dict[str, Callable[[Any], Any]] = {
         sessions.add_messages("session", [message() for _ in range(_MANY)]),
     ),
     "a clearing": lambda sessions: sessions.clear_messages("session"),
-    "a rewrite": lambda sessions: sessions.rewrite("session", after="m1150", messages=[message()]),
+    "a rewrite": lambda sessions: sessions.rewrite("session", after="m110", messages=[message()]),
     "a pop": lambda sessions: sessions.pop_message("session"),
     "a pop and an add": lambda sessions: (
         sessions.pop_message("session"),
         sessions.add_message("session", message()),
     ),
-    "a replacement": lambda sessions: sessions.replace_message("session", message(id="m1150")),
+    "a replacement": lambda sessions: sessions.replace_message("session", message(id="m110")),
     "a replacement of what was read": lambda sessions: sessions.replace_message(
         "session", message(id="m2")
     ),
@@ -112,7 +118,7 @@ def test_a_stream_is_of_one_history_or_says_so(
 ) -> None:
     expected = many[::-1] if reverse else many
     messages = persistence.sessions.iter_messages("session", reverse=reverse)
-    seen = [next(messages) for _ in range(200)]
+    seen = [next(messages) for _ in range(20)]
     change(persistence.sessions)
     with pytest.raises(RecordConflictError) as raised:
         seen += messages
@@ -137,13 +143,15 @@ def test_what_changes_no_message_breaks_no_stream(
     assert list(messages) == many[1:]
 
 
-def test_streams_beside_writers_are_of_one_history(persistence: Persistence) -> None:
+def test_streams_beside_writers_are_of_one_history(
+    persistence: Persistence, short_reads: None
+) -> None:
     """Each generation of messages says its own number, and where it is: none may be mixed."""
     sessions = persistence.sessions
     saved_session(persistence)
 
     def generation(number: int) -> list[UserMessage]:
-        return [message(f"{number} {at}", id=f"{number} {at}") for at in range(700)]
+        return [message(f"{number} {at}", id=f"{number} {at}") for at in range(_MANY)]
 
     sessions.add_messages("session", generation(0))
     ended = threading.Event()
@@ -165,10 +173,11 @@ def test_streams_beside_writers_are_of_one_history(persistence: Persistence) -> 
             seen: list[str] = []
             try:
                 seen.extend(str(m.content) for m in sessions.iter_messages("session"))  # type: ignore[union-attr]
-                assert len(seen) == 700
+                assert len(seen) == _MANY
             except RecordConflictError:
                 pass
-            assert seen == [f"{seen[0].split()[0]} {at}" for at in range(len(seen))] if seen else True
+            of = seen[0].split()[0] if seen else ""
+            assert seen == [f"{of} {at}" for at in range(len(seen))]
     finally:
         ended.set()
         writer.join()
@@ -178,9 +187,9 @@ def test_streams_beside_writers_are_of_one_history(persistence: Persistence) -> 
 def test_what_is_read_after_a_message_that_was_cut_is_refused(
     persistence: Persistence, many: list[UserMessage]
 ) -> None:
-    persistence.sessions.truncate_after("session", "m600")
+    persistence.sessions.truncate_after("session", "m60")
     with pytest.raises(RecordNotFoundError):
-        persistence.sessions.iter_messages("session", after="m700")
+        persistence.sessions.iter_messages("session", after="m70")
 
 
 def test_a_summary_has_the_number_of_messages_and_the_last_one(persistence: Persistence) -> None:
