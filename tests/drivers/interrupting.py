@@ -1,19 +1,16 @@
 """Interrupts at each point of a call where Python can run a signal handler.
 
-CPython looks for signals when a function begins, after a call, and when a loop goes back; so these
-are the points, not the lines.
+CPython looks for signals when a function begins and after each call, and so do these: a profiler
+hears of both. Points in the middle of a line, such as that between a lock and its `try`, are among
+them; points at which no handler can run are not.
 """
 
 from __future__ import annotations
 
-import dis
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
-
-_CALLS = {dis.opmap[name] for name in ("CALL", "CALL_FUNCTION_EX", "CALL_KW") if name in dis.opmap}
-_BACK = {code for name, code in dis.opmap.items() if name.startswith("JUMP_BACKWARD")}
 
 
 class Interrupt(BaseException):
@@ -32,44 +29,36 @@ def interrupted_at_each_point(
     number = 0
     while True:
         number += 1
-        tracer = _Tracer(number, places)
+        profiler = _Profiler(number, places)
         try:
-            sys.settrace(tracer.trace)
+            sys.setprofile(profiler.hear)
             try:
                 call()
             finally:
-                sys.settrace(None)
+                sys.setprofile(None)
         except Interrupt as interrupt:
             yield interrupt
         else:
             # A destructor swallows what is raised in it.
-            if not tracer.raised:
+            if not profiler.raised:
                 yield None
                 return
 
 
-class _Tracer:
+class _Profiler:
     def __init__(self, number: int, places: tuple[str, ...]) -> None:
         self._left, self._places = number, places
-        self._last: dict[FrameType, int] = {}
         self.raised = False
 
-    def trace(self, frame: FrameType, event: str, argument: Any) -> Any:
-        path = frame.f_code.co_filename
-        if not any(place in path for place in self._places):
-            return self.trace
-        frame.f_trace_opcodes = True
-        if event == "call":
-            self._count()
-        elif event == "opcode":
-            if self._last.get(frame) in _CALLS | _BACK:
-                self._count()
-            self._last[frame] = frame.f_code.co_code[frame.f_lasti]
-        return self.trace
-
-    def _count(self) -> None:
+    def hear(self, frame: FrameType, event: str, argument: Any) -> None:
+        if event == "return":
+            frame = frame.f_back or frame
+        if event not in ("call", "c_return", "return") or not any(
+            place in frame.f_code.co_filename for place in self._places
+        ):
+            return
         self._left -= 1
         if self._left == 0:
             self.raised = True
-            sys.settrace(None)
+            sys.setprofile(None)
             raise Interrupt
