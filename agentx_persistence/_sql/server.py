@@ -66,7 +66,8 @@ class ServerDriver(PersistenceDriver):
         except TypeError as error:  # of the client library's function to connect
             database.close()
             raise ConfigurationError(
-                self.backend, f"an option in the URL or in connect_args is wrong: {error}"
+                self.backend,
+                "an option of the connection, such as its client_encoding, is wrong: " + str(error),
             ) from None
         except BaseException:
             database.close()

@@ -68,7 +68,9 @@ def test_sqlite_survives_an_interrupt_at_any_point(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs(DATABASE_SERVER)
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
 def test_a_pool_of_one_survives_an_interrupt_at_any_point(
     backend: Backend, request: pytest.FixtureRequest, quiet: None
 ) -> None:
