@@ -57,7 +57,6 @@ class KeptConnections(Connections):
         if self._path is None or not sql.startswith("SELECT"):
             return self._write(lambda connection: _fetch(connection, sql, parameters), begin=False)
         call = object()
-        reader = None
         try:
             self._inside[call] = get_ident()
             if self._forking:
@@ -67,12 +66,12 @@ class KeptConnections(Connections):
                 reader = self._readers.pop()
             except IndexError:
                 reader = self._connect()
-            rows = _fetch(reader.dbapi_connection, sql, parameters)
-            self._readers.append(reader)
-        except BaseException:
-            if reader is not None:
+            try:
+                rows = _fetch(reader.dbapi_connection, sql, parameters)
+            except BaseException:
                 reader.invalidate()  # a statement that is not finished would hold its snapshot
-            raise
+                raise
+            self._readers.append(reader)
         finally:
             self._inside.pop(call, None)
         if self._closed:

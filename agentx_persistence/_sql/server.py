@@ -66,7 +66,8 @@ class ServerDriver(PersistenceDriver):
         except TypeError as error:  # of the client library's function to connect
             database.close()
             raise ConfigurationError(
-                self.backend, f"an option in the URL or in connect_args is wrong: {error}"
+                self.backend,
+                "an option of the connection, such as its client_encoding, is wrong: " + str(error),
             ) from None
         except BaseException:
             database.close()
@@ -91,7 +92,10 @@ def server_url(
     parts = {"user": user, "password": password, "database": database}
     given = [name for name, part in parts.items() if part is not None]
     if engine is not None:
-        _check_engine(engine)
+        if not isinstance(engine, Engine):
+            raise InvalidRecordError(
+                "argument", "engine", f"must be a sqlalchemy.Engine, not {type(engine).__name__}"
+            )
         if url is not None or given:
             raise InvalidRecordError("argument", "engine", "is given instead of an address")
         address = engine.url
@@ -106,14 +110,12 @@ def server_url(
         raise InvalidRecordError(
             "argument", "url", f"must begin with {dialects[0]}, not {address.drivername}"
         )
+    if engine is not None:
+        _check_engine(engine)
     return address
 
 
-def _check_engine(engine: Any) -> None:
-    if not isinstance(engine, Engine):
-        raise InvalidRecordError(
-            "argument", "engine", f"must be a sqlalchemy.Engine, not {type(engine).__name__}"
-        )
+def _check_engine(engine: Engine) -> None:
     if engine.dialect.is_async:
         raise InvalidRecordError("argument", "engine", "must be a synchronous engine")
     if engine.get_execution_options().get("schema_translate_map"):

@@ -16,6 +16,7 @@ from sqlalchemy import URL
 
 from agentx_persistence import (
     BackendUnavailableError,
+    ConfigurationError,
     InvalidRecordError,
     Persistence,
     SchemaError,
@@ -141,7 +142,7 @@ def test_a_password_of_special_characters_opens_the_door_and_is_never_shown(
         assert address.host in repr(driver)
     for wrong in ({"user": "stranger"}, {"database": "elsewhere"}):
         driver = server.driver(**{"database": database, "password": SECRET, **wrong})
-        with pytest.raises(BackendUnavailableError) as raised:
+        with pytest.raises(ConfigurationError) as raised:
             create_persistence(driver)
         _assert_secret(driver, raised.value, caplog)
     with pytest.raises(InvalidRecordError) as refusal:
@@ -178,7 +179,7 @@ def test_a_schema_that_does_not_fit_names_the_command(server: Any) -> None:
     assert "agentx_empty" in raised.value.remedy
     create_persistence(server.driver("agentx_empty", migrate=True)).close()
     create_persistence(driver).close()
-    server.execute("UPDATE alembic_version SET version_num = '9999'", database="agentx_empty")
+    server.execute("UPDATE agentx_alembic_version SET version_num = '9999'", database="agentx_empty")
     for options in ({}, {"migrate": True}):
         with pytest.raises(SchemaError, match="newer"):
             create_persistence(server.driver("agentx_empty", **options))

@@ -1,0 +1,89 @@
+"""An interrupt at any point of a call leaves no lock, permit or connection taken."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentx_persistence._sql.engine import Database
+from agentx_persistence.sqlite import sqlite_driver
+from tests.backends.backend import DATABASE_SERVER, Backend
+from tests.drivers.interrupting import interrupted_at_each_point
+
+# Where interrupts can leave something behind: this package, and SQLAlchemy's pool.
+PLACES = ("/_sql/", "sqlalchemy/pool/", "sqlalchemy/engine/base.py")
+
+CREATE = "CREATE TABLE {} (number INTEGER PRIMARY KEY)"
+
+
+def _calls(database: Database) -> dict[str, Callable[[], object]]:
+    numbers = iter(range(10**6))
+    insert = "INSERT INTO {} VALUES ({})"
+
+    def work(cursor: Any) -> None:
+        number = next(numbers)
+        cursor.execute(insert.format("pairs_1", number))
+        cursor.execute(insert.format("pairs_2", number))
+
+    return {
+        "fetch": lambda: database.fetch("SELECT * FROM pairs_1"),
+        "execute": lambda: database.execute("DELETE FROM pairs_2 WHERE number < 0"),
+        "write": lambda: database.write(work),
+    }
+
+
+def _check(database: Database) -> None:
+    for name, call in _calls(database).items():
+        kept = None
+        for interrupt in interrupted_at_each_point(call, *PLACES):
+            # The traceback keeps alive what the call had in its variables.
+            kept = interrupt or kept
+            started = time.monotonic()
+            assert database.fetch("SELECT 1")
+            database.write(lambda cursor: cursor.execute("DELETE FROM pairs_1 WHERE number < 0"))
+            assert time.monotonic() - started < 1, name
+        assert kept is not None
+        one, other = (database.fetch(f"SELECT number FROM pairs_{n}") for n in (1, 2))  # noqa: S608
+        assert sorted(one) == sorted(other)
+
+
+@pytest.fixture
+def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    caplog.set_level(logging.CRITICAL, "sqlalchemy.pool")
+    yield
+
+
+def test_sqlite_survives_an_interrupt_at_any_point(tmp_path: Path) -> None:
+    storage: Any = sqlite_driver(tmp_path / "agentx.db", timeout=2).create_storage()
+    database: Database = storage._database
+    for table in ("pairs_1", "pairs_2"):
+        database.execute(CREATE.format(table))
+    _check(database)
+    storage.close()
+
+
+@pytest.mark.needs(DATABASE_SERVER)
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+def test_a_pool_of_one_survives_an_interrupt_at_any_point(
+    backend: Backend, request: pytest.FixtureRequest, quiet: None
+) -> None:
+    server: Any = request.getfixturevalue(f"{backend.name}_server")
+    driver = server.new_driver(**backend.options, pool_size=1, max_overflow=0, pool_timeout=2)
+    storage = driver.create_storage()
+    database: Database = storage._database
+    try:
+        for table in ("pairs_1", "pairs_2"):
+            database.execute(CREATE.format(table))
+        _check(database)
+        assert database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
+    finally:
+        for table in ("pairs_1", "pairs_2"):
+            database.execute(f"DROP TABLE {table}")
+        storage.close()
