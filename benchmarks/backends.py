@@ -20,11 +20,13 @@ from agentx_persistence import (
     create_persistence,
     memory_driver,
 )
+from agentx_persistence._sql.documents import row_of
 from agentx_persistence.fs import fs_driver
 from agentx_persistence.mysql import mysql_driver
 from agentx_persistence.postgresql import postgresql_driver
 from agentx_persistence.redis import redis_driver
 from agentx_persistence.sqlite import sqlite_driver
+from agentx_persistence.storage import IMAGES
 from benchmarks.raw.fs import RawFs
 from benchmarks.raw.memory import RawMemory
 from benchmarks.raw.mysql import RawMysql
@@ -151,11 +153,11 @@ def _memory(folder: Path) -> Iterator[Contest]:
 
 def _connection(persistence: Persistence) -> Any:
     """Return the connection that the repositories use as long as one thread calls them."""
-    sessions: Any = persistence.sessions
-    connections = sessions._database._connections
-    lease = connections.take()
-    connections.give_back(lease)
-    return lease.connection
+    storage: Any = persistence._storage
+    pooled = storage._database.engine.raw_connection()
+    connection = pooled.dbapi_connection
+    pooled.close()
+    return connection
 
 
 def _saver(persistence: Persistence) -> Callable[[Sequence[ImageRecord]], object]:
@@ -167,13 +169,13 @@ def _saver(persistence: Persistence) -> Callable[[Sequence[ImageRecord]], object
 
 
 def _filler(persistence: Persistence) -> Callable[[Sequence[ImageRecord]], object]:
-    repository: Any = persistence.images
+    storage: Any = persistence._storage
 
     def fill(images: Sequence[ImageRecord]) -> None:
-        rows = [repository._row(image) for image in images]
-        save = repository._save_statement(rows[0])
+        rows = [row_of(IMAGES, persistence.images._document(image)) for image in images]
+        save = storage._documents._upsert(IMAGES, rows[0])
         bound = [save.bind(row) for row in rows]
-        repository._database.write(lambda cursor: cursor.executemany(save.sql, bound))
+        storage._database.write(lambda cursor: cursor.executemany(save.sql, bound))
 
     return fill
 

@@ -27,8 +27,10 @@ from agentx_persistence.errors import BackendUnavailableError
 from agentx_persistence.storage import IMAGES, ITEMS, SESSIONS, Document, Kind, Stored
 from agentx_persistence.storage.kinds import item_key, split_item_key
 
+# How many documents one statement reads. SQLite takes a condition with up to 1,000 parts.
+_KEYS = 512
 # The `revision` of a session or an image that is being deleted.
-DELETED = literal_column("''")
+DELETED: ColumnElement[str] = literal_column("''")
 
 
 def digest(*values: str) -> str:
@@ -55,7 +57,7 @@ def key_values(kind: Kind, key: str) -> dict[str, str]:
 
 def key_of(row: Sequence[Any], columns: int) -> str:
     """Return the key of a row that begins with this number of key columns."""
-    return row[0] if columns == 1 else item_key(row[0], row[1])  # type: ignore[no-any-return]
+    return str(row[0]) if columns == 1 else item_key(row[0], row[1])
 
 
 def is_there(table: Table) -> list[ColumnElement[bool]]:
@@ -126,7 +128,7 @@ class Documents:
     def replace(self, kind: Kind, document: Document, revision: str) -> bool:
         row = self._checked(kind, document)
         table = TABLES[kind]
-        values = {name: None for name in kind.fields} | row
+        values = dict.fromkeys(kind.fields) | row
         values.pop("generation", None)
         if kind is IMAGES:
             values.setdefault("name_digest", None)
@@ -171,14 +173,12 @@ class Documents:
         found: dict[str, Stored] = {}
         if len(keys) == 1:
             (key,) = keys
-            statement = self._database.statement(
-                (kind.name, "get"), lambda: self._get_one(kind)
-            )
+            statement = self._database.statement((kind.name, "get"), lambda: self._get_one(kind))
             rows = self._database.fetch(statement.sql, statement.bind(key_values(kind, key)))
             if rows:
                 found[key] = Stored(key, *rows[0])
             return found
-        for chunk in chunks(keys):
+        for chunk in chunks(keys, _KEYS):
             found.update(self._get_many(kind, chunk))
         return found
 

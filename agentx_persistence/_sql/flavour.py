@@ -115,7 +115,7 @@ class Flavour(ABC):
     def count_after(self, cursor: Any) -> int | None:
         """Return the count after the update, or ``None`` if it met no row."""
         row = cursor.fetchone()
-        return row and row[0]
+        return None if row is None else int(row[0])
 
     def prepare_many(self, cursor: Any) -> None:  # noqa: B027
         """Prepare a cursor for `executemany`."""

@@ -71,7 +71,7 @@ class Listings:
     def _count(self, shape: _Shape) -> Select[Any]:
         if not shape.limited:
             return self._chosen(shape, select(func.count()).select_from(TABLES[shape.kind]))
-        rows = self._chosen(shape, select(list(TABLES[shape.kind].primary_key)[0]))
+        rows = self._chosen(shape, select(next(iter(TABLES[shape.kind].primary_key))))
         return select(func.count()).select_from(rows.limit(bindparam("limit")).subquery())
 
     def _listing(self, shape: _Shape) -> Select[Any]:

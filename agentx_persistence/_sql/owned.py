@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, bindparam, delete, or_, select, update
@@ -101,11 +102,13 @@ class OwnedRows:
         self._run(
             cursor,
             "lock images",
-            lambda: select(_images.image_id)
-            .where(_images.container_id == bindparam("container"))
-            .order_by(_images.image_id)
-            .limit(bindparam("limit"))
-            .with_for_update(),
+            lambda: (
+                select(_images.image_id)
+                .where(_images.container_id == bindparam("container"))
+                .order_by(_images.image_id)
+                .limit(bindparam("limit"))
+                .with_for_update()
+            ),
             {"container": container, "limit": limit},
         )
         return [id for (id,) in cursor.fetchall()]
@@ -124,7 +127,7 @@ class OwnedRows:
             self._run(
                 cursor,
                 ("lock sessions", len(chunk)),
-                lambda size=len(chunk): _locking(size),
+                partial(_locking, len(chunk)),
                 numbered("owned", chunk),
             )
             for id, container, image, count, revision in cursor.fetchall():
@@ -146,9 +149,11 @@ class OwnedRows:
         self._run(
             cursor,
             ("list sessions", field, len(owners)),
-            lambda: select(_sessions.session_id)
-            .where(tables.sessions.c[field].in_(named("owner", len(owners))))
-            .limit(LISTED),
+            lambda: (
+                select(_sessions.session_id)
+                .where(tables.sessions.c[field].in_(named("owner", len(owners))))
+                .limit(LISTED)
+            ),
             numbered("owner", owners),
         )
         return {id for (id,) in cursor.fetchall()}
@@ -197,18 +202,20 @@ class OwnedRows:
         self._run(
             cursor,
             "last item",
-            lambda: select(_items.namespace, _items.key)
-            .where(*_of_container())
-            .order_by(_items.namespace, _items.key)
-            .limit(1)
-            .offset(LISTED - 1),
+            lambda: (
+                select(_items.namespace, _items.key)
+                .where(*_of_container())
+                .order_by(_items.namespace, _items.key)
+                .limit(1)
+                .offset(LISTED - 1)
+            ),
             _range(container),
         )
         row: Sequence[str] | None = cursor.fetchone()
         return row
 
     def _remove_many(self, cursor: Cursor, column: ColumnElement[Any], keys: list[str]) -> None:
-        table: Any = column.table  # type: ignore[attr-defined]
+        table: Any = column.table
         self._run(
             cursor,
             (table.name, "delete many", len(keys)),

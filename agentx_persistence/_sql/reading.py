@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
     Select,
-    Text as SqlText,
     and_,
     bindparam,
-    cast,
     func,
     literal_column,
     null,
@@ -85,7 +84,7 @@ class Reading:
             self._require(log, window)
         if head is None:  # created since
             raise RecordNotFoundError("session", log)
-        entries.sort(key=lambda row: row[0])  # type: ignore[no-any-return]
+        entries.sort(key=lambda row: row[0])
         start = entries[0][0] if entries else 1
         for expected, (position, *_) in enumerate(entries, start):
             if position != expected:
@@ -104,12 +103,10 @@ class Reading:
         head, there = None, {}
         for chunk in chunks(ids) if ids else [[]]:
             statement = self._database.statement(
-                ("lookup", len(chunk)), lambda size=len(chunk): self._lookup(size)
+                ("lookup", len(chunk)), partial(self._lookup, len(chunk))
             )
             values = {"session": log, **numbered("id", chunk)}
-            for position, text, name in self._database.fetch(
-                statement.sql, statement.bind(values)
-            ):
+            for position, text, name in self._database.fetch(statement.sql, statement.bind(values)):
                 if text is None:
                     head = Head(position, name)
                 else:
@@ -132,7 +129,7 @@ class Reading:
         found: dict[str, Slice] = {}
         for chunk in chunks(logs):
             statement = self._database.statement(
-                ("newest", len(chunk)), lambda size=len(chunk): self._newest(size)
+                ("newest", len(chunk)), partial(self._newest, len(chunk))
             )
             values = numbered("log", chunk)
             for log, count, generation, text in self._database.fetch(
@@ -223,9 +220,9 @@ def _visible() -> list[ColumnElement[bool]]:
 
 def _head() -> Select[Any]:
     """Return the row that tells the head: it has no text."""
-    return select(
-        _sessions.message_count, cast(null(), SqlText).label("body"), _sessions.generation
-    ).where(*_visible())
+    return select(_sessions.message_count, null().label("body"), _sessions.generation).where(
+        *_visible()
+    )
 
 
 def _count() -> ColumnElement[int]:

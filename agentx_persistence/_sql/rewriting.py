@@ -71,11 +71,7 @@ class Rewriting:
         def work(cursor: Cursor) -> bool:
             state = self._rows.lock(cursor, log)
             # Without its row, or in deletion, a session's messages are deleted by others.
-            return (
-                state is None
-                or not state.revision
-                or self._rows.clear(cursor, log, state.count)
-            )
+            return state is None or not state.revision or self._rows.clear(cursor, log, state.count)
 
         while not self._database.write(work):
             pass
@@ -130,9 +126,7 @@ class Rewriting:
         if self._rows.clear(cursor, row["session_id"], 0):
             statement = self._database.statement(
                 "delete session",
-                lambda: delete(tables.sessions).where(
-                    _sessions.session_id == bindparam("session")
-                ),
+                lambda: delete(tables.sessions).where(_sessions.session_id == bindparam("session")),
             )
             cursor.execute(statement.sql, statement.bind({"session": row["session_id"]}))
         return None

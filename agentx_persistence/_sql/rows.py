@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, delete, func, insert, select, update
@@ -24,7 +25,7 @@ _sessions, _messages = tables.sessions.c, tables.messages.c
 class State(NamedTuple):
     """A session's row. Its `revision` is empty while it is being deleted."""
 
-    count: int
+    count: int  # type: ignore[assignment]  # instead of a tuple's method of this name
     generation: str
     revision: str
 
@@ -92,7 +93,7 @@ class LogRows:
         found: dict[str, tuple[int, Text]] = {}
         for chunk in chunks(ids):
             statement = self._database.statement(
-                ("messages by id", len(chunk)), lambda size=len(chunk): self._by_ids(size)
+                ("messages by id", len(chunk)), partial(self._by_ids, len(chunk))
             )
             values = {"session": log, "count": count, **numbered("id", chunk)}
             cursor.execute(statement.sql, statement.bind(values))
@@ -128,11 +129,7 @@ class LogRows:
         for chunk in chunks([entry.id for entry in entries]):
             statement = self._database.statement(
                 ("delete leftovers", len(chunk)),
-                lambda size=len(chunk): delete(tables.messages).where(
-                    _messages.session_id == bindparam("session"),
-                    _messages.message_id.in_(named("id", size)),
-                    _messages.position > bindparam("count"),
-                ),
+                partial(_deleting, len(chunk)),
             )
             values = {"session": log, "count": count, **numbered("id", chunk)}
             cursor.execute(statement.sql, statement.bind(values))
@@ -191,3 +188,11 @@ class LogRows:
                 )
             ),
         )
+
+
+def _deleting(size: int) -> Any:
+    return delete(tables.messages).where(
+        _messages.session_id == bindparam("session"),
+        _messages.message_id.in_(named("id", size)),
+        _messages.position > bindparam("count"),
+    )

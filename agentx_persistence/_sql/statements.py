@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import BindParameter, Dialect, bindparam
 from sqlalchemy.sql import ClauseElement
 
-# How many keys one statement names; SQLite takes 32,766 parameters, older ones 999.
-_CHUNK = 256
+# How many keys one statement names; SQLite takes 32,766 parameters.
+_KEYS = 4096
 
 
 class Statement:
@@ -48,13 +48,13 @@ class Statement:
         return self._pick(values) if self._pick else values
 
 
-def chunks(keys: Sequence[str]) -> Iterator[list[str]]:
+def chunks(keys: Sequence[str], most: int = _KEYS) -> Iterator[list[str]]:
     """Yield the keys in lists whose lengths are powers of two, the last key repeated.
 
     So a few statements serve any number of keys.
     """
-    for start in range(0, len(keys), _CHUNK):
-        chunk = list(keys[start : start + _CHUNK])
+    for start in range(0, len(keys), most):
+        chunk = list(keys[start : start + most])
         size = 1 << (len(chunk) - 1).bit_length()
         yield chunk + chunk[-1:] * (size - len(chunk))
 
