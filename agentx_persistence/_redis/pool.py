@@ -89,7 +89,9 @@ class Pool:
             try:
                 slot = self._free.get(timeout=self._wait)
             except Empty:
-                raise NotSentError(f"all {self._limit} connections are in use") from None
+                raise BackendUnavailableError(
+                    "redis", f"all {self._limit} connections were in use for {self._wait} s"
+                ) from None
         slot.thread = threading.get_ident()
         return slot
 
