@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -40,6 +41,7 @@ def redis_driver(
     cluster: bool = False,
     client: Redis | RedisCluster | None = None,
     retry_seconds: float = 5.0,
+    pool_timeout: float = 30.0,
     **options: Any,
 ) -> PersistenceDriver:
     """Return the driver of a Redis or Valkey server, from version 6.2 on.
@@ -50,7 +52,8 @@ def redis_driver(
     :param cluster: whether the server is a node of a Redis Cluster
     :param client: use this client, which is never closed here, instead of `url` and `options`
     :param retry_seconds: how long a call is repeated when the connection was lost or the server
-        refuses it for the moment, and how long it waits for one of ``max_connections``
+        refuses it for the moment
+    :param pool_timeout: how many seconds a call waits for one of ``max_connections``
     :param options: passed on to `redis.Redis.from_url`, or to that of `redis.RedisCluster`:
         ``socket_timeout``, ``max_connections``, ``ssl_ca_certs``, …
     """
@@ -69,14 +72,17 @@ def redis_driver(
         **({"reinitialize_steps": 1} if cluster else {}),  # ask anew at the first sign of a move
     }
     if client is not None:
-        target = Target("the given client", False, lambda: client, retry_seconds, None)
-    elif isinstance(url, str) and url.startswith(_SENTINEL):
-        target = _behind_sentinel(url, retry_seconds, defaults | options)
+        is_cluster = isinstance(client, RedisCluster)
+        target = Target("the given client", False, lambda: client, is_cluster, retry_seconds)
     else:
-        place, limit = _without_secrets(url), _connection_limit(url, options)
-        kind = RedisCluster if cluster else Redis
-        connect = partial(kind.from_url, url, **defaults | options)
-        target = Target(place, True, connect, retry_seconds, limit)
+        connect: Callable[[], Any]
+        if isinstance(url, str) and url.startswith(_SENTINEL):
+            place, connect, limit = _behind_sentinel(url, defaults | options)
+        else:
+            place, limit = _without_secrets(url), _connection_limit(url, options)
+            kind = RedisCluster if cluster else Redis
+            connect = partial(kind.from_url, url, **defaults | options)
+        target = Target(place, True, connect, cluster, retry_seconds, limit, pool_timeout)
     return _RedisDriver(target, base)
 
 
@@ -92,7 +98,9 @@ def driver_from_url(url: str, **options: Any) -> PersistenceDriver:
     return redis_driver(f"{scheme}:{rest}", **options)
 
 
-def _behind_sentinel(url: str, retry_seconds: float, options: dict[str, Any]) -> Target:
+def _behind_sentinel(
+    url: str, options: dict[str, Any]
+) -> tuple[str, Callable[[], Any], int | None]:
     user, _, hosts = url.removeprefix(_SENTINEL).partition("/")[0].rpartition("@")
     name, _, password = user.partition(":")
     service, _, db = urlsplit(url).path.removeprefix("/").partition("/")
@@ -112,7 +120,7 @@ def _behind_sentinel(url: str, retry_seconds: float, options: dict[str, Any]) ->
             service, **options
         )
 
-    return Target(f"{_SENTINEL}{hosts}/{service}/{db or 0}", True, connect, retry_seconds, limit)
+    return f"{_SENTINEL}{hosts}/{service}/{db or 0}", connect, limit
 
 
 def _connection_limit(url: str, options: dict[str, Any]) -> int | None:

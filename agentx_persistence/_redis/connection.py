@@ -48,6 +48,7 @@ _LOST = (ConnectionError, TimeoutError, ClusterError, RedisClusterException, Ask
 # Refusals that pass. redis-py removes some of these words, and has a class for each of those; Redis
 # wraps the refusal of a command in a script, so that the word is not the first one.
 _PASSING = re.compile(r"\b(READONLY|NOREPLICAS|BUSY|LOADING|TRYAGAIN|CLUSTERDOWN|MASTERDOWN) ")
+_NO_CLUSTER = "Cluster mode is not enabled"
 # Replies as bytes, even from a client that decodes.
 _UNDECODED: dict[str, Any] = {NEVER_DECODE: []}
 
@@ -59,8 +60,10 @@ class Target:
     place: str
     owned: bool
     connect: Callable[[], Any]
+    cluster: bool
     retry_seconds: float
-    max_connections: int | None
+    max_connections: int | None = None
+    pool_timeout: float = 30.0
 
 
 class Connection:
@@ -68,26 +71,22 @@ class Connection:
 
     def __init__(self, target: Target) -> None:
         self.target = target
+        self.cluster = target.cluster
         self._closed = False
         # Any, since few of redis-py's methods have types.
         self._client: Any = None
         self._pool: Pool | None = None
-        self._renew()
+        self._process = 0
 
-    def _renew(self) -> None:
-        """Begin with no connections, as in a new process."""
-        target, self._process = self.target, os.getpid()
-        if self._client is None or target.owned:
-            self._client = target.connect()
-        client = self._client
-        if target.owned and isinstance(client, Redis):
+    def _begin(self) -> None:
+        """Begin with no connections, as a new process has to."""
+        target = self.target
+        client = target.connect()
+        if target.owned and not target.cluster:
             pool = client.connection_pool
             make, options = pool.connection_class, pool.connection_kwargs
-            self._pool = Pool(lambda: make(**options), target.max_connections, target.retry_seconds)
-
-    @property
-    def cluster(self) -> bool:
-        return isinstance(self._client, RedisCluster)
+            self._pool = Pool(lambda: make(**options), target.max_connections, target.pool_timeout)
+        self._client, self._process = client, os.getpid()
 
     def script(
         self,
@@ -190,13 +189,16 @@ class Connection:
         except BaseException:
             # Connections of the client may be half greeted, or have an answer to come.
             if self.target.owned:
-                self._renew()
+                self._process = 0
             for server in servers(client):
                 server.connection_pool.disconnect(inuse_connections=False)
             raise
 
-    def inspect(self, commands: Sequence[Command]) -> list[list[Any]]:
-        """Run the commands on each primary; return their replies, errors included."""
+    def inspect(self, commands: Sequence[Command], seconds: float | None = None) -> list[list[Any]]:
+        """Run the commands on each primary; return their replies, errors included.
+
+        :param seconds: after so many the last attempt begins
+        """
 
         def work() -> list[list[Any]]:
             if not isinstance(self._client, RedisCluster):
@@ -204,7 +206,7 @@ class Connection:
             primaries = servers(self._client, primaries=True)
             return [exchange_with(each.connection_pool, commands) for each in primaries]
 
-        return self._attempt(work)[0]
+        return self._attempt(work, seconds=seconds)[0]
 
     def ping(self) -> None:
         for replies in self.inspect([("PING",)]):
@@ -214,7 +216,7 @@ class Connection:
 
     def close(self) -> None:
         self._closed = True
-        if not self.target.owned:
+        if not self.target.owned or self._client is None:
             return
         if self._pool is not None:
             self._pool.closed = True
@@ -225,37 +227,39 @@ class Connection:
                 server.connection_pool.disconnect(inuse_connections=False)
 
     def _attempt(
-        self, work: Callable[[], T], subject: Subject | None = None, key: Argument = b""
+        self,
+        work: Callable[[], T],
+        subject: Subject | None = None,
+        key: Argument = b"",
+        seconds: float | None = None,
     ) -> tuple[T, bool]:
         """Run `work`, repeatedly for some seconds if that may help; return what it returns, and
         whether an earlier attempt may have done it."""
-        started, retries, lost = 0.0, None, False
+        deadline = None if seconds is None else time.monotonic() + seconds
+        retries, lost = None, False
         while True:
             if self._closed:
                 raise PersistenceClosedError
-            if self._process != os.getpid():
-                self._renew()
             try:
+                if self._process != os.getpid():
+                    self._begin()
                 result = work()
             except (RedisError, RedisClusterException, UnicodeDecodeError) as error:
-                if not _may_pass(error):
-                    raise self._failure(error, subject, key) from error
                 if self._closed:
                     raise PersistenceClosedError from error
+                if not _may_pass(error):
+                    raise self._failure(error, subject, key) from error
                 if not isinstance(error, _LOST) and self._pool is not None:
                     self._pool.disconnect()  # from a server that is not the primary any more
                 lost = lost or (isinstance(error, _LOST) and not isinstance(error, NotSentError))
-                started = started or time.monotonic()
-                retries = retries or Retries("redis", started + self.target.retry_seconds)
-                if not retries.pause(self._describe(error)):
+                deadline = deadline or time.monotonic() + self.target.retry_seconds
+                retries = retries or Retries("redis", deadline)
+                if not retries.pause(f"{self.target.place}: {error}"):
                     raise self._failure(error, subject, key) from error
             else:
                 if self._closed:
                     self.close()
                 return result, lost
-
-    def _describe(self, error: Exception) -> str:
-        return f"{self.target.place}: {error}"
 
     def _failure(
         self, error: Exception, subject: Subject | None, key: Argument
@@ -266,7 +270,7 @@ class Connection:
             where = f"key {name!r}: " if name else ""
             return CorruptRecordError(noun, id, f"redis, {where}{error}")
         failure: type[BackendError] = BackendError
-        if isinstance(error, (AuthenticationError, NoPermissionError)):
+        if isinstance(error, (AuthenticationError, NoPermissionError)) or _NO_CLUSTER in str(error):
             failure = ConfigurationError
         elif _may_pass(error):
             failure = BackendUnavailableError
@@ -302,7 +306,7 @@ def _is_wrong_type(error: Exception) -> bool:
 
 
 def _may_pass(error: Exception) -> bool:
-    if isinstance(error, AuthenticationError):
+    if isinstance(error, AuthenticationError) or _NO_CLUSTER in str(error):
         return False
     passing = isinstance(error, (*_LOST, ReadOnlyError))
     return passing or (isinstance(error, ResponseError) and bool(_PASSING.search(str(error))))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from agentx_persistence._redis.connection import Connection, Subject
-from agentx_persistence._redis.keys import Entries, IndexEntry, Keys, first_element, member
+from agentx_persistence._redis.keys import Entries, IndexKeys, Keys, first_element, member, place
 from agentx_persistence._redis.log_scripts import AGAIN
 from agentx_persistence._redis.pool import Argument, Command
 from agentx_persistence._redis.scripts import (
@@ -98,13 +98,22 @@ class Indexing(ABC):
             for version, stored in zip(found[::2], found[1::2], strict=True):
                 entries = Entries.load(stored)
                 owned = self._owned(kind, entries)
-                for entry in self._keys.entries(kind, id, entries):
-                    removal = ("ZREM", entry.key, member(entry.place, version))
-                    (last if entry.key in owned else first).append(removal)
+                for key, _, at in self._entries_of(kind, id, entries, 0):
+                    (last if key in owned else first).append(("ZREM", key, member(at, version)))
             if found:
                 journals.append(("HDEL", self._keys.journal(kind, id), *found[::2]))
         for commands in (first, journals, last):
             self._connection.pipeline(commands)
+
+    def _entries_of(
+        self, kind: Kind, id: str, entries: Entries, updated_at: int
+    ) -> list[tuple[bytes, int, bytes]]:
+        """Return key, score and place of each index entry."""
+        indexes, at = self._keys.indexes(kind, entries), place(entries.created_at, id)
+        found = [(key, 0, at) for key in indexes.by_time]
+        if indexes.other:
+            found.append((indexes.other, -(updated_at // 1000), id.encode()))
+        return found
 
     def _owned(self, kind: Kind, entries: Entries) -> set[bytes]:
         return {
@@ -153,10 +162,9 @@ class AtomicIndexing(Indexing):
     ) -> tuple[list[bytes], list[Argument]]:
         """Return keys and arguments of `write`."""
         key, entries = document.key, Entries.of(kind, document)
-        enter = self._keys.entries(kind, key, entries, updated_at)
-        leave = self._entries(kind, key, seen)
-        keys = [entry.key for entry in enter] + [entry.key for entry in leave]
         firsts = kind is ITEMS and self._firsts_here
+        enter = self._keys.indexes(kind, entries)
+        leave, left_at = self._left(kind, key, seen)
         arguments: list[Argument] = [
             document.text.encode(),
             updated_at,
@@ -164,22 +172,27 @@ class AtomicIndexing(Indexing):
             new_version(),
             document.revision,
             "session" if kind is SESSIONS else "item" if firsts else "",
+            place(entries.created_at, key),
+            key.encode(),
+            0 if kind is ITEMS else -(updated_at // 1000),
+            len(enter.by_time),
+            "1" if enter.other else "0",
             seen.version,
-            len(enter),
-            len(leave),
+            left_at,
+            len(leave.by_time),
+            "1" if leave.other else "0",
         ]
-        for entry in enter:
-            arguments += (entry.score, entry.place)
-        arguments += [entry.place for entry in leave]
+        keys = [*enter.by_time, *_one(enter.other), *leave.by_time, *_one(leave.other)]
         if firsts:
             keys.append(self._keys.firsts())
             arguments.append(first_element(key))
         return keys, arguments
 
-    def _entries(self, kind: Kind, key: str, seen: Version) -> list[IndexEntry]:
+    def _left(self, kind: Kind, key: str, seen: Version) -> tuple[IndexKeys, bytes]:
         if seen.entries is None:
-            return []
-        return self._keys.entries(kind, key, Entries.load(seen.entries))
+            return IndexKeys((), None), b""
+        entries = Entries.load(seen.entries)
+        return self._keys.indexes(kind, entries), place(entries.created_at, key)
 
     def delete(self, kind: Kind, keys: Sequence[str], seen: Sequence[Version]) -> list[bool]:
         calls = [
@@ -199,10 +212,13 @@ class AtomicIndexing(Indexing):
         raise contended(self._keys.document(kind, key))
 
     def _deletion(self, kind: Kind, key: str, seen: Version) -> tuple[list[bytes], list[Argument]]:
-        log, leave = self._log(kind, key), self._entries(kind, key, seen)
-        keys = [self._keys.document(kind, key), *log, *(entry.key for entry in leave)]
-        arguments: list[Argument] = [len(log), seen.version, seen.revision or b"", len(leave)]
-        arguments += [entry.place for entry in leave]
+        log = self._log(kind, key)
+        leave, left_at = self._left(kind, key, seen)
+        keys = [self._keys.document(kind, key), *log, *leave.by_time, *_one(leave.other)]
+        arguments: list[Argument] = [
+            *(len(log), seen.version, seen.revision or b""),
+            *(len(leave.by_time), left_at, "1" if leave.other else "0", key.encode()),
+        ]
         if kind is ITEMS and self._firsts_here:
             keys += (self._keys.items(key), self._keys.firsts())
             arguments.append(first_element(key))
@@ -301,8 +317,8 @@ class JournalledIndexing(Indexing):
         )
         self._connection.pipeline(
             [
-                ("ZADD", entry.key, entry.score, member(entry.place, version))
-                for entry in self._keys.entries(kind, key, entries, updated_at)
+                ("ZADD", index, score, member(at, version))
+                for index, score, at in self._entries_of(kind, key, entries, updated_at)
             ]
         )
         session = "session" if kind is SESSIONS else ""
@@ -341,6 +357,10 @@ class JournalledIndexing(Indexing):
 
     def _subject(self, kind: Kind, key: str) -> Subject:
         return kind.noun, key
+
+
+def _one(key: bytes | None) -> tuple[bytes, ...]:
+    return () if key is None else (key,)
 
 
 def _refused(reply: Any) -> bool:

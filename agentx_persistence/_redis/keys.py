@@ -56,12 +56,12 @@ _ZERO = 2**53
 AFTER_TIMES = b"(g"
 
 
-class IndexEntry(NamedTuple):
-    """The key of an index, and what the member there has, apart from its version."""
+class IndexKeys(NamedTuple):
+    """The keys of the indexes that a document is in: those by time, and (of a session) that of the
+    active ones or (of an item) that by key."""
 
-    key: bytes
-    score: int
-    place: bytes
+    by_time: tuple[bytes, ...]
+    other: bytes | None
 
 
 class Entries(NamedTuple):
@@ -132,23 +132,9 @@ class Keys:
     def firsts(self) -> bytes:
         return self._key("", "items.first")
 
-    def entries(
-        self, kind: Kind, key: str, entries: Entries, updated_at: int = 0
-    ) -> list[IndexEntry]:
-        """Return all index entries of a document."""
-        at, id = place(entries.created_at, key), key.encode()
-        fields = entries.fields
-        found = [
-            IndexEntry(self.index(kind, {name: fields[name] for name in names}), 0, at)
-            for names in kind.indexes
-            if all(name in fields for name in names)
-        ]
-        if kind is ITEMS:
-            found.append(IndexEntry(self.items(key), 0, id))
-        elif kind is SESSIONS and "container_id" in fields:
-            active = self.active(fields["container_id"])
-            found.append(IndexEntry(active, -(updated_at // 1000), id))
-        return found
+    def indexes(self, kind: Kind, entries: Entries) -> IndexKeys:
+        """Return the keys of all indexes that have these entries."""
+        return _indexes(self, kind, *entries.fields.items())
 
     def _key(self, tag: str, name: str) -> bytes:
         return f"{self._base}:{{{_quoted(tag)}}}:{name}".encode()
@@ -157,6 +143,21 @@ class Keys:
 @lru_cache(maxsize=4096)
 def _quoted(text: str) -> str:
     return quote(text, safe="")
+
+
+@lru_cache(maxsize=4096)
+def _indexes(keys: Keys, kind: Kind, *given: tuple[str, str]) -> IndexKeys:
+    fields, other = dict(given), None
+    by_time = tuple(
+        keys.index(kind, {name: fields[name] for name in names})
+        for names in kind.indexes
+        if all(name in fields for name in names)
+    )
+    if kind is ITEMS:
+        other = keys.items(fields["namespace"])
+    elif kind is SESSIONS and "container_id" in fields:
+        other = keys.active(fields["container_id"])
+    return IndexKeys(by_time, other)
 
 
 @lru_cache

@@ -145,10 +145,13 @@ class Listings:
         return count
 
     def chunks(self, span: Span, size: int = CHUNK) -> Iterator[list[Member]]:
-        after = None
-        while members := span.members(self._connection, after, size):
-            yield members
-            after = members[-1]
+        after, more = None, True
+        while more:
+            members = span.members(self._connection, after, size)
+            more = len(members) == size
+            if members:
+                yield members
+                after = members[-1]
 
     def by_time(self, kind: Kind, where: Mapping[str, str]) -> Span:
         return LexSpan(self._keys.index(kind, where), b"-", AFTER_TIMES, False, where)

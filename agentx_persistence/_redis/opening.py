@@ -24,6 +24,8 @@ COMMANDS = (
 
 # What the server takes for one value, unless it says otherwise.
 _LIMIT = 512 * 1024 * 1024
+# For so many seconds opening repeats what fails.
+_PATIENCE = 2.0
 _REFUSED = re.compile(r"NOPERM|permission|ACL failure|can't run this command", re.IGNORECASE)
 
 
@@ -61,7 +63,8 @@ def examine(connection: Connection, base: str) -> tuple[int, set[str]]:
     settings = ("proto-max-bulk-len", "appendfsync", "save")
     limit, dangers = _LIMIT, set[str]()
     replies = connection.inspect(
-        [("INFO",), *(("CONFIG", "GET", name) for name in settings), ("PING",)]
+        [("INFO",), *(("CONFIG", "GET", name) for name in settings), ("PING",)],
+        min(_PATIENCE, connection.target.retry_seconds),
     )
     for info, *answers, pong in replies:
         if isinstance(pong, Exception):

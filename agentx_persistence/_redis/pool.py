@@ -28,6 +28,9 @@ _PIECE = 2**20
 # What a server takes in and works off at the least, in bytes a second.
 _SLOWEST = 2**20
 
+# What comes in front of a value of this size.
+_SIZES = [b"\r\n$%d\r\n" % size for size in range(1000)]
+
 
 class NotSentError(ConnectionError):
     """There is no connection, so that nothing was sent."""
@@ -89,7 +92,9 @@ class Pool:
             try:
                 slot = self._free.get(timeout=self._wait)
             except Empty:
-                raise NotSentError(f"all {self._limit} connections are in use") from None
+                raise BackendUnavailableError(
+                    "redis", f"all {self._limit} connections were in use for {self._wait} s"
+                ) from None
         slot.thread = threading.get_ident()
         return slot
 
@@ -157,10 +162,12 @@ def _is_usable(connection: Any, used: float) -> bool:
 
 def _packed(command: Command) -> bytes:
     """Return an array of bulk strings (https://redis.io/docs/latest/develop/reference/protocol-spec)"""
-    parts = [b"*%d\r\n" % len(command)]
+    parts = [b"*%d" % len(command)]
     for argument in command:
         value = argument if isinstance(argument, bytes) else str(argument).encode()
-        parts += (b"$%d\r\n" % len(value), value, b"\r\n")
+        size = len(value)
+        parts += (_SIZES[size] if size < 1000 else b"\r\n$%d\r\n" % size, value)
+    parts.append(b"\r\n")
     return b"".join(parts)
 
 

@@ -22,34 +22,42 @@ class Script:
 
 # For a server that has all keys: the index entries change in the same step. What goes wrong
 # half-way (a key of the wrong type, say) leaves at worst an index entry that is not the
-# document's, as the document comes after it. ARGV goes on with: the version of the entries to
-# leave, the number of index keys to enter, that of index keys to leave, score and place for each to
-# enter, the place for each to leave, for an item the first element. KEYS from `k` on is: the index
-# keys to enter, those to leave, for an item the key of the first elements.
+# document's, as the document comes after it. ARGV goes on with: what the members of this document
+# begin with in indexes by time and in the other one, the score there, the number of keys to enter
+# by time and ("0" or "1") of the other kind, the version of the entries to leave, what these begin
+# with by time, the number of keys to leave by time and of the other kind, for an item the first
+# element. KEYS from `k` on is: the index keys to enter, those to leave, for an item the key of the
+# first elements.
 # It returns false if the document has other entries than those to leave.
 ATOMIC_WRITE = """
 local function write(k, a, stored)
-  local version = ARGV[a + 3]
+  local version, left = ARGV[a + 3], ARGV[a + 11]
   if stored[1] and stored[2] == ARGV[a + 2] then
     version = stored[1]
-  elseif stored[1] and stored[1] ~= ARGV[a + 6] then
+  elseif stored[1] and stored[1] ~= left then
     return false
   end
-  local last, p = k + ARGV[a + 7] - 1, a + 9
-  for i = k, last do
-    redis.call('ZADD', KEYS[i], ARGV[p], ARGV[p + 1] .. '\\0' .. version)
-    p = p + 2
+  local member, i = ARGV[a + 6] .. '\\0' .. version, k
+  for _ = 1, ARGV[a + 9] + 0 do
+    redis.call('ZADD', KEYS[i], '0', member)  -- a number would be turned into text each time
+    i = i + 1
+  end
+  if ARGV[a + 10] == '1' then
+    redis.call('ZADD', KEYS[i], ARGV[a + 8], ARGV[a + 7] .. '\\0' .. version)
+    i = i + 1
   end
   redis.call('HSET', KEYS[1], 'text', ARGV[a], 'updated_at', ARGV[a + 1],
     'entries', ARGV[a + 2], 'version', version, 'revision', ARGV[a + 4])
   if ARGV[a + 5] == 'session' then redis.call('HSETNX', KEYS[1], 'generation', ARGV[a + 4]) end
-  for i = last + 1, last + ARGV[a + 8] do
-    redis.call('ZREM', KEYS[i], ARGV[p] .. '\\0' .. ARGV[a + 6])
-    p = p + 1
+  for _ = 1, ARGV[a + 13] + 0 do
+    redis.call('ZREM', KEYS[i], ARGV[a + 12] .. '\\0' .. left)
+    i = i + 1
   end
-  if ARGV[a + 5] == 'item' then
-    redis.call('ZADD', KEYS[last + ARGV[a + 8] + 1], '0', ARGV[p])
+  if ARGV[a + 14] == '1' then
+    redis.call('ZREM', KEYS[i], ARGV[a + 7] .. '\\0' .. left)
+    i = i + 1
   end
+  if ARGV[a + 5] == 'item' then redis.call('ZADD', KEYS[i], '0', ARGV[a + 15]) end
   return true
 end
 """
@@ -108,20 +116,27 @@ JOURNALLED_PUT = Script(JOURNALLED_WRITE, _PUT, "return removable(KEYS[2])")
 
 # KEYS: document, the keys of its log, index keys to leave, for an item those of its index by key
 # and of the first elements. ARGV: number of keys of the log, version and (or "") revision that the
-# document must have, number of index keys, the place for each, for an item the first element.
+# document must have, number of index keys to leave by time, what the members there begin with, the
+# same for the other index ("0" or "1"), for an item the first element.
 # Returns whether the document was there, or its version, entries and revision if it has others.
 DELETE = Script("""
 local stored = redis.call('HMGET', KEYS[1], 'version', 'entries', 'revision')
 if stored[1] and (stored[1] ~= ARGV[2] or (ARGV[3] ~= '' and stored[3] ~= ARGV[3])) then
   return stored
 end
-local last, leave = ARGV[1] + 1, tonumber(ARGV[4])
-for i = 1, leave do
-  redis.call('ZREM', KEYS[last + i], ARGV[4 + i] .. '\\0' .. ARGV[2])
+local k = ARGV[1] + 2
+for i = 2, k - 1 do redis.call('UNLINK', KEYS[i]) end
+for _ = 1, ARGV[4] + 0 do
+  redis.call('ZREM', KEYS[k], ARGV[5] .. '\\0' .. ARGV[2])
+  k = k + 1
 end
-for i = 2, last do redis.call('UNLINK', KEYS[i]) end
-local first, k = ARGV[5 + leave], last + leave + 1
-if first and redis.call('EXISTS', KEYS[k]) == 0 then redis.call('ZREM', KEYS[k + 1], first) end
+if ARGV[6] == '1' then
+  redis.call('ZREM', KEYS[k], ARGV[7] .. '\\0' .. ARGV[2])
+  k = k + 1
+end
+if ARGV[8] and redis.call('EXISTS', KEYS[k]) == 0 then
+  redis.call('ZREM', KEYS[k + 1], ARGV[8])
+end
 return redis.call('UNLINK', KEYS[1])
 """)
 

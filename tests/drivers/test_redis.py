@@ -20,6 +20,7 @@ from agentx_persistence import (
 )
 from agentx_persistence._redis.keys import Keys, place
 from agentx_persistence.redis import redis_driver
+from agentx_persistence.storage import IMAGES, SESSIONS
 from tests.backends.backend import Backend
 from tests.contract.records import container, image, message, saved_session, session, texts
 from tests.servers.redis import RedisServer
@@ -105,7 +106,7 @@ for i = ARGV[1] + 1, ARGV[1] + 10000 do
   local id = string.format('i%06d', i)
   local document = KEYS[1]:gsub('TEMPLATE', id)
   local text = ARGV[2]:gsub('TEMPLATE', id)
-  redis.call('HSET', document, 'text', text, 'created_at', 1, 'updated_at', 1,
+  redis.call('HSET', document, 'text', text, 'updated_at', 1, 'revision', 'r',
     'version', 'v', 'entries', ARGV[3])
   for k = 2, #KEYS do redis.call('ZADD', KEYS[k], 0, ARGV[4] .. id .. '\\0v') end
 end
@@ -118,12 +119,12 @@ def test_a_page_of_100000_images_is_two_round_trips_and_no_scan(
     keys = Keys(redis_backend.options["base"])
     record = image("TEMPLATE", name="plan", created_at=1, updated_at=1)
     store.images.save(record)
-    document = keys.document("images", "TEMPLATE")
+    document = keys.document(IMAGES, "TEMPLATE")
     entries = raw.hget(document, "entries")
     store.images.delete("TEMPLATE")
-    indexes = [
-        keys.index("images", index) for index in (None, ("container_id", "box"), ("name", "plan"))
-    ] + [keys.index("images", ("container_id+name", '["box","plan"]'))]
+    both = {"container_id": "box", "name": "plan"}
+    wheres = ({}, {"container_id": "box"}, {"name": "plan"}, both)
+    indexes = [keys.index(IMAGES, where) for where in wheres]
     for start in range(0, 100_000, 10_000):
         values = (start, record.to_json(), entries, place(1, ""))
         raw.eval(_COPIES, 1 + len(indexes), document, *indexes, *values)
@@ -135,7 +136,7 @@ def test_a_page_of_100000_images_is_two_round_trips_and_no_scan(
             page = store.images.find_page(size=20, cursor=cursor, **filters)
             assert len(round_trips) <= 2
             asked = commands(raw) - before - Counter(["info"])
-            assert asked == {"zrange": 1, "evalsha": 1, "hmget": 21}
+            assert asked == {"zrange": 1, "evalsha": 1, "hmget": 20}
             assert [i.image_id for i in page.items] == [
                 f"i{number:06}" for number in range(expected * 20 + 1, expected * 20 + 21)
             ]
@@ -168,7 +169,7 @@ def test_hostile_ids_and_names_touch_only_what_is_theirs(
         store.images.save(image(id, container_id=id, name=id))
         store.sessions.save(session(id, image_id=id, container_id=id))
         store.sessions.add_message(id, message(f"of {id}"))
-    assert len(keys_of(raw, redis_backend)) == len(HOSTILE) * 10 + 2
+    assert len(keys_of(raw, redis_backend)) == len(HOSTILE) * 11 + 2
     for id in HOSTILE:
         assert texts(store, id) == [f"of {id}"]
         assert [i.image_id for i in store.images.find_all(name=id)] == [id]
@@ -183,7 +184,7 @@ def test_hostile_ids_and_names_touch_only_what_is_theirs(
 @pytest.mark.parametrize("id", HOSTILE)
 def test_what_belongs_to_one_session_is_in_one_slot(base: str, id: str) -> None:
     keys = Keys(base)
-    pairs = [keys.document("sessions", id), keys.journal("sessions", id), *keys.log(id)]
+    pairs = [keys.document(SESSIONS, id), keys.journal(SESSIONS, id), *keys.log(id)]
     assert pairs[0] == pairs[2]
     assert len({key_slot(key) for key in pairs}) == 1
     assert all(key.decode().startswith(f"{base}:") for key in pairs)
@@ -221,24 +222,24 @@ def test_a_record_whose_key_is_of_another_type_is_corrupt(
 ) -> None:
     keys = Keys(redis_backend.options["base"])
     store.images.save(image("i"))
-    raw.set(keys.document("images", "i"), "text")
+    raw.set(keys.document(IMAGES, "i"), "text")
     for call in (lambda: store.images.get("i"), store.images.find_all):
         with pytest.raises(CorruptRecordError, match=r":\{i\}:images'") as raised:
             call()
         assert (raised.value.kind, raised.value.id) == ("image", "i")
     with pytest.raises(CorruptRecordError):
         store.images.save(image("i"))
-    raw.set(keys.index("images", ("name", "other")), "text")
+    raw.set(keys.index(IMAGES, {"name": "other"}), "text")
     with pytest.raises(BackendError, match=r"\{other\}:images.by.name'"):
         store.images.find_all(name="other")
 
 
-@pytest.mark.parametrize("field", ["text", "created_at", "updated_at", "entries"])
+@pytest.mark.parametrize("field", ["text", "updated_at", "revision", "entries"])
 def test_a_record_with_a_missing_field_is_corrupt_and_can_be_replaced(
     store: Persistence, redis_backend: Backend, raw: Redis, field: str
 ) -> None:
     store.images.save(image("i", name="old"))
-    raw.hdel(Keys(redis_backend.options["base"]).document("images", "i"), field)
+    raw.hdel(Keys(redis_backend.options["base"]).document(IMAGES, "i"), field)
     for call in (lambda: store.images.get("i"), store.images.find_all):
         with pytest.raises(CorruptRecordError):
             call()
@@ -299,12 +300,12 @@ def test_an_index_entry_of_a_record_that_vanished_is_removed_and_never_returned(
     keys = Keys(redis_backend.options["base"])
     for number in range(30):
         store.images.save(image(f"i{number:02}", name="plan", created_at=1))
-    raw.delete(*(keys.document("images", f"i{number:02}") for number in range(25)))
+    raw.delete(*(keys.document(IMAGES, f"i{number:02}") for number in range(25)))
     page = store.images.find_page(name="plan", size=3)
     assert [i.image_id for i in page.items] == ["i25", "i26", "i27"]
     rest = store.images.find_page(name="plan", size=3, cursor=page.next_cursor)
     assert [i.image_id for i in rest.items] == ["i28", "i29"]
-    assert raw.zcard(keys.index("images", ("name", "plan"))) == 5
+    assert raw.zcard(keys.index(IMAGES, {"name": "plan"})) == 5
 
 
 def test_a_save_restores_index_entries_that_are_missing(
@@ -313,7 +314,7 @@ def test_a_save_restores_index_entries_that_are_missing(
     keys = Keys(redis_backend.options["base"])
     saved = image("i", name="plan")
     store.images.save(saved)
-    raw.delete(keys.index("images", None), keys.index("images", ("name", "plan")))
+    raw.delete(keys.index(IMAGES, {}), keys.index(IMAGES, {"name": "plan"}))
     store.images.save(saved)
     assert store.images.find_all() == store.images.find_all(name="plan") == [saved]
 
@@ -323,7 +324,7 @@ def test_a_damaged_time_is_told_by_every_way_of_reading(
 ) -> None:
     keys = Keys(redis_backend.options["base"])
     store.images.save(image("i"))
-    raw.hset(keys.document("images", "i"), "created_at", "soon")
+    raw.hset(keys.document(IMAGES, "i"), "updated_at", "soon")
     for read in (lambda: store.images.get("i"), store.images.find_all):
         with pytest.raises(CorruptRecordError, match=r"\{i\}:images"):
             read()

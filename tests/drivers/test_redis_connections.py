@@ -20,6 +20,7 @@ from redis import RedisCluster as ClusterClient
 
 from agentx_persistence import (
     BackendUnavailableError,
+    ConfigurationError,
     InvalidRecordError,
     Persistence,
     create_persistence,
@@ -179,8 +180,8 @@ def test_a_server_that_does_not_answer_is_an_error_within_seconds(cluster: bool)
 
 
 def test_a_server_that_is_no_cluster_is_an_error(spare: RedisServer) -> None:
-    error = _unavailable(lambda: create_persistence(redis_driver(spare.url, cluster=True)))
-    assert "Cluster mode is not enabled" in str(error)
+    with pytest.raises(ConfigurationError, match="Cluster mode is not enabled"):
+        create_persistence(redis_driver(spare.url, cluster=True))
 
 
 def test_a_password_is_never_shown(spare: RedisServer, base: str, caplog: Any) -> None:
@@ -190,11 +191,9 @@ def test_a_password_is_never_shown(spare: RedisServer, base: str, caplog: Any) -
         use(persistence)
         shown = repr(driver) + repr(persistence) + repr(vars(persistence))
     wrong = spare.url.replace("//", f"//app:{SECRET}-wrong@")
-    shown += "".join(
-        traceback.format_exception(
-            _unavailable(lambda: create_persistence(redis_driver(wrong, base=base)))
-        )
-    )
+    with pytest.raises(ConfigurationError) as refused:
+        create_persistence(redis_driver(wrong, base=base))
+    shown += "".join(traceback.format_exception(refused.value))
     for url in (f"redis://:{SECRET}/x@host", f"http://:{SECRET}@host", f"redis://h:{SECRET}"):
         with pytest.raises(InvalidRecordError) as raised:
             redis_driver(url)

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from agentx_persistence import Persistence
-from agentx_persistence._redis.scripts import COMMIT
+from agentx_persistence._redis.scripts import JOURNALLED_PUT
 from tests.backends.backend import Backend
 from tests.backends.redis import connected
 from tests.contract.records import image, message, saved_session, session
@@ -22,7 +22,7 @@ class _Died(BaseException):
 def dying(backend: Backend, after: int) -> Persistence:
     """Open the store for a process that dies after so many calls to Redis."""
     persistence = backend.open()
-    connection = cast(Any, persistence.sessions)._store._client
+    connection = cast(Any, persistence.sessions)._storage._connection
     attempt, left = connection._attempt, [after]
 
     def counting(*arguments: Any, **options: Any) -> Any:
@@ -127,11 +127,11 @@ def test_a_save_that_a_reader_overtakes_is_not_lost(
     redis_cluster_backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with redis_cluster_backend.open() as writer, redis_cluster_backend.open() as reader:
-        connection = cast(Any, writer.sessions)._store._client
+        connection = cast(Any, writer.sessions)._storage._connection
         script, overtaken = connection.script, []
 
         def read_first(which: object, *arguments: Any) -> Any:
-            if which is COMMIT and len(overtaken) < 3:
+            if which is JOURNALLED_PUT and len(overtaken) < 3:
                 overtaken.append(reader.images.find_all(name="new"))
             return script(which, *arguments)
 
