@@ -6,16 +6,11 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
-from hashlib import sha256
+from collections.abc import Callable, Iterable
 from io import FileIO
-from typing import NamedTuple, TypeVar
-
-from pydantic_core import from_json, to_json
+from typing import TypeVar
 
 from agentx_persistence.errors import BackendUnavailableError
-from agentx_persistence.storage import Document, Kind
 from agentx_persistence.storage._forking import ForkAware, renew_after_fork
 
 T = TypeVar("T")
@@ -31,11 +26,19 @@ if sys.platform == "win32":
         os.lseek(descriptor, 1 << 30, os.SEEK_SET)  # nobody can read the byte that is locked
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
 
+    def _unlock(descriptor: int) -> None:
+        os.lseek(descriptor, 1 << 30, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+
 else:
     import fcntl
 
     def _try_lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock(descriptor: int) -> None:
+        # Closing is not enough: a child process may have a copy of the descriptor.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def sync(descriptor: int) -> None:
@@ -121,47 +124,6 @@ def remove(path: str) -> bool:
     return True
 
 
-@lru_cache(maxsize=4096)
-def file_name(kind: Kind, key: str) -> str:
-    """Return a file name that no other key has, whatever characters the key has."""
-    return sha256(f"{kind}\0{key}".encode()).hexdigest()[:40]
-
-
-class Record(NamedTuple):
-    """What a record file says. `log` is the generation and the number of entries of a session's log
-    when the record was saved; a later log says when the session last changed.
-
-    The file is JSON on two lines: the first has all but the text, which is as it was given.
-    """
-
-    key: str
-    created_at: int
-    updated_at: int
-    fields: Mapping[str, str]
-    revision: str
-    log: tuple[str, int]
-    text: bytes
-
-
-def format_record(document: Document, log: tuple[str, int]) -> bytes:
-    key, text, created_at, updated_at, fields, revision = document
-    head = Record(key, created_at, updated_at, dict(fields), revision, log, b"")._asdict()
-    del head["text"]
-    return b'%b,\n"record":%b}\n' % (to_json(head)[:-1], text.encode())
-
-
-def parse_record(data: bytes) -> Record | None:
-    """Return the record, or ``None`` if the file is damaged. A damaged text is not noticed."""
-    head, _, rest = data.partition(b',\n"record":')
-    try:
-        values = from_json(head + b"}")
-        record = Record(**values, text=rest[:-2])
-        sound = [type(value) for value in values.values()] == [str, int, int, dict, str, list]
-        return record._replace(log=(str(record.log[0]), int(record.log[1]))) if sound else None
-    except (ValueError, TypeError, LookupError):
-        return None
-
-
 class Locks(ForkAware):
     """Lock files, which are never removed. The system releases those of a process that dies.
 
@@ -187,7 +149,10 @@ class Locks(ForkAware):
                 self._held.add(file)
                 if not self._acquire(file, path, wait):
                     return None
-                return work()
+                try:
+                    return work()
+                finally:
+                    _unlock(file.fileno())
             finally:
                 self._held.discard(file)
 

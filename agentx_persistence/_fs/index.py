@@ -18,17 +18,16 @@ from typing import Any, TypeVar
 
 from agentx_persistence._fs.files import FILE_MODE, Locks, remove, sync_folder
 from agentx_persistence._fs.log import Line, Log
+from agentx_persistence._fs.records import FIELDS, Row
 from agentx_persistence.errors import PersistenceClosedError
-from agentx_persistence.storage import KINDS, Kind, Query
+from agentx_persistence.storage import KINDS, Kind, Place, Query
 from agentx_persistence.storage._forking import ForkAware, renew_after_fork
 
 T = TypeVar("T")
-Row = tuple[Any, ...]  # key, negative time, negative second of the last change, *fields
 
 _LOGGER = logging.getLogger("agentx_persistence")
 _VERSION = 1
 _PAGE = 500
-FIELDS = {kind: sorted({name for names in kind.indexes for name in names}) for kind in KINDS}
 _COLUMNS = {kind: ("key", "time", "active", *FIELDS[kind]) for kind in KINDS}
 # A child process must not even close its parent's connections.
 _of_the_parent: list[sqlite3.Connection] = []
@@ -119,7 +118,11 @@ class Index(ForkAware):
     def _rebuild(self) -> None:
         known = os.path.exists(self._path)
         draft, begun, number = f"{self._path}.draft", time.monotonic(), 0
-        for path in (draft, f"{draft}-journal", *(self._path + end for end in ("", "-wal", "-shm"))):
+        for path in (
+            draft,
+            f"{draft}-journal",
+            *(self._path + end for end in ("", "-wal", "-shm")),
+        ):
             remove(path)
         for path in (draft, self._witness):
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE))
@@ -214,34 +217,24 @@ class Index(ForkAware):
             for (key,) in self.read(f"SELECT DISTINCT key FROM {kind} WHERE sure = 0")
         ]
 
-    def find(self, kind: Kind, query: Query, what: str = "", more: str = "") -> list[Row]:
-        """Return the rows of the query, in order, each with whether it is sure."""
-        where, order, prefix, since, until, after, limit = query
-        time = "active" if order == "active" else "time"
-        conditions, values = [f"{name} = ?" for name in where], list(where.values())
-        if order == "key":
-            place, compared, direction = "(key)", ">", "key"
-            if prefix:
-                conditions.append("key >= ? AND key < CAST(? AS TEXT)")
-                values += [prefix, prefix.encode() + b"\xff"]  # a byte that no key has
-        elif order == "oldest":
-            place, compared, direction = "(time, key)", "<", "time DESC, key DESC"
-        else:
-            place, compared, direction = f"({time}, key)", ">", f"{time}, key"
-        unit = 1000 if order == "active" else 1
-        if since is not None:
-            conditions.append(f"{time} <= ?")
-            values.append(-(since // unit))
-        if until is not None:
-            conditions.append(f"{time} > ?")
-            values.append(until // -unit)
-        if after is not None:
-            conditions.append(f"{place} {compared} {'(?)' if order == 'key' else '(?, ?)'}")
-            values += [after.key] if order == "key" else [-after.time, after.key]
-        condition = " AND ".join([*conditions, "true"]) + more
-        columns = what or ", ".join((*_COLUMNS[kind], "sure"))
-        tail = "" if what.startswith("count") else f" ORDER BY {direction} LIMIT {-1 if limit is None else limit}"
-        return self.read(f"SELECT {columns} FROM {kind} WHERE {condition}{tail}", values)
+    def find(self, kind: Kind, query: Query) -> list[Row]:
+        """Return the rows of the query, in order."""
+        condition, direction, values = _conditions(query)
+        return self.read(
+            f"SELECT {', '.join(_COLUMNS[kind])} FROM {kind} WHERE {condition} "
+            f"ORDER BY {direction} LIMIT ?",
+            (*values, -1 if query.limit is None else query.limit),
+        )
+
+    def count(self, kind: Kind, query: Query) -> tuple[int, set[str]]:
+        """Return the number of the documents that are surely listed, and the keys of the others."""
+        condition, _, values = _conditions(query)
+        ((number, unsure),) = self.read(
+            "SELECT count(*) FILTER (WHERE sure), json_group_array(key) FILTER (WHERE NOT sure) "
+            f"FROM {kind} WHERE {condition}",
+            values,
+        )
+        return number, set(json.loads(unsure))
 
     # Logs
 
@@ -306,6 +299,61 @@ class Index(ForkAware):
         return found
 
 
+def rank(query: Query, row: Row) -> tuple[Any, ...]:
+    """Return what the rows of the query are sorted by."""
+    if query.order == "key":
+        return (row[0],)
+    return row[2 if query.order == "active" else 1], row[0]
+
+
+def place(query: Query, row: Row) -> Place:
+    *time, key = rank(query, row)
+    return Place(-time[0] if time else 0, key)
+
+
+def listed(kind: Kind, query: Query, row: Row) -> bool:
+    """Tell whether the query has the document that is at this row."""
+    unit, time = (1000, -row[2]) if query.order == "active" else (1, -row[1])
+    after = None if query.after is None else (-query.after.time, query.after.key)
+    if query.order == "key":
+        return row[0].startswith(query.prefix) and (after is None or row[0] > after[1])
+    return (
+        all(row[3 + FIELDS[kind].index(name)] == value for name, value in query.where.items())
+        and (query.since is None or time >= query.since // unit)
+        and (query.until is None or time < -(-query.until // unit))
+        and (
+            after is None
+            or (rank(query, row) < after if query.order == "oldest" else rank(query, row) > after)
+        )
+    )
+
+
+def _conditions(query: Query) -> tuple[str, str, list[Any]]:
+    """Return an SQL condition, an order, and the values of the condition."""
+    where, order, prefix, since, until, after, _ = query
+    time = "active" if order == "active" else "time"
+    conditions, values = [f"{name} = ?" for name in where], list[Any](where.values())
+    columns, compared, direction = f"({time}, key)", ">", f"{time}, key"
+    if order == "key":
+        columns, direction = "key", "key"
+        if prefix:
+            conditions.append("key >= ? AND key < CAST(? AS TEXT)")
+            values += [prefix, prefix.encode() + b"\xff"]  # a byte that no key has
+    elif order == "oldest":
+        compared, direction = "<", "time DESC, key DESC"
+    unit = 1000 if order == "active" else 1
+    if since is not None:
+        conditions.append(f"{time} <= ?")
+        values.append(-(since // unit))
+    if until is not None:
+        conditions.append(f"{time} > ?")
+        values.append(until // -unit)
+    if after is not None:
+        conditions.append(f"{columns} {compared} {'?' if order == 'key' else '(?, ?)'}")
+        values += [after.key] if order == "key" else [-after.time, after.key]
+    return " AND ".join([*conditions, "true"]), direction, values
+
+
 def _insertion(kind: Kind) -> str:
     return f"INSERT INTO {kind} VALUES ({', '.join('?' * (len(_COLUMNS[kind]) + 1))})"
 
@@ -348,8 +396,8 @@ def _schema() -> Iterable[str]:
         yield f"CREATE INDEX {kind}_key ON {kind} (key)"
         yield f"CREATE INDEX {kind}_unsure ON {kind} (key) WHERE sure = 0"
         for names in kind.indexes:
-            ordered = ", ".join((*names, "time", "key"))
+            ordered = ", ".join((*names, "time", "key", "sure"))
             yield f"CREATE INDEX {'_'.join((kind.name, *names, 'time'))} ON {kind} ({ordered})"
         for names in kind.active:
-            ordered = ", ".join((*names, "active", "key"))
+            ordered = ", ".join((*names, "active", "key", "sure"))
             yield f"CREATE INDEX {'_'.join((kind.name, *names, 'active'))} ON {kind} ({ordered})"

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from io import FileIO
 from typing import NamedTuple
 
@@ -66,8 +66,8 @@ class Log(NamedTuple):
     damaged: frozenset[int] = frozenset()
     number: int | None = None
     indexed: int = 0
-    lines: dict[int, Line] = {}
-    ids: dict[str, int] = {}
+    lines: Mapping[int, Line] = {}
+    ids: Mapping[str, int] = {}
 
 
 def new_header(session: str, generation: str, at: int) -> bytes:
@@ -94,7 +94,8 @@ def format_entries(entries: Sequence[Entry], first: int, at: int) -> list[bytes]
         left -= 1
         raw = b'"message":' + text.encode() if "\n" not in text else b'"text":' + to_json(text)
         lines.append(
-            b'{"id":%b,%b,"position":%d,"left":%d,"at":%d}\n' % (to_json(id), raw, position, left, at)
+            b'{"id":%b,%b,"position":%d,"left":%d,"at":%d}\n'
+            % (to_json(id), raw, position, left, at)
         )
     return lines
 
@@ -130,8 +131,8 @@ def advance(log: Log, file: FileIO, limit: int) -> Log:
 
     It stops after the call with which `limit` lines are reached.
     """
-    _, end, count, generation, at, damaged, number, indexed, lines, ids = log
-    lines, ids, void = dict(lines), dict(ids), set(damaged)
+    _, end, count, generation, at, damaged, _, indexed, *_ = log
+    lines, ids, void = dict(log.lines), dict(log.ids), set(damaged)
     call: list[tuple[int, bytes]] = []
     for offset, data in _lines(file, end):
         call.append((offset, data))
@@ -173,9 +174,8 @@ def advance(log: Log, file: FileIO, limit: int) -> Log:
         end = offset + len(data)
         if len(lines) >= limit:
             break
-    return log._replace(
-        **{"end": end, "count": count, "generation": generation, "at": at},
-        **{"damaged": frozenset(void), "indexed": indexed, "lines": lines, "ids": ids},
+    return Log(
+        *(log.header, end, count, generation, at, frozenset(void), log.number, indexed, lines, ids)
     )
 
 

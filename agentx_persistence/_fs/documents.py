@@ -1,0 +1,357 @@
+"""Documents: a readable file for each."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import os
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from operator import itemgetter
+from threading import get_ident
+from typing import Any, TypeVar, cast
+
+from agentx_persistence._fs import files
+from agentx_persistence._fs.files import Locks
+from agentx_persistence._fs.index import Index, listed, place, rank
+from agentx_persistence._fs.logs import Logs, lock_of
+from agentx_persistence._fs.records import (
+    Record,
+    Records,
+    Row,
+    file_name,
+    format_record,
+    parse_record,
+    record_of,
+)
+from agentx_persistence.errors import (
+    BackendError,
+    BackendUnavailableError,
+    ConfigurationError,
+    CorruptRecordError,
+    PersistenceClosedError,
+    RecordNotFoundError,
+)
+from agentx_persistence.storage import (
+    ITEMS,
+    KINDS,
+    SESSIONS,
+    Document,
+    Kind,
+    Listing,
+    Place,
+    Query,
+    Storage,
+    Stored,
+    owned_by,
+)
+from agentx_persistence.storage._forking import ForkAware, renew_after_fork
+from agentx_persistence.storage.kinds import SEPARATOR
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+_LOGGER = logging.getLogger("agentx_persistence")
+_PAGE = 1_000
+# What the system says when a folder is missing, is none, or is not ours to use.
+_UNREACHABLE = {errno.ENOENT, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ETIMEDOUT}
+_FORBIDDEN = {errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
+
+
+def port_call(method: F) -> F:
+    """Refuse a call inside another one of the same thread, and translate the system's errors."""
+
+    @functools.wraps(method)
+    def call(self: FileDocuments, *args: Any, **named: Any) -> Any:
+        if self.closed:
+            raise PersistenceClosedError
+        me = get_ident()
+        if me in self.inside:
+            raise BackendError(
+                "fs",
+                "a signal's handler or a finalizer cannot call this storage inside another call of "
+                "the same thread; set a flag there, and call it afterwards",
+            )
+        try:
+            self.inside.add(me)
+            return method(self, *args, **named)
+        except OSError as error:
+            kind = (
+                BackendUnavailableError
+                if error.errno in _UNREACHABLE
+                else ConfigurationError
+                if error.errno in _FORBIDDEN
+                else BackendError
+            )
+            raise kind("fs", str(error)) from error
+        except sqlite3.Error as error:
+            reason = (
+                f"{self.base}/index.sqlite3: {error}; if it is damaged, delete it: it is rebuilt"
+            )
+            raise BackendError("fs", reason) from error
+        finally:
+            self.inside.discard(me)
+
+    return cast(F, call)
+
+
+class FileDocuments(Storage, ForkAware):
+    """Each record is a file; each session has a log file beside its record file.
+
+    A session exists if its record file does. A record file `….hidden` is about to be deleted.
+    """
+
+    def __init__(self, base: str, timeout: float) -> None:
+        self.base, self.closed = base, False
+        self.inside: set[int] = set()
+        self._locks = Locks(f"{base}/locks", timeout)
+        self._records = Records(base)
+        self._index = Index(base, self._locks, timeout, self._scan)
+        self._logs = Logs(self._records, self._locks, self._index)
+        renew_after_fork(self)
+
+    def __repr__(self) -> str:
+        return f"fs_driver({self.base!r})"
+
+    def after_fork(self) -> None:
+        self.inside = self.inside & {get_ident()}
+
+    @port_call
+    def open(self) -> None:
+        for name in ("", "/locks", *(f"/{kind}" for kind in KINDS)):
+            files.make_folder(self.base + name)
+        self._index.open()
+        for kind, key in self._index.unsure():
+            self._locks.hold(lock_of(kind, key), partial(self._settle, kind, key), wait=False)
+
+    def close(self) -> None:
+        self.closed = True
+        self._index.close()
+
+    # Documents
+
+    @port_call
+    def put(self, kind: Kind, document: Document) -> None:
+        self._locked(kind, document.key, lambda: self._save(kind, document))
+
+    @port_call
+    def create(self, kind: Kind, document: Document) -> bool:
+        def work() -> bool:
+            if self._records.exists(kind, document.key):
+                return False
+            self._save(kind, document)
+            return True
+
+        return self._locked(kind, document.key, work)
+
+    @port_call
+    def replace(self, kind: Kind, document: Document, revision: str) -> bool:
+        def work() -> bool:
+            record = self._records.read(kind, document.key)
+            if record is None or record.revision != revision:
+                return False
+            self._save(kind, document)
+            return True
+
+        return self._locked(kind, document.key, work)
+
+    @port_call
+    def get(self, kind: Kind, keys: Sequence[str]) -> dict[str, Stored]:
+        found = {}
+        for key in keys:
+            if (loaded := self._load(kind, key)) is not None:
+                found[key] = loaded[0]
+        return found
+
+    @port_call
+    def find(self, kind: Kind, query: Query) -> Listing:
+        found: dict[str, tuple[Any, Stored]] = {}
+        after, moved, more = query.after, False, True
+        wanted = sys.maxsize if query.limit is None else query.limit
+        while more and len(found) <= wanted:
+            size = min(wanted - len(found) + 1, _PAGE)
+            rows = self._index.find(kind, query._replace(after=after, limit=size))
+            for row in rows:
+                loaded = self._load(kind, row[0])
+                if loaded is not None and listed(kind, query, loaded[1]):
+                    # A document that is being saved may have another row, or be elsewhere by now.
+                    moved = moved or rank(query, loaded[1]) != rank(query, row)
+                    found[row[0]] = rank(query, loaded[1]), loaded[0]
+            more = len(rows) == size
+            after = place(query, rows[-1]) if rows else None
+        every = list(found.values())
+        if moved:
+            every.sort(key=itemgetter(0), reverse=query.order == "oldest")
+        documents = [stored for _, stored in every[:wanted]]
+        if len(every) <= wanted or not documents:
+            return Listing(documents, None)
+        *time, key = every[wanted - 1][0]
+        return Listing(documents, Place(-time[0] if time else 0, key))
+
+    @port_call
+    def count(self, kind: Kind, query: Query) -> int:
+        number, unsure = self._index.count(kind, query)
+        for key in unsure:
+            loaded = self._load(kind, key)
+            number += loaded is not None and listed(kind, query, loaded[1])
+        return number if query.limit is None else min(number, query.limit)
+
+    @port_call
+    def delete(self, kind: Kind, key: str) -> bool:
+        existed = self._locked(kind, key, lambda: self._remove(kind, key))
+        self._delete_owned(kind, key)
+        return existed
+
+    def _delete_owned(self, owner: Kind, owner_key: str, hidden: str | None = None) -> None:
+        """Delete what the owner has; while it is hidden, not what has changed since then."""
+        for kind, field in owned_by(owner):
+            query = Query({field: owner_key}, limit=_PAGE)
+            if kind is ITEMS:
+                query = Query(order="key", prefix=owner_key + SEPARATOR, limit=_PAGE)
+            while rows := self._index.find(kind, query):
+                query = query._replace(after=place(query, rows[-1]))
+                records = {row[0]: self._sound(kind, row[0]) for row in rows}
+                if hidden is not None and not os.path.exists(hidden):
+                    return
+                for key, record in records.items():
+                    revision = record.revision if hidden and record else None
+                    self._delete_one(kind, key, field, owner_key, revision)
+
+    def _delete_one(
+        self, kind: Kind, key: str, field: str, owner: str, revision: str | None
+    ) -> None:
+        nested = bool(owned_by(kind))
+
+        def remove() -> bool:
+            record = self._sound(kind, key)
+            if record is not None:
+                moved = kind is not ITEMS and record.fields.get(field) != owner
+                if moved or revision not in (None, record.revision):
+                    return False
+            self._remove(kind, key, hide=nested)
+            return True
+
+        if self._locked(kind, key, remove) and nested:
+            hidden = f"{self._records.path(kind, key)}.hidden"
+            self._delete_owned(kind, key, hidden)
+            self._locked(kind, key, lambda: os.path.exists(hidden) and self._remove(kind, key))
+
+    def _remove(self, kind: Kind, key: str, *, hide: bool = False) -> bool:
+        """Remove or hide the record; tell whether it was there. The caller holds its lock."""
+        path, log = self._records.path(kind, key), self._records.path(kind, key, "jsonl")
+        existed = os.path.exists(path)
+        if existed:
+            self._index.announce(kind, key, None)
+            if hide:
+                os.replace(path, f"{path}.hidden")
+            else:
+                os.unlink(path)
+        if not hide:
+            rest = (f"{path}.hidden", f"{path}.draft")
+            for left in (*rest, log, f"{log}.draft") if kind is SESSIONS else rest:
+                files.remove(left)
+        if existed:
+            files.sync_folder(os.path.dirname(path))
+        if not hide and (existed or self._index.rows(kind, key)):
+            self._index.settle(kind, key, None, file_name(kind, key))
+        return existed
+
+    def _save(
+        self,
+        kind: Kind,
+        document: Document,
+        lines: str = "",
+        log: tuple[str, int] = ("", 0),
+        at: int | None = None,
+    ) -> None:
+        """Save the document. The caller holds its lock.
+
+        :param lines: the draft of the log, if it is a new session with entries
+        :param log: see `Record`
+        :param at: when the log was last changed, if that was later
+        """
+        key, path = document.key, self._records.path(kind, document.key)
+        if kind is SESSIONS and not lines:
+            if os.path.exists(path):
+                log = self._logs.mark(key)
+            else:
+                lines, log = self._logs.draft(document), (document.revision, 0)
+        record = record_of(document, log)
+        draft = files.draft(path, [format_record(record)])
+        row = record.row(kind, max(document.updated_at, at or document.updated_at))
+        moved = self._index.rows(kind, key) != [(*row, 1)]
+        try:
+            if moved:
+                self._index.announce(kind, key, row)
+            if lines:
+                os.replace(lines, self._records.path(kind, key, "jsonl"))
+            os.replace(draft, path)
+            files.remove(f"{path}.hidden")
+            files.sync_folder(os.path.dirname(path))
+        except OSError:
+            files.remove(draft)
+            self._settle(kind, key)
+            raise
+        if moved:
+            self._index.settle(kind, key, row)
+
+    def _settle(self, kind: Kind, key: str) -> None:
+        """List the document where its file says; the caller holds its lock."""
+        path = self._records.path(kind, key)
+        if os.path.exists(f"{path}.hidden") and not os.path.exists(path):
+            return  # a deletion that is repeated finds it by its row
+        loaded = self._load(kind, key)
+        if loaded is None:
+            files.remove(f"{path}.draft")
+        self._index.settle(kind, key, None if loaded is None else loaded[1])
+
+    def _scan(self) -> Iterator[tuple[Kind, Row]]:
+        """Give each record of the store, with its row."""
+        for kind in KINDS:
+            for folder in os.scandir(f"{self.base}/{kind}"):
+                if len(folder.name) == 2 and folder.is_dir(follow_symlinks=False):
+                    for name in os.listdir(folder.path):
+                        if name.endswith((".json", ".json.hidden")):
+                            row = self._scanned(kind, f"{folder.path}/{name}")
+                            if row is not None:
+                                yield kind, row
+
+    def _scanned(self, kind: Kind, path: str) -> Row | None:
+        """Return the row of the record file at this path, or ``None`` if it is another file."""
+        try:
+            with open(path, "rb", buffering=0) as file:
+                record = parse_record(file.readall())
+            if record is not None and path.startswith(self._records.path(kind, record.key)):
+                hidden = kind is not SESSIONS or path.endswith(".hidden")
+                changed_at = record.updated_at if hidden else self._logs.changed_at(record)
+                return record.row(kind, changed_at)
+        except (OSError, CorruptRecordError, RecordNotFoundError) as error:
+            _LOGGER.warning("%s is not listed: %s", path, error)
+        else:
+            _LOGGER.warning("%s is not listed: it is damaged, or no file of this store", path)
+        return None
+
+    def _sound(self, kind: Kind, key: str) -> Record | None:
+        """Return the record unless it is damaged or missing."""
+        with suppress(CorruptRecordError):
+            return self._records.read(kind, key)
+        return None
+
+    def _load(self, kind: Kind, key: str) -> tuple[Stored, Row] | None:
+        """Return the document, and where it is listed."""
+        record = self._records.read(kind, key)
+        if record is None:
+            return None
+        try:
+            changed_at = self._logs.changed_at(record) if kind is SESSIONS else record.updated_at
+        except RecordNotFoundError:
+            return None  # it was deleted just now
+        stored = Stored(key, record.text, changed_at, record.revision)
+        return stored, record.row(kind, changed_at)
+
+    def _locked(self, kind: Kind, key: str, work: Callable[[], T]) -> T:
+        return cast(T, self._locks.hold(lock_of(kind, key), work))

@@ -1,0 +1,354 @@
+"""The logs of the sessions: reading them at one moment, and changing them in one step."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from io import FileIO
+from typing import NoReturn, TypeVar, cast
+
+from agentx_persistence._fs import files
+from agentx_persistence._fs.files import Locks
+from agentx_persistence._fs.index import Index
+from agentx_persistence._fs.log import (
+    Line,
+    Log,
+    advance,
+    blank,
+    format_entries,
+    format_mark,
+    new_header,
+    parse_entry,
+    read_header,
+)
+from agentx_persistence._fs.records import Record, Records, file_name
+from agentx_persistence.errors import (
+    BackendUnavailableError,
+    CorruptRecordError,
+    RecordNotFoundError,
+)
+from agentx_persistence.storage import SESSIONS, Document, Entry, Found, Head, Kind, Text
+
+T = TypeVar("T")
+
+_LOGGER = logging.getLogger("agentx_persistence")
+# So many entries at most are not in the index yet: a new process reads them from the file.
+_UNINDEXED = 256
+_CHUNK = 10_000
+_LONG_TAIL = 4_000_000
+_FEW_BYTES = 65_536
+_REMEMBERED = 1_000
+_ATTEMPTS = 100
+
+
+class _Changed(Exception):
+    """Something was cut or replaced while it was read."""
+
+
+def lock_of(kind: Kind, key: str) -> str:
+    """Return the name of the lock that is held while the document or its log changes."""
+    return file_name(kind, key)[:2]
+
+
+def changed_at(record: Record, log: Log) -> int:
+    """Return when the session last changed."""
+    if (log.generation, log.count) == record.log:
+        return record.updated_at
+    return max(record.updated_at, log.at)
+
+
+class Logs:
+    def __init__(self, records: Records, locks: Locks, index: Index) -> None:
+        self._records, self._locks, self._index = records, locks, index
+        self._logs: dict[str, Log] = {}
+        # For each session the state of its record file, and the second by which it is listed.
+        self._seconds: dict[str, tuple[int, int, int]] = {}
+
+    def _path(self, key: str) -> str:
+        return self._records.path(SESSIONS, key, "jsonl")
+
+    def changed_at(self, record: Record) -> int:
+        """Return when the session last changed."""
+        return changed_at(
+            record, self.with_log(record.key, lambda file: self.state(record.key, file))
+        )
+
+    def with_log(self, key: str, work: Callable[[FileIO], T], mode: str = "rb") -> T:
+        """Do the work with the log of the session."""
+        path = self._path(key)
+        for _ in range(_ATTEMPTS):
+            try:
+                file = cast(FileIO, open(path, mode, buffering=0))
+            except FileNotFoundError:
+                if not self._records.exists(SESSIONS, key):
+                    break
+                continue  # it is being deleted and perhaps created again, or its log is lost
+            with file:
+                if not self._records.exists(SESSIONS, key):
+                    break
+                return work(file)
+        else:
+            raise CorruptRecordError("session", key, f"{path} is missing")
+        self._records.read(SESSIONS, key)  # raises if the store is gone
+        raise RecordNotFoundError("session", key)
+
+    def reading(self, key: str, work: Callable[[FileIO, Log], T]) -> T:
+        """Do the work on the log as it is at one moment, without its lock."""
+
+        def once(file: FileIO) -> T:
+            state = self.state(key, file)
+            try:
+                result = work(file, state)
+            except CorruptRecordError:
+                self._check(key, file, state)
+                result = work(file, advance(self._empty(key, file), file, sys.maxsize))
+                name = file_name(SESSIONS, key)
+                _LOGGER.warning("the index of %s was wrong: it is rebuilt", file.name)
+                self._logs.pop(name, None)
+                self._index.forget(name)
+            self._check(key, file, state)
+            return result
+
+        for _ in range(_ATTEMPTS):
+            with suppress(_Changed):
+                return self.with_log(key, once)
+        raise BackendUnavailableError("fs", f"the session {key!r} was changed all the time")
+
+    def mark(self, key: str) -> tuple[str, int]:
+        """Return the generation and the number of entries. The caller holds the lock."""
+        log = self.with_log(key, lambda file: self.state(key, file, locked=True))
+        return log.generation, log.count
+
+    def _check(self, key: str, file: FileIO, state: Log) -> None:
+        if (
+            os.fstat(file.fileno()).st_nlink == 0
+            or self.state(key, file).generation != state.generation
+        ):
+            raise _Changed
+
+    def state(self, key: str, file: FileIO, *, locked: bool = False) -> Log:
+        """Return what the file says now; with its lock, cut off a call that was interrupted."""
+        name, size = file_name(SESSIONS, key), os.fstat(file.fileno()).st_size
+        log = self._logs.get(name)
+        if (
+            log is None
+            or log.end > size
+            or len(log.lines) > 2 * _UNINDEXED
+            or files.read_at(file, 0, len(log.header)) != log.header
+        ):
+            log, known = self._empty(key, file), self._index.head(name)
+            if known is not None and known.header == log.header and known.end <= size:
+                log = known
+            elif known is not None:
+                _LOGGER.warning("the index of %s is of another file: it is rebuilt", file.name)
+        while log.end < size:
+            if not locked and size - log.end > _LONG_TAIL:
+                found = self._locks.hold(
+                    lock_of(SESSIONS, key), lambda: self.state(key, file, locked=True), wait=False
+                )
+                if found is not None:
+                    return found
+            following = advance(log, file, _CHUNK if locked else sys.maxsize)
+            if following.end == log.end:
+                if locked:
+                    os.truncate(self._path(key), log.end)
+                    _LOGGER.warning(
+                        "%s: cut off %d bytes of a call that was interrupted before it was "
+                        "acknowledged",
+                        *(file.name, size - log.end),
+                    )
+                break
+            log = following
+            if locked and len(log.lines) >= _CHUNK:
+                log, _ = self._index.flush(name, log)
+        return self.remember(key, log)
+
+    def _empty(self, key: str, file: FileIO) -> Log:
+        found = read_header(file)
+        if found is None or found[0] != key:
+            raise CorruptRecordError("session", key, str(file.name))
+        return found[1]
+
+    def remember(self, key: str, log: Log) -> Log:
+        if len(self._logs) > _REMEMBERED:
+            self._logs.clear()
+            self._seconds.clear()
+        self._logs[file_name(SESSIONS, key)] = log
+        return log
+
+    def draft(self, document: Document, *lines: bytes) -> str:
+        header = new_header(document.key, document.revision, document.updated_at)
+        return files.draft(self._path(document.key), (header, *lines))
+
+    def write(
+        self, key: str, file: FileIO, state: Log, at: int, form: Callable[[int], list[bytes]]
+    ) -> tuple[list[bytes], int]:
+        """Add the lines of one call to the log, durably; return them and the time they have."""
+        stat, known = os.stat(self._records.path(SESSIONS, key)), self._seconds.get(key)
+        row, latest = None, max(at, state.at)
+        if known != (stat.st_ino, stat.st_mtime_ns, latest // 1000):
+            record = self._records.read(SESSIONS, key)
+            if record is None:
+                raise RecordNotFoundError("session", key)
+            latest = max(at, changed_at(record, state))
+            row = record.row(SESSIONS, latest)
+            if self._index.rows(SESSIONS, key) == [(*row, 1)]:
+                row = None
+            else:
+                self._index.announce(SESSIONS, key, row)
+        lines = form(latest)
+        try:
+            file.seek(state.end)
+            files.write_all(file.fileno(), b"".join(lines))
+            files.sync(file.fileno())
+        except BaseException:
+            with suppress(OSError):
+                os.truncate(self._path(key), state.end)
+            raise
+        if row is not None:
+            self._index.settle(SESSIONS, key, row)
+        self._seconds[key] = stat.st_ino, stat.st_mtime_ns, latest // 1000
+        return lines, latest
+
+    def change(
+        self,
+        key: str,
+        file: FileIO,
+        state: Log,
+        keep: int,
+        entries: Sequence[Entry],
+        first: int,
+        at: int,
+        generation: str,
+    ) -> None:
+        """Keep so many entries, and put these from the position `first` on."""
+        name = file_name(SESSIONS, key)
+        gone = self.regions(
+            key, state, *((keep + 1, state.count) if keep < first else (first, first))
+        )
+
+        def form(latest: int) -> list[bytes]:
+            mark = format_mark(keep, generation, len(entries), latest)
+            return [mark, *format_entries(entries, first, latest)]
+
+        self.write(key, file, state, at, form)
+        state = advance(state, file, sys.maxsize)
+        state, dead = self._index.flush(name, state, sum(stop - start for start, stop in gone))
+        self.remember(key, state)
+        if dead > max(_FEW_BYTES, state.end // 2):
+            chunks = self.copied(key, state.generation, state.at, file, state, state.count)
+            path = self._path(key)
+            os.replace(files.draft(path, chunks), path)
+            files.sync_folder(os.path.dirname(path))
+            self._index.forget(name)
+            self.with_log(key, lambda new: self.state(key, new, locked=True))
+        else:
+            for start, stop in gone:
+                blank(file, start, stop)
+
+    def regions(self, key: str, state: Log, first: int, last: int) -> list[tuple[int, int]]:
+        """Return where the entries are in the file, those that are side by side as one."""
+        regions: list[tuple[int, int]] = []
+        for start in range(first, last + 1, _CHUNK):
+            for line in self.lines(key, state, start, min(last, start + _CHUNK - 1)):
+                if regions and regions[-1][1] == line.offset:
+                    regions[-1] = (regions[-1][0], line.offset + line.length)
+                else:
+                    regions.append((line.offset, line.offset + line.length))
+        return regions
+
+    def copied(
+        self, key: str, generation: str, at: int, file: FileIO, state: Log, count: int
+    ) -> Iterator[bytes]:
+        """Give the content of a log with the same first entries."""
+        yield new_header(key, generation, at)
+        for start, stop in self.regions(key, state, 1, count):
+            for offset in range(start, stop, 1 << 20):
+                yield files.read_at(file, offset, min(1 << 20, stop - offset))
+        yield format_mark(count, generation, 0, at)
+
+    def appended(self, key: str, state: Log) -> Log:
+        if len(state.lines) >= _UNINDEXED:
+            state, _ = self._index.flush(file_name(SESSIONS, key), state)
+        return self.remember(key, state)
+
+    def refused(
+        self,
+        key: str,
+        file: FileIO,
+        state: Log,
+        entries: Sequence[Entry],
+        expected: int | None,
+        generation: str | None,
+        keep: int,
+    ) -> Found | None:
+        """Return what forbids to add the entries to the first `keep`, if anything."""
+        ids = [entry.id for entry in entries]
+        there = self.positions(key, state, ids)
+        if (
+            expected in (None, state.count)
+            and generation in (None, state.generation)
+            and not any(position <= keep for position in there.values())
+        ):
+            return None
+        files.sync(file.fileno())  # as an interrupted call may have written without that
+        return self.found(key, file, state, ids)
+
+    def positions(self, key: str, state: Log, ids: Sequence[str]) -> dict[str, int]:
+        there = {id: state.ids[id] for id in ids if id in state.ids}
+        if len(there) < len(ids):
+            there |= self._index.positions(state, [id for id in ids if id not in there])
+            if state.damaged and len(there) < len(ids):
+                # The id of the damaged entry could be one of these.
+                for position in state.damaged:
+                    self._refuse(key, position, self.lines(key, state, position, position)[0])
+        return there
+
+    def position(self, key: str, state: Log, entry: str | int | None, default: int) -> int:
+        if entry is None or isinstance(entry, int):
+            return default if entry is None else entry
+        there = self.positions(key, state, [entry])
+        if entry not in there:
+            raise RecordNotFoundError("message", entry)
+        return there[entry]
+
+    def found(self, key: str, file: FileIO, state: Log, ids: Sequence[str]) -> Found:
+        there = {
+            id: (at, self.texts(key, file, self.lines(key, state, at, at), at)[0])
+            for id, at in self.positions(key, state, ids).items()
+        }
+        return Found(Head(state.count, state.generation), there)
+
+    def lines(self, key: str, state: Log, first: int, last: int) -> list[Line]:
+        found = self._index.lines(state, first, last) if first <= state.indexed else {}
+        found |= {at: state.lines[at] for at in range(first, last + 1) if at in state.lines}
+        if len(found) < last - first + 1:
+            raise CorruptRecordError("session", key, self._path(key))
+        return [found[position] for position in range(first, last + 1)]
+
+    def texts(self, key: str, file: FileIO, lines: Sequence[Line], first: int) -> list[Text]:
+        """Return the texts of these entries, which are from the position `first` on."""
+        texts: list[Text] = []
+        start = 0
+        while start < len(lines):
+            stop, end = start, lines[start].offset
+            while stop < len(lines) and lines[stop].offset == end:
+                end += lines[stop].length
+                stop += 1
+            begin = lines[start].offset
+            data = files.read_at(file, begin, end - begin)
+            for position, line in enumerate(lines[start:stop], first + start):
+                at = line.offset - begin
+                entry = parse_entry(data[at : at + line.length])
+                if entry is None or entry[:2] != (line.id, position):
+                    self._refuse(key, position, line)
+                texts.append(entry[2])
+            start = stop
+        return texts
+
+    def _refuse(self, key: str, position: int, line: Line) -> NoReturn:
+        where = f"{self._path(key)}, byte {line.offset}"
+        raise CorruptRecordError("message", line.id or f"#{position}", where)
