@@ -11,6 +11,16 @@ ERRORS = [
     (errors.RecordNotFoundError("session", "s 1"), LookupError, "no session with id 's 1'"),
     (errors.RecordConflictError("message", "m"), errors.PersistenceError, "message has the id 'm'"),
     (
+        errors.RecordConflictError("message", "m", field="content"),
+        errors.PersistenceError,
+        "another message has the id 'm', which differs in content",
+    ),
+    (
+        errors.RecordConflictError("session", "s", "it has 1 message"),
+        errors.PersistenceError,
+        "session 's': it has 1 message",
+    ),
+    (
         errors.CorruptRecordError("image", "i", "table images"),
         errors.PersistenceError,
         "image 'i' cannot be read: table images",
@@ -22,6 +32,7 @@ ERRORS = [
     ),
     (errors.BackendError("redis", "broke"), errors.PersistenceError, "redis: broke"),
     (errors.BackendUnavailableError("mysql", "db"), errors.BackendError, "mysql: db"),
+    (errors.ConfigurationError("mysql", "no rights"), errors.BackendError, "mysql: no rights"),
     (errors.SchemaError("no tables", "run: x"), errors.PersistenceError, "no tables; run: x"),
     (errors.PersistenceClosedError(), errors.PersistenceError, "closed"),
     (

@@ -61,7 +61,7 @@ def test_the_package_loads_pydantic_and_the_standard_library_only() -> None:
     [
         ("agentx_persistence", set()),
         ("agentx_persistence.memory", set()),
-        ("agentx_persistence.documents", set()),
+        ("agentx_persistence.storage", set()),
         ("agentx_persistence.fs", set()),
         ("agentx_persistence.sqlite", {"sqlalchemy"}),
         ("agentx_persistence.mysql", {"pymysql", "sqlalchemy"}),
