@@ -166,6 +166,18 @@ def test_records_work_inside_of_other_models() -> None:
     assert "parentId" in schema["$defs"]["UserMessage"]["properties"]
 
 
+def test_a_class_of_the_callers_own_may_name_a_class_that_follows_in_its_function() -> None:
+    class Own(UserMessage):
+        mood: Mood
+
+    class Mood(BaseModel):
+        name: str
+
+    Own.model_rebuild()
+    message = Own(content="x", mood=Mood(name="calm"))
+    assert Own.model_validate_json(message.to_json()) == message
+
+
 def test_a_class_of_the_callers_own_may_name_classes_of_its_own_function() -> None:
     class Mood(BaseModel):
         name: str

@@ -8,6 +8,7 @@ import pickle
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from agentx_persistence import (
     AssistantMessage,
@@ -30,7 +31,7 @@ from agentx_persistence import (
 )
 from agentx_persistence.records import MESSAGES, Record, difference
 from tests.ancestor import FILES, ancestor_data
-from tests.providers import ROWS
+from tests.providers import IDS, ROWS, Row
 
 STORED: dict[str, Any] = {
     "id": "m",
@@ -112,6 +113,19 @@ def test_a_null_in_open_json_does_not_equal_an_absent_one() -> None:
     assert difference(call({"a": None}), call({})) == "toolCall.input.a"
     assert difference(stored(), stored(mood=None)) == "mood"
     assert difference(call([1]), call([1, None])) == "toolCall.input.1"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=IDS)
+def test_what_a_response_model_adds_does_not_make_another_message(row: Row) -> None:
+    class Response(BaseModel):
+        message: Message
+
+    message = row.message()
+    answered = Response(message=message).model_dump_json(by_alias=True)
+    assert "null" in answered
+    given = Response.model_validate_json(answered).message
+    assert difference(message, given) is None
+    assert difference(given, message) is None
 
 
 def test_the_order_of_keys_does_not_matter() -> None:

@@ -66,10 +66,16 @@ def test_an_unknown_type_of_value_is_kept() -> None:
 @pytest.mark.parametrize("value", ["a", "*", 5, None, ["YQ=="], "YQ==\n", "é"])
 def test_what_is_no_base64_is_refused(value: Any) -> None:
     wire = {"namespace": ["n"], "key": "k", "value": value, "valueType": "bytes"}
-    with pytest.raises(InvalidRecordError):
-        ItemRecord.model_validate(wire)
-    with pytest.raises(InvalidRecordError):
-        ItemRecord.model_validate_json(json.dumps(wire))
+    for read in (
+        ItemRecord.model_validate,
+        lambda w: ItemRecord.model_validate_json(json.dumps(w)),
+    ):
+        with pytest.raises(InvalidRecordError) as raised:
+            read(wire)
+        assert (raised.value.field, raised.value.reason) == (
+            "value",
+            "must be base64 text, as bytes are",
+        )
 
 
 @pytest.mark.parametrize("value", [{1}, [b"a"], {"a": b"a"}, float("nan"), "\ud800", object()])

@@ -1,12 +1,11 @@
 """Items: everything that is not a message, such as state, checkpoints and memories."""
 
 import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import GetCoreSchemaHandler, model_validator
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic import GetCoreSchemaHandler, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from agentx_persistence.errors import InvalidRecordError
 from agentx_persistence.records._fields import (
@@ -120,10 +119,10 @@ class ItemRecord(Record):
         elif values["value_type"] == "bytes":
             try:
                 values["value"] = base64.b64decode(values["value"], validate=True)
-            except (TypeError, ValueError, binascii.Error) as error:
-                raise PydanticCustomError(
-                    "base64", "value: must be base64 text, as value_type is 'bytes'"
-                ) from error
+            except (TypeError, ValueError) as error:
+                problem = PydanticCustomError("base64", "must be base64 text, as bytes are")
+                line = InitErrorDetails(type=problem, loc=("value",), input=values["value"])
+                raise ValidationError.from_exception_data("item", [line]) from error
         return self
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
