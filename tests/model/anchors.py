@@ -5,6 +5,7 @@ from __future__ import annotations
 from agentx_persistence import (
     ContainerRecord,
     ImageRecord,
+    ItemRecord,
     Persistence,
     SessionRecord,
     UserMessage,
@@ -22,6 +23,7 @@ class Anchors:
         self.images: dict[str, ImageRecord] = {}
         self.sessions: dict[str, SessionRecord] = {}
         self.messages: dict[str, list[UserMessage]] = {}
+        self.items: dict[tuple[tuple[str, ...], str], ItemRecord] = {}
         for number in range(4):
             id = f"{BOX} {number}"
             self.images[id] = written.image(id, BOX, NAME, number, None)
@@ -30,6 +32,7 @@ class Anchors:
             for index in range(number):
                 history.append(written.message(f"{id} {index}", id, "", history))
             self.messages[id] = history
+            self.items[(BOX, "x"), id] = written.item((BOX, "x"), id, number, None)
 
     def save(self, persistence: Persistence) -> None:
         for container in self.containers.values():
@@ -41,3 +44,5 @@ class Anchors:
             persistence.sessions.add_messages(id, self.messages[id])
             # Adding messages changed when it was last updated.
             self.sessions[id] = persistence.sessions.get(id)
+        for item in self.items.values():
+            persistence.items.save(item)

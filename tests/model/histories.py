@@ -1,4 +1,4 @@
-"""The steps on messages."""
+"""The steps that add, cut and read messages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition
 
-from agentx_persistence import RecordConflictError, RecordNotFoundError
+from agentx_persistence import RecordConflictError, RecordNotFoundError, SessionSummary
 from agentx_persistence.records import new_id
 from tests.model import written
 from tests.model.anchors import BOX
@@ -20,8 +20,11 @@ class Histories(Records):
     @step(
         id=ids,
         new=st.lists(st.tuples(message_ids, st.text(max_size=2), st.booleans()), max_size=6),
+        expected=st.none() | st.integers(0, 3),
     )
-    def add_messages(self, id: str, new: list[tuple[str, str, bool]]) -> None:
+    def add_messages(
+        self, id: str, new: list[tuple[str, str, bool]], expected: int | None
+    ) -> None:
         sessions = self.persistence.sessions
         history = list(self.messages.get(id, ()))
         there = {message.id: message for message in history}
@@ -38,21 +41,40 @@ class Histories(Records):
             else:
                 there[message_id] = message
                 history.append(message)
+        missing = len(history) > len(self.messages.get(id, ()))
         if id not in self.sessions:
             # A conflict inside the batch is seen before the session is looked for.
-            with pytest.raises((RecordNotFoundError, RecordConflictError)):
-                sessions.add_messages(id, batch)
-        elif conflict:
+            with pytest.raises(RecordConflictError if conflict else RecordNotFoundError):
+                sessions.add_messages(id, batch, expected=expected)
+        elif conflict or (missing and expected not in (None, len(self.messages[id]))):
             with pytest.raises(RecordConflictError):
-                sessions.add_messages(id, batch)
+                sessions.add_messages(id, batch, expected=expected)
             self._compare(id)
         else:
             positions = [written.place(message) for message in batch]
-            assert sessions.add_messages(id, batch) == positions
-            if len(history) > len(self.messages[id]):
+            assert sessions.add_messages(id, batch, expected=expected) == positions
+            if missing:
                 self._touched(id)
             self.messages[id] = history
             self._compare(id)
+
+    @step(id=ids, owner=ids, text=st.text(max_size=3), expected=st.sampled_from([None, 0, 1]))
+    def add_message_and_create(self, id: str, owner: str, text: str, expected: int | None) -> None:
+        history = self.messages.get(id, [])
+        new = written.session(id, owner, owner, 2)
+        message = written.message(new_id("msg"), id, text, history)
+        sessions = self.persistence.sessions
+        if expected not in (None, len(history)):
+            with pytest.raises(RecordConflictError):
+                sessions.add_message(id, message, create=new, expected=expected)
+            assert sessions.exists(id) is (id in self.sessions)
+            return
+        given = sessions.add_message(id, message, create=new, expected=expected)
+        assert given == len(history) + 1
+        self.sessions.setdefault(id, new)
+        self.messages.setdefault(id, history).append(message)
+        self._touched(id)
+        self._compare(id)
 
     @step(id=ids, text=st.text(max_size=3), again=st.booleans())
     def add_message(self, id: str, text: str, again: bool) -> None:
@@ -108,12 +130,43 @@ class Histories(Records):
 
     @step(id=ids)
     def stream(self, id: str) -> None:
+        sessions = self.persistence.sessions
         if id in self.sessions:
-            assert list(self.persistence.sessions.iter_messages(id)) == self.messages[id]
-            assert self.persistence.sessions.count_messages(id) == len(self.messages[id])
+            history = self.messages[id]
+            assert list(sessions.iter_messages(id)) == history
+            assert list(sessions.iter_messages(id, reverse=True)) == history[::-1]
+            assert sessions.count_messages(id) == len(history)
+            for at in {0, len(history) // 2} if history else ():
+                after, rest = history[at].id, history[at + 1 :]
+                assert list(sessions.iter_messages(id, after=after)) == rest
+                assert list(sessions.iter_messages(id, after=after, reverse=True)) == rest[::-1]
         else:
             with pytest.raises(RecordNotFoundError):
-                self.persistence.sessions.iter_messages(id)
+                sessions.iter_messages(id)
+
+    @step(asked=st.lists(ids))
+    def summarise(self, asked: list[str]) -> None:
+        found = self.persistence.sessions.summaries(asked)
+        assert list(found.items()) == [
+            (id, SessionSummary(len(self.messages[id]), (self.messages[id] or [None])[-1]))
+            for id in dict.fromkeys(asked)
+            if id in self.sessions
+        ]
+
+    @step(id=ids, message_id=message_ids)
+    def find_message(self, id: str, message_id: str) -> None:
+        sessions = self.persistence.sessions
+        there = {message.id: message for message in self.messages.get(id, ())}
+        if id not in self.sessions:
+            with pytest.raises(RecordNotFoundError):
+                sessions.find_message(id, message_id)
+            return
+        assert sessions.find_message(id, message_id) == there.get(message_id)
+        if message_id in there:
+            assert sessions.get_message(id, message_id) == there[message_id]
+        else:
+            with pytest.raises(RecordNotFoundError):
+                sessions.get_message(id, message_id)
 
     @precondition(lambda self: self._with_messages())
     @step(first=limits, last=limits, data=st.data())

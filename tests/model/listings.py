@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from hypothesis import strategies as st
@@ -10,8 +11,8 @@ from hypothesis.stateful import invariant, precondition
 
 from agentx_persistence import ContainerRecord, ImageRecord, Persistence, SessionRecord
 from tests.model.anchors import BOX
-from tests.model.histories import Histories
-from tests.model.records import ids, names, step
+from tests.model.conversations import Conversations
+from tests.model.records import ids, names, step, times
 
 AnyRecord = ContainerRecord | ImageRecord | SessionRecord
 Place = tuple[int, str]
@@ -26,9 +27,15 @@ def id_of(record: AnyRecord) -> str:
     return record.image_id if isinstance(record, ImageRecord) else record.session_id
 
 
-def place_of(record: AnyRecord) -> Place:
-    """Return what listings are ordered by."""
+def place_of(record: AnyRecord, order: str = "newest") -> Place:
+    """Return what listings are ordered by; "oldest" is in the reverse order of these places."""
+    if order == "active":
+        return -(record.updated_at // 1000), id_of(record)
     return -record.created_at, id_of(record)
+
+
+def listed(records: Iterable[AnyRecord], order: str = "newest") -> list[AnyRecord]:
+    return sorted(records, key=lambda record: place_of(record, order), reverse=order == "oldest")
 
 
 def fits(record: AnyRecord, filters: dict[str, Any]) -> bool:
@@ -38,8 +45,10 @@ def fits(record: AnyRecord, filters: dict[str, Any]) -> bool:
 class Walk:
     """One who goes from page to page."""
 
-    def __init__(self, persistence: Persistence, kind: str, filters: dict[str, Any], size: int):
-        self.kind, self.filters, self.size = kind, filters, size
+    def __init__(
+        self, persistence: Persistence, kind: str, filters: dict[str, Any], order: str, size: int
+    ) -> None:
+        self.kind, self.filters, self.order, self.size = kind, filters, order, size
         self._find_page = getattr(persistence, kind).find_page
         self._cursor: str | None = None
         self._behind: Place | None = None
@@ -48,7 +57,9 @@ class Walk:
 
     def start(self, records: dict[str, AnyRecord]) -> None:
         self.throughout = {
-            id: place_of(record) for id, record in records.items() if fits(record, self.filters)
+            id: place_of(record, self.order)
+            for id, record in records.items()
+            if fits(record, self.filters)
         }
 
     def watch(self, records: dict[str, AnyRecord]) -> None:
@@ -58,20 +69,21 @@ class Walk:
             for id, place in self.throughout.items()
             if (record := records.get(id))
             and fits(record, self.filters)
-            and place_of(record) == place
+            and place_of(record, self.order) == place
         }
 
     def go_on(self, records: dict[str, AnyRecord]) -> None:
-        rest = sorted(
+        rest = listed(
             (
                 record
                 for record in records.values()
-                if fits(record, self.filters)
-                and (self._behind is None or place_of(record) > self._behind)
+                if fits(record, self.filters) and self._is_ahead(place_of(record, self.order))
             ),
-            key=place_of,
+            self.order,
         )
-        page = self._find_page(size=self.size, cursor=self._cursor, **self.filters)
+        page = self._find_page(
+            size=self.size, cursor=self._cursor, order=self.order, **self.filters
+        )
         assert page.items == rest[: self.size]
         assert (page.next_cursor is not None) is (len(rest) > self.size)
         self.found += map(id_of, page.items)
@@ -81,10 +93,15 @@ class Walk:
             for id in self.throughout:
                 assert self.found.count(id) == 1, id
         else:
-            self._behind = place_of(page.items[-1])
+            self._behind = place_of(page.items[-1], self.order)
+
+    def _is_ahead(self, place: Place) -> bool:
+        if self._behind is None:
+            return True
+        return place < self._behind if self.order == "oldest" else place > self._behind
 
 
-class Listings(Histories):
+class Listings(Conversations):
     walked: Counter[str]  # how many walks came to the end
 
     def __init__(self) -> None:
@@ -103,7 +120,11 @@ class Listings(Histories):
         if kind != "containers":
             drawn["container_id"] = data.draw(boxes)
         filters = {field: value for field, value in drawn.items() if value is not None}
-        walk = Walk(self.persistence, kind, filters, data.draw(st.integers(1, 3)))
+        orders = ["newest", "oldest"]
+        if kind == "sessions" and set(filters) == {"container_id"}:
+            orders.append("active")
+        order = data.draw(st.sampled_from(orders))
+        walk = Walk(self.persistence, kind, filters, order, data.draw(st.integers(1, 3)))
         walk.start(self._records(kind))
         self.walks.append(walk)
 
@@ -118,8 +139,38 @@ class Listings(Histories):
     @step(kind=st.sampled_from(["containers", "images", "sessions"]), data=st.data())
     def list_everything(self, kind: str, data: st.DataObject) -> None:
         limit = data.draw(st.none() | st.integers(0, 4))
-        expected = sorted(self._records(kind).values(), key=place_of)[:limit]
-        assert getattr(self.persistence, kind).find_all(limit=limit) == expected
+        order = data.draw(st.sampled_from(["newest", "oldest"]))
+        since, until = data.draw(st.none() | times), data.draw(st.none() | times)
+        repository, records = getattr(self.persistence, kind), self._records(kind)
+        expected = [
+            record
+            for record in records.values()
+            if (since is None or since <= record.created_at)
+            and (until is None or record.created_at < until)
+        ]
+        found = repository.find_all(limit=limit, order=order, since=since, until=until)
+        assert found == listed(expected, order)[:limit]
+        assert repository.count() == len(records)
+
+    @step(box=ids | st.just(BOX), limit=st.none() | st.integers(0, 4), data=st.data())
+    def list_active_sessions(self, box: str, limit: int | None, data: st.DataObject) -> None:
+        inside = [s for s in self.sessions.values() if s.container_id == box]
+        bounds = st.none() | st.sampled_from(sorted({s.updated_at // 1000 for s in inside}) or [0])
+        since, until = data.draw(bounds), data.draw(bounds)
+        expected = [
+            session
+            for session in inside
+            if (since is None or since <= session.updated_at // 1000)
+            and (until is None or session.updated_at // 1000 < until)
+        ]
+        found = self.persistence.sessions.find_all(
+            container_id=box,
+            order="active",
+            limit=limit,
+            since=since and since * 1000,
+            until=until and until * 1000,
+        )
+        assert found == listed(expected, "active")[:limit]
 
     @step(box=boxes, name=st.none() | names)
     def list_images(self, box: str | None, name: str | None) -> None:
@@ -127,15 +178,17 @@ class Listings(Histories):
         filters = {field: value for field, value in given.items() if value is not None}
         expected = [i for i in self.images.values() if fits(i, filters)]
         found = self.persistence.images.find_all(container_id=box, name=name)
-        assert found == sorted(expected, key=place_of)
+        assert found == listed(expected)
+        assert self.persistence.images.count(container_id=box, name=name) == len(expected)
 
     @step(box=boxes, owner=st.none() | ids)
     def list_sessions(self, box: str | None, owner: str | None) -> None:
         given = {"container_id": box, "image_id": owner}
         filters = {field: value for field, value in given.items() if value is not None}
-        expected = sorted((s for s in self.sessions.values() if fits(s, filters)), key=place_of)
+        expected = listed(s for s in self.sessions.values() if fits(s, filters))
         sessions = self.persistence.sessions
         assert sessions.find_all(container_id=box, image_id=owner) == expected
+        assert sessions.count(container_id=box, image_id=owner) == len(expected)
         if owner is not None and box is None:
             assert sessions.find_by_image(owner) == (expected[0] if expected else None)
 
@@ -153,7 +206,7 @@ class Listings(Histories):
         for kind in ("containers", "images", "sessions"):
             found = getattr(self.persistence, kind).find_all()
             assert [record.to_json() for record in found] == [
-                record.to_json() for record in sorted(self._records(kind).values(), key=place_of)
+                record.to_json() for record in listed(self._records(kind).values())
             ]
         for id in self.messages:
             self._compare(id)

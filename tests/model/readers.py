@@ -16,12 +16,12 @@ from itertools import pairwise
 from types import TracebackType
 from typing import Any, Self
 
-from agentx_persistence import Message, Persistence, RecordNotFoundError
+from agentx_persistence import Message, Persistence, RecordConflictError, RecordNotFoundError
 from tests.model.anchors import BOX, NAME, Anchors
 from tests.model.listings import AnyRecord, fits, id_of, place_of
-from tests.model.written import check_messages, check_record
+from tests.model.records import IDS
+from tests.model.written import check_messages, check_record, place
 
-_IDS = ["a", "A", "a:b", "a/b", "🙂"]
 # How the listings are filtered in which the anchors are.
 _FILTERS: dict[str, list[dict[str, Any]]] = {
     "containers": [{}],
@@ -62,12 +62,21 @@ class Readers:
         if self.wrong:
             raise self.wrong[0]
 
+    def wait_for(self, count: int, seconds: float = 100) -> None:
+        """Wait until they have read so often, or something went wrong."""
+        deadline = time.monotonic() + seconds
+        while self.reads.total() < count and not self.wrong:
+            assert time.monotonic() < deadline, f"only {self.reads.total()} readings"
+            time.sleep(0.005)
+
     def _read(self, chance: random.Random) -> None:
         reads: list[Callable[[random.Random], None]] = [
             self._turn_pages,
             self._list,
             self._look_at_histories,
             self._look_at_windows,
+            self._look_at_summaries,
+            self._look_at_items,
             self._get,
         ]
         try:
@@ -82,32 +91,44 @@ class Readers:
     def _turn_pages(self, chance: random.Random) -> None:
         kind = chance.choice(list(_FILTERS))
         filters = chance.choice(_FILTERS[kind])
+        order = self._order(chance, kind, filters)
         size, cursor = chance.randint(1, 4), None
         found: list[AnyRecord] = []
         while True:
-            page = getattr(self._persistence, kind).find_page(size=size, cursor=cursor, **filters)
+            page = getattr(self._persistence, kind).find_page(
+                size=size, cursor=cursor, order=order, **filters
+            )
             assert len(page.items) <= size
             found += page.items
             cursor = page.next_cursor
             if cursor is None:
                 break
-        self._check_listing(kind, filters, found)
+        self._check_listing(kind, filters, order, found)
+
+    def _order(self, chance: random.Random, kind: str, filters: dict[str, Any]) -> str:
+        orders = ["newest", "oldest"]
+        if kind == "sessions" and set(filters) == {"container_id"}:
+            orders.append("active")
+        return chance.choice(orders)
 
     def _list(self, chance: random.Random) -> None:
         kind = chance.choice(list(_FILTERS))
         filters = chance.choice(_FILTERS[kind])
-        found = getattr(self._persistence, kind).find_all(**filters)
-        self._check_listing(kind, filters, found)
+        order = self._order(chance, kind, filters)
+        found = getattr(self._persistence, kind).find_all(order=order, **filters)
+        self._check_listing(kind, filters, order, found)
         ids = [id_of(record) for record in found]
         assert len(set(ids)) == len(ids), ids
 
     def _check_listing(
-        self, kind: str, filters: dict[str, Any], found: Sequence[AnyRecord]
+        self, kind: str, filters: dict[str, Any], order: str, found: Sequence[AnyRecord]
     ) -> None:
         for record in found:
             check_record(record)
             assert fits(record, filters), (filters, record)
-        places = [place_of(record) for record in found]
+        places = [place_of(record, order) for record in found]
+        if order == "oldest":
+            places.reverse()
         # In order, and nothing twice at one place; what moved between pages may be at two.
         assert all(one < next for one, next in pairwise(places)), places
         anchors = {id: a for id, a in getattr(self._anchors, kind).items() if fits(a, filters)}
@@ -118,19 +139,22 @@ class Readers:
         sessions = self._persistence.sessions
         for id, history in self._anchors.messages.items():
             assert sessions.get_messages(id) == history
-        id = chance.choice(_IDS)
+        id = chance.choice(IDS)
         with suppress(RecordNotFoundError):  # the session may be gone at any moment
-            check_messages(id, sessions.get_messages(id), whole=True)
-            check_messages(id, list(sessions.iter_messages(id)), whole=True)
+            check_messages(sessions.get_messages(id), whole=True)
             assert sessions.count_messages(id) >= 0
+            with suppress(RecordConflictError):  # it may have been cut since it began
+                check_messages(list(sessions.iter_messages(id)), whole=True)
+                backwards = list(sessions.iter_messages(id, reverse=True))
+                check_messages(backwards[::-1], whole=True)
 
     def _look_at_windows(self, chance: random.Random) -> None:
         sessions = self._persistence.sessions
-        id, size = chance.choice(_IDS), chance.randint(1, 5)
+        id, size = chance.choice(IDS), chance.randint(1, 5)
         with suppress(RecordNotFoundError):  # so may the message be
             newest = sessions.get_messages(id, last=size)
-            check_messages(id, newest)
-            check_messages(id, sessions.get_messages(id, first=size), whole=True)
+            check_messages(newest)
+            check_messages(sessions.get_messages(id, first=size), whole=True)
             if newest:
                 self._look_around(id, chance.choice(newest), size)
 
@@ -140,18 +164,44 @@ class Readers:
             sessions.get_messages(id, after=known.id, first=size),
             sessions.get_messages(id, after=known.id),
         ):
-            check_messages(id, behind)
+            check_messages(behind)
             if behind:
                 assert behind[0].parent_id == known.id, (known, behind)
         for ahead in (
             sessions.get_messages(id, before=known.id, last=size),
             sessions.get_messages(id, before=known.id),
         ):
-            check_messages(id, ahead)
+            check_messages(ahead)
             assert known.id not in {message.id for message in ahead}
 
+    def _look_at_summaries(self, chance: random.Random) -> None:
+        asked = [*chance.sample(IDS, 3), *self._anchors.messages]
+        for id, summary in self._persistence.sessions.summaries(asked).items():
+            last, history = summary.last_message, self._anchors.messages.get(id)
+            check_messages([last] if last else [])
+            assert summary.message_count == (place(last) if last else 0), (id, summary)
+            if history is not None:
+                assert [last] == (history[-1:] or [None])
+
+    def _look_at_items(self, chance: random.Random) -> None:
+        items = self._persistence.items
+        anchors = list(self._anchors.items.values())
+        assert items.find_all(namespace_prefix=(BOX,)) == anchors
+        assert items.find_all(namespace=(BOX, "x"), order="oldest") == anchors
+        id, size = chance.choice(IDS), chance.randint(1, 5)
+        page = items.find_page(namespace_prefix=(id,), size=size)
+        found = list(page.items)
+        while page.next_cursor:
+            page = items.find_page(namespace_prefix=(id,), size=size, cursor=page.next_cursor)
+            found += page.items
+        for item in found:
+            check_record(item)
+            assert item.namespace[0] == id, item
+        places = [(item.namespace, item.key) for item in found]
+        assert all(one < next for one, next in pairwise(places)), places
+
     def _get(self, chance: random.Random) -> None:
-        id = chance.choice(_IDS)
+        id = chance.choice(IDS)
         for repository in (
             self._persistence.containers,
             self._persistence.images,
@@ -165,4 +215,8 @@ class Readers:
         if newest is not None:
             check_record(newest)
             assert newest.image_id == id
-        assert self._persistence.sessions.get(f"{BOX} 1") == self._anchors.sessions[f"{BOX} 1"]
+        anchor = f"{BOX} 1"
+        assert self._persistence.sessions.get(anchor) == self._anchors.sessions[anchor]
+        many = self._persistence.sessions.find_many([*IDS, anchor])
+        assert many[anchor] == self._anchors.sessions[anchor]
+        assert all(id_of(record) == id for id, record in many.items())

@@ -1,4 +1,4 @@
-"""The steps that save, change and delete records."""
+"""The steps that save, create, change and delete records."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from agentx_persistence import (
     ContainerRecord,
     ImageMetadata,
     ImageRecord,
+    ItemRecord,
     Persistence,
+    RecordConflictError,
     RecordNotFoundError,
     SessionRecord,
     UserMessage,
@@ -24,7 +26,8 @@ from tests.model import written
 from tests.model.anchors import Anchors
 
 # Few, so that operations meet; unlike, so that what collides is seen.
-ids = st.sampled_from(["a", "A", "a:b", "a/b", "🙂"])
+IDS = ["a", "A", "a:b", "a/b", "🙂"]
+ids = st.sampled_from(IDS)
 names = st.sampled_from(["plan", "Plan", "plan ", "", None])
 times = st.integers(0, 3)
 values = st.recursive(
@@ -66,6 +69,7 @@ class Records(RuleBasedStateMachine):
         self.images: dict[str, ImageRecord] = {}
         self.sessions: dict[str, SessionRecord] = {}
         self.messages: dict[str, list[UserMessage]] = {}
+        self.items: dict[tuple[tuple[str, ...], str], ItemRecord] = {}
 
     @initialize()
     def empty(self) -> None:
@@ -79,10 +83,13 @@ class Records(RuleBasedStateMachine):
                 id = next(iter(record.model_dump().values()))
                 if id not in kept:
                     repository.delete(id)
+        for id in IDS:
+            self.persistence.containers.delete(id)
         self.containers = dict(anchors.containers)
         self.images = dict(anchors.images)
         self.sessions = dict(anchors.sessions)
         self.messages = {id: list(history) for id, history in anchors.messages.items()}
+        self.items = dict(anchors.items)
 
     @step(id=ids, created_at=times, data=maps)
     def save_container(self, id: str, created_at: int, data: dict[str, Any]) -> None:
@@ -97,6 +104,73 @@ class Records(RuleBasedStateMachine):
         record = written.image(id, box, name, created_at, data)
         self.persistence.images.save(record)
         self.images[id] = record
+
+    @step(kind=st.sampled_from(["containers", "images", "sessions"]), id=ids, box=ids, data=maps)
+    def create(self, kind: str, id: str, box: str, data: dict[str, Any]) -> None:
+        record = {
+            "containers": written.container(id, 1, data),
+            "images": written.image(id, box, "plan", 1, data),
+            "sessions": written.session(id, box, box, 1),
+        }[kind]
+        if id in getattr(self, kind):
+            with pytest.raises(RecordConflictError):
+                getattr(self.persistence, kind).create(record)
+            assert getattr(self.persistence, kind).get(id) == getattr(self, kind)[id]
+            return
+        getattr(self.persistence, kind).create(record)
+        getattr(self, kind)[id] = record
+        if kind == "sessions":
+            self.messages[id] = []
+
+    @step(id=ids, box=ids, name=names, created_at=times, data=maps, by_function=st.booleans())
+    def update_image(
+        self,
+        id: str,
+        box: str,
+        name: str | None,
+        created_at: int,
+        data: dict[str, Any],
+        by_function: bool,
+    ) -> None:
+        images, old = self.persistence.images, self.images.get(id)
+        if old is None:
+            with pytest.raises(RecordNotFoundError):
+                images.update(id, {"name": name})
+            return
+        merged = written.merge((old.custom_data or {})["data"], data)
+        new = written.image(id, box, name, created_at, merged)
+        changes: dict[str, Any] = {"container_id": box, "name": name, "created_at": created_at}
+        if by_function:
+            changes["custom_data"] = new.custom_data
+            found = images.update(id, lambda image: image.model_copy(update=changes))
+        else:
+            patch = {**(new.custom_data or {}), "data": data}
+            found = images.update(id, {**changes, "customData": patch})
+        kept = {"metadata": old.metadata, "updated_at": found.updated_at}
+        assert found == new.model_copy(update=kept)
+        self.images[id] = found
+
+    @step(id=ids, owner=ids, box=ids, created_at=times)
+    def update_session(self, id: str, owner: str, box: str, created_at: int) -> None:
+        sessions, old = self.persistence.sessions, self.sessions.get(id)
+        new = written.session(id, owner, box, created_at)
+        changes = {"imageId": owner, "container_id": box, "created_at": created_at}
+        if old is None:
+            with pytest.raises(RecordNotFoundError):
+                sessions.update(id, changes)
+            return
+        found = sessions.update(id, {**changes, **(new.model_extra or {})})
+        expected = {"updated_at": found.updated_at, "forked_from": old.forked_from}
+        assert found == new.model_copy(update=expected)
+        self.sessions[id] = found
+
+    @step(kind=st.sampled_from(["containers", "images", "sessions"]), asked=st.lists(ids))
+    def find_many(self, kind: str, asked: list[str]) -> None:
+        records = getattr(self, kind)
+        found = getattr(self.persistence, kind).find_many(asked)
+        assert list(found.items()) == [
+            (id, records[id]) for id in dict.fromkeys(asked) if id in records
+        ]
 
     @step(id=ids, name=names)
     def rename_image(self, id: str, name: str | None) -> None:
@@ -146,6 +220,7 @@ class Records(RuleBasedStateMachine):
     def delete_container(self, id: str) -> None:
         assert self.persistence.containers.delete(id) is (id in self.containers)
         self.containers.pop(id, None)
+        self.items = {(space, key): i for (space, key), i in self.items.items() if space[0] != id}
         for image in [i for i in self.images.values() if i.container_id == id]:
             self._forget_image(image.image_id)
         for session in [s for s in self.sessions.values() if s.container_id == id]:
