@@ -75,7 +75,8 @@ class PooledConnections(Connections):
         self._use(self._execute, sql, parameters)
 
     def write(self, work: Callable[[Cursor], T]) -> T:
-        return self._use(self._write, work)
+        result: T = self._use(self._write, work)
+        return result
 
     def _fetch(self, connection: Any, sql: str, parameters: Any) -> Rows:
         self._flavour.autocommit(connection)

@@ -106,7 +106,8 @@ class Database(ForkAware):
         me = get_ident()
         try:
             self._writing.add(me)
-            return self._attempt(self._connections.write, work)
+            result: T = self._attempt(self._connections.write, work)
+            return result
         finally:
             self._writing.discard(me)
 

@@ -117,7 +117,7 @@ class KeptConnections(Connections):
         except BaseException:
             # The first call from here on, so that no second interrupt can come before it.
             if self._writer is not None:
-                self._writer.dbapi_connection.rollback()
+                self._writer.dbapi_connection.rollback()  # type: ignore[union-attr]
             raise
         finally:
             self._writing = False

@@ -18,10 +18,6 @@ WHOLE = "agentx_persistence.whole"
 class ServerPool(pool.QueuePool):
     """A `QueuePool` that does not lend a connection again whose use was interrupted."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._pool: _Queue = self._pool
-
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         # What was interrupted comes back without the mark, perhaps from the garbage collector.
         if not record.info.pop(WHOLE, False):
@@ -30,12 +26,13 @@ class ServerPool(pool.QueuePool):
 
     def retire(self) -> None:
         """Close what is idle, and the other connections when they come back."""
-        self._pool.retired = True
+        connections: Any = self._pool
+        connections.retired = True
         self.dispose()
-        self._pool.dismiss()
+        connections.dismiss()
 
 
-class _Queue:
+class _Queue(sqlalchemy_queue.QueueCommon[ConnectionPoolEntry]):
     """What is idle in a pool. It hands connections to those who wait, in the order they came in.
 
     SQLAlchemy's own queue can be interrupted in `Condition.__enter__`, after it has locked, and is
@@ -45,31 +42,30 @@ class _Queue:
     def __init__(self, maxsize: int = 0, use_lifo: bool = False) -> None:
         self.maxsize, self.use_lifo = maxsize, use_lifo
         self.retired = False
-        self._idle: deque[ConnectionPoolEntry | None] = deque()
+        self._idle: deque[ConnectionPoolEntry] = deque()
         self._waiting: deque[queue.SimpleQueue[ConnectionPoolEntry | None]] = deque()
 
     def qsize(self) -> int:
         return len(self._idle)
 
-    def put(self, entry: ConnectionPoolEntry | None, block: bool = True) -> None:
+    def put(
+        self, item: ConnectionPoolEntry, block: bool = True, timeout: float | None = None
+    ) -> None:
         surplus = self.maxsize and len(self._idle) >= self.maxsize and not self._waiting
-        if surplus or (self.retired and entry):
+        if surplus or self.retired:
             raise sqlalchemy_queue.Full
-        self._idle.append(entry)
+        self._idle.append(item)
         self._hand_over()
 
     def get(self, block: bool = True, timeout: float | None = None) -> ConnectionPoolEntry:
-        entry = None
-        if not self._waiting and self._idle:
-            try:
-                entry = self._idle.pop()
-            except IndexError:  # another thread was faster
-                pass
-        if entry is None and block:
-            entry = self._wait(timeout)
-        if entry is None:
-            raise sqlalchemy_queue.Empty
-        return entry
+        try:
+            if not self._waiting:
+                return self._idle.pop()
+        except IndexError:
+            pass
+        if block and (entry := self._wait(timeout)):
+            return entry
+        raise sqlalchemy_queue.Empty
 
     def _wait(self, timeout: float | None) -> ConnectionPoolEntry | None:
         mine: queue.SimpleQueue[ConnectionPoolEntry | None] = queue.SimpleQueue()
@@ -78,14 +74,14 @@ class _Queue:
         self._hand_over()
         if self.retired:
             self.dismiss()
-        try:
+        with suppress(queue.Empty):
             return mine.get(timeout=timeout)
-        except queue.Empty:
-            try:
-                self._waiting.remove(mine)
-            except ValueError:  # an entry is on its way
-                return mine.get()
+        with suppress(ValueError):
+            self._waiting.remove(mine)
             return None
+        with suppress(queue.Empty):
+            return mine.get(timeout=1.0)  # a connection was on its way
+        return None
 
     def _hand_over(self) -> None:
         while self._idle and self._waiting:
@@ -107,4 +103,4 @@ class _Queue:
                 self._waiting.popleft().put(None)
 
 
-ServerPool._queue_class = _Queue  # type: ignore[assignment]
+ServerPool._queue_class = _Queue

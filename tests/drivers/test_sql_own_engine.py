@@ -1,4 +1,4 @@
-"""The application's own engine: its events see every statement, and its transactions are its own."""
+"""The application's own engine, whose events see every statement, and its transactions."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_a_connection_that_cannot_carry_every_character_is_refused(server: Any, 
     )
     for arguments in wrong:
         engine = create_engine(url, connect_args=arguments)
-        with pytest.raises(ConfigurationError, match="UTF8|utf8mb4|client_encoding"):
+        with pytest.raises(ConfigurationError, match=r"UTF8|utf8mb4|client_encoding"):
             create_persistence(server.new_driver(engine=engine))
         engine.dispose()
 

@@ -1,0 +1,259 @@
+"""How long calls wait for a database server, and what they repeat."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import pytest
+
+from agentx_persistence import (
+    BackendError,
+    BackendUnavailableError,
+    ConfigurationError,
+    Persistence,
+    create_persistence,
+)
+from agentx_persistence._sql.engine import Database
+from tests.backends.backend import DATABASE_SERVER, Backend
+from tests.contract.records import message, saved_session, texts
+
+pytestmark = pytest.mark.needs(DATABASE_SERVER)
+
+
+@pytest.fixture
+def server(backend: Backend, request: pytest.FixtureRequest) -> Any:
+    return request.getfixturevalue(f"{backend.name}_server")
+
+
+@pytest.fixture
+def is_postgresql(backend: Backend) -> bool:
+    return backend.name == "postgresql"
+
+
+@contextmanager
+def _opened(server: Any, backend: Backend, **options: Any) -> Iterator[Persistence]:
+    with create_persistence(server.new_driver(**{**backend.options, **options})) as persistence:
+        yield persistence
+
+
+def _database(persistence: Any) -> Database:
+    database: Database = persistence._storage._database
+    return database
+
+
+def _failure(is_postgresql: bool, code: str | int) -> str:
+    """Return a statement that fails with this code."""
+    if is_postgresql:
+        return f"DO $$ BEGIN RAISE EXCEPTION 'as asked' USING ERRCODE = '{code}'; END $$"
+    return f"SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO = {code}, MESSAGE_TEXT = 'as asked'"
+
+
+def _connection_id(is_postgresql: bool, cursor: Any) -> int:
+    cursor.execute("SELECT pg_backend_pid()" if is_postgresql else "SELECT connection_id()")
+    (id,) = cursor.fetchone()
+    return int(id)
+
+
+_TRANSIENT = {False: (1205, 1213, 1180, 3101, 1020), True: ("40001", "40P01", "55P03")}
+_LOST = {False: (1290, 1836, 1047, 1053), True: ("25006", "57P01", "57P02", "57P03")}
+
+
+def test_what_passes_is_repeated_and_logged(
+    server: Any, backend: Backend, is_postgresql: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with _opened(server, backend) as persistence:
+        for code in (*_TRANSIENT[is_postgresql], *_LOST[is_postgresql]):
+            connections: list[int] = []
+
+            def work(cursor: Any, code: Any = code, connections: list[int] = connections) -> int:
+                connections.append(_connection_id(is_postgresql, cursor))
+                if len(connections) < 4:
+                    cursor.execute(_failure(is_postgresql, code))
+                return len(connections)
+
+            caplog.clear()
+            assert _database(persistence).write(work) == 4
+            assert (len(set(connections)) == 4) == (code in _LOST[is_postgresql]), code
+            logged = [r for r in caplog.records if r.name == "agentx_persistence"]
+            assert [record.levelno for record in logged] == [logging.WARNING] * 3
+            assert "attempt 3" in logged[2].getMessage()
+            assert "as asked" in logged[2].getMessage()
+
+
+def test_what_does_not_pass_is_repeated_for_as_long_as_the_driver_is_told(
+    server: Any, backend: Backend, is_postgresql: bool
+) -> None:
+    (code, *_) = _TRANSIENT[is_postgresql]
+    with _opened(server, backend, retry_seconds=1.0) as persistence:
+        started = time.monotonic()
+        with pytest.raises(BackendUnavailableError, match="as asked"):
+            _database(persistence).write(lambda c: c.execute(_failure(is_postgresql, code)))
+        assert 0.3 < time.monotonic() - started < 2
+
+
+def test_what_repeating_cannot_cure_is_not_repeated(
+    server: Any, backend: Backend, is_postgresql: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    with _opened(server, backend) as persistence:
+        for code, kind in (
+            ("42501" if is_postgresql else 1142, ConfigurationError),
+            ("22012" if is_postgresql else 1365, BackendError),
+        ):
+            with pytest.raises(BackendError, match="as asked") as raised:
+                _database(persistence).write(
+                    lambda c, code=code: c.execute(_failure(is_postgresql, code))  # type: ignore[misc]
+                )
+            assert type(raised.value) is kind
+        assert not [r for r in caplog.records if r.name == "agentx_persistence"]
+
+
+def test_a_locked_session_is_given_up_after_the_lock_timeout(server: Any, backend: Backend) -> None:
+    with _opened(server, backend, lock_timeout=1, retry_seconds=0.5) as persistence:
+        saved_session(persistence)
+        with closing(server.connect(backend.options["database"], autocommit=False)) as other:
+            other.cursor().execute("SELECT 1 FROM agentx_sessions FOR UPDATE")
+            started = time.monotonic()
+            with pytest.raises(BackendUnavailableError):
+                persistence.sessions.add_message("session", message())
+            assert time.monotonic() - started < 2.5
+        assert persistence.sessions.add_message("session", message("later")) == 1
+        assert texts(persistence) == ["later"]
+
+
+@contextmanager
+def _busy(database: Database, threads: int = 1) -> Iterator[None]:
+    """Have threads hold a connection each."""
+    inside = threading.Barrier(threads + 1)
+    leave = threading.Event()
+
+    def work(cursor: Any) -> None:
+        inside.wait(10)
+        leave.wait(30)
+
+    running = [threading.Thread(target=database.write, args=(work,)) for _ in range(threads)]
+    for thread in running:
+        thread.start()
+    inside.wait(10)
+    try:
+        yield
+    finally:
+        leave.set()
+        for thread in running:
+            thread.join()
+
+
+def test_a_pool_that_is_exhausted_is_unavailable(server: Any, backend: Backend) -> None:
+    options = {"pool_size": 1, "max_overflow": 1, "pool_timeout": 0.5}
+    with _opened(server, backend, **options) as persistence:
+        with _busy(_database(persistence), 2):
+            started = time.monotonic()
+            with pytest.raises(BackendUnavailableError, match="pool_size"):
+                persistence.ping()
+            assert 0.4 < time.monotonic() - started < 1.5
+        persistence.ping()
+
+
+def test_who_waits_first_for_a_connection_has_it_first(server: Any, backend: Backend) -> None:
+    options = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 10}
+    with _opened(server, backend, **options) as persistence:
+        database, served = _database(persistence), list[int]()
+        waiting = []
+        with _busy(database):
+            for number in range(5):
+                call = threading.Thread(
+                    target=database.write,
+                    args=(lambda cursor, number=number: served.append(number),),
+                )
+                call.start()
+                waiting.append(call)
+                time.sleep(0.05)
+        for call in waiting:
+            call.join()
+        assert served == [0, 1, 2, 3, 4]
+
+
+def test_a_signal_handler_works_inside_a_read_and_is_refused_inside_a_write(
+    server: Any, backend: Backend
+) -> None:
+    with _opened(server, backend) as persistence:
+        saved_session(persistence)
+        refused: list[BackendError] = []
+
+        def handle(number: int, frame: object) -> None:
+            try:
+                persistence.sessions.add_message("session", message("handled"))
+            except BackendError as error:
+                refused.append(error)
+
+        database: Any = _database(persistence)
+        original = database._connections._fetch
+
+        def fetch(*arguments: Any) -> Any:
+            database._connections._fetch = original
+            signal.raise_signal(signal.SIGUSR1)
+            return original(*arguments)
+
+        before = signal.signal(signal.SIGUSR1, handle)
+        started = time.monotonic()
+        try:
+            database._connections._fetch = fetch
+            assert database.fetch("SELECT 1")
+            assert refused == []
+            database.write(lambda cursor: signal.raise_signal(signal.SIGUSR1))
+            assert "signal handler" in str(refused[0])
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        assert time.monotonic() - started < 2
+        assert texts(persistence) == ["handled"]
+
+
+def test_a_fork_does_not_wait_for_the_server(
+    server: Any, backend: Backend, is_postgresql: bool
+) -> None:
+    with _opened(server, backend) as persistence:
+        database = _database(persistence)
+        slow = "SELECT pg_sleep(2)" if is_postgresql else "SELECT SLEEP(2)"
+        thread = threading.Thread(target=database.fetch, args=(slow,))
+        thread.start()
+        time.sleep(0.2)
+        started = time.monotonic()
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                persistence.ping()
+                status = 0
+            finally:
+                os._exit(status)
+        assert time.monotonic() - started < 1
+        assert os.waitpid(child, 0)[1] == 0
+        thread.join()
+        persistence.ping()
+
+
+def test_a_column_whose_type_is_changed_online_is_read_on(
+    server: Any, backend: Backend, is_postgresql: bool
+) -> None:
+    with _opened(server, backend, pool_size=1, max_overflow=0) as persistence:
+        database = _database(persistence)
+        database.execute("CREATE TABLE changing (value VARCHAR(10))")
+        try:
+            database.execute("INSERT INTO changing VALUES ('1')")
+            for _ in range(10):  # until it is prepared
+                database.fetch("SELECT value FROM changing WHERE value <> %s", ("x",))
+            change = "TYPE text" if is_postgresql else "MODIFY value LONGTEXT"
+            alter = "ALTER COLUMN value" if is_postgresql else ""
+            server.execute(
+                f"ALTER TABLE changing {alter} {change}", database=backend.options["database"]
+            )
+            rows = database.fetch("SELECT value FROM changing WHERE value <> %s", ("x",))
+            assert [tuple(row) for row in rows] == [("1",)]
+        finally:
+            database.execute("DROP TABLE changing")
