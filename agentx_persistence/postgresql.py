@@ -18,6 +18,7 @@ try:
         URL,
         BigInteger,
         Engine,
+        Integer,
         Table,
         Text,
         bindparam,
@@ -263,6 +264,7 @@ _TYPES: dict[str, Any] = {
     "role": Text,
     "subtype": Text,
     "timestamp": BigInteger,
+    "size": Integer,
     "body": Text,
 }
 

@@ -185,9 +185,6 @@ class _SqliteFlavour(Flavour):
         # As bytes: the module would refuse to decode a damaged text, and with it the whole answer.
         return cast(column, LargeBinary)
 
-    def size(self, column: Column[Any]) -> ColumnElement[Any]:
-        return func.length(cast(column, LargeBinary))
-
     def later(self, one: ColumnElement[Any], other: ColumnElement[Any]) -> ColumnElement[Any]:
         return func.max(one, other)
 

@@ -21,6 +21,7 @@ from agentx_persistence import (
     memory_driver,
 )
 from agentx_persistence._sql.documents import row_of
+from agentx_persistence._sql.pool import WHOLE
 from agentx_persistence.fs import fs_driver
 from agentx_persistence.mysql import mysql_driver
 from agentx_persistence.postgresql import postgresql_driver
@@ -156,6 +157,7 @@ def _connection(persistence: Persistence) -> Any:
     storage: Any = persistence._storage
     pooled = storage._database.engine.raw_connection()
     connection = pooled.dbapi_connection
+    pooled.info[WHOLE] = True
     pooled.close()
     return connection
 

@@ -185,7 +185,7 @@ class Documents:
     def _get_one(self, kind: Kind) -> Any:
         table = TABLES[kind]
         keys = [column == bindparam(column.name) for column in table.primary_key]
-        return select(*self.columns(table)).where(*keys, *is_there(table))
+        return select(*self.columns(table), table.c.revision).where(*keys, *is_there(table))
 
     def _get_many(self, kind: Kind, keys: list[str]) -> dict[str, Stored]:
         table = TABLES[kind]
@@ -200,7 +200,9 @@ class Documents:
                 if len(columns) == 1
                 else or_(*(and_(*map(_equal, columns, row)) for row in zip(*rows, strict=True)))
             )
-            return select(*columns, *self.columns(table)).where(matches, *is_there(table))
+            return select(*columns, *self.columns(table), table.c.revision).where(
+                matches, *is_there(table)
+            )
 
         statement = self._database.statement((kind.name, "get", len(keys)), build)
         split = [key_values(kind, key) for key in keys]
@@ -213,8 +215,8 @@ class Documents:
         return {document.key: document for document in documents}
 
     def columns(self, table: Table) -> list[ColumnElement[Any]]:
-        """Return the columns of what `Stored` holds apart from the key."""
-        return [self._database.flavour.body(table.c.body), table.c.updated_at, table.c.revision]
+        """Return the text and the time of the last change."""
+        return [self._database.flavour.body(table.c.body), table.c.updated_at]
 
     def _lock(self, cursor: Cursor, kind: Kind, row: dict[str, Any]) -> str | None:
         table = TABLES[kind]

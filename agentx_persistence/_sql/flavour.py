@@ -95,10 +95,6 @@ class Flavour(ABC):
         """Return the expression that reads a text."""
         return column
 
-    def size(self, column: Column[Any]) -> ColumnElement[Any]:
-        """Return the expression for the number of bytes of a text."""
-        return func.octet_length(column)
-
     def later(self, one: ColumnElement[Any], other: ColumnElement[Any]) -> ColumnElement[Any]:
         """Return the expression for the later of two times."""
         return func.greatest(one, other)

@@ -55,7 +55,7 @@ class Listings:
         rows = self._database.fetch(statement.sql, statement.bind(values))
         width = len(TABLES[kind].primary_key.columns)
         shown = rows if query.limit is None else rows[: query.limit]
-        documents = [Stored(key_of(row, width), *row[width:-1]) for row in shown]
+        documents = [Stored(key_of(row, width), row[width], row[width + 1], "") for row in shown]
         if len(shown) == len(rows) or not shown:
             return Listing(documents, None)
         return Listing(documents, Place(_time(query.order, shown[-1]), documents[-1].key))
@@ -168,7 +168,7 @@ def _end(prefix: str) -> str:
 
 
 def _time(order: str, row: Sequence[Any]) -> int:
-    *_, updated_at, _revision, created_at = row
+    *_, updated_at, created_at = row
     if order == "key":
         return 0
     time: int = updated_at // 1000 if order == "active" else created_at

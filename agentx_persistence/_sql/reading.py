@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from itertools import count as count_from
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -11,6 +13,7 @@ from sqlalchemy import (
     Select,
     and_,
     bindparam,
+    case,
     func,
     literal_column,
     null,
@@ -38,6 +41,7 @@ class _Shape(NamedTuple):
     limited: bool
     sized: bool
     headed: bool
+    small: bool = False  # without the texts that have more than `most` bytes
 
 
 class Reading:
@@ -48,53 +52,56 @@ class Reading:
     def read(self, log: str, window: Window) -> Slice:
         newest_first = window.last is not None
         limit = window.last if newest_first else window.first
-        after, before = window.after, window.before
+        after, before, size = window.after, window.before, window.size
         shape = _Shape(
             None if after is None else type(after),
             None if before is None else type(before),
             newest_first,
             limit is not None,
-            window.size is not None,
+            size is not None,
             window.headed,
         )
-        statement = self._database.statement(("read", *shape), lambda: self._read(shape))
-        values = {"session": log, "after": after, "before": before, "limit": limit}
-        if window.size is not None:
-            values["size"] = window.size
-        rows = self._database.fetch(statement.sql, statement.bind(values))
+        values = {"session": log, "after": after, "before": before, "limit": limit, "size": size}
+        if size is not None and limit:
+            values["most"] = size // limit
+            rows = self._fetch(shape._replace(sized=False, small=True), values)
+            if any(row[-1] is None for row in rows):
+                rows = self._fetch(shape, values)
+        else:
+            rows = self._fetch(shape, values)
         if window.headed:
             return self._headed(log, window, rows)
         if not rows:
-            self._require(log, window)
+            self.head(log)  # or there is no such session
+            self._require_bounds(log, window)
         texts = [row[0] for row in rows]
         if newest_first:
             texts.reverse()
         return Slice(texts, None, None)
 
-    def _headed(self, log: str, window: Window, rows: Sequence[Sequence[Any]]) -> Slice:
-        head = None
-        entries = []
-        for row in rows:
-            position, text, generation = row
-            if text is None:
-                head = Head(position, generation)
-            else:
-                entries.append(row)
-        if head is None or not entries:
-            self._require(log, window)
-        if head is None:  # created since
-            raise RecordNotFoundError("session", log)
-        entries.sort(key=lambda row: row[0])
-        start = entries[0][0] if entries else 1
-        for expected, (position, *_) in enumerate(entries, start):
-            if position != expected:
-                raise CorruptRecordError("message", "unknown", self.where(log, expected))
-        return Slice([text for _, text, _ in entries], start, head)
+    def _fetch(self, shape: _Shape, values: dict[str, Any]) -> list[Sequence[Any]]:
+        statement = self._database.statement(("read", *shape), lambda: self._read(shape))
+        return self._database.fetch(statement.sql, statement.bind(values))
 
-    def _require(self, log: str, window: Window) -> None:
-        """Tell an empty answer from a question about something that does not exist."""
+    def _headed(self, log: str, window: Window, rows: list[Sequence[Any]]) -> Slice:
+        rows = sorted(rows, key=itemgetter(0))  # MySQL does not keep the order of a part of an answer
+        if not rows or rows[0][0] > 0:
+            raise RecordNotFoundError("session", log)
+        count, generation = rows.pop(0)
+        if not rows:
+            self._require_bounds(log, window)
+            return Slice((), 1, Head(-count, generation))
+        start = rows[0][0]
+        if rows[-1][0] != start + len(rows) - 1:
+            positions = {row[0] for row in rows}
+            missing = next(p for p in count_from(start) if p not in positions)
+            raise CorruptRecordError("message", "unknown", self.where(log, missing))
+        return Slice([row[1] for row in rows], start, Head(-count, generation))
+
+    def _require_bounds(self, log: str, window: Window) -> None:
+        """Tell an empty answer from a question about an entry that does not exist."""
         ids = [bound for bound in (window.after, window.before) if isinstance(bound, str)]
-        there = self.lookup(log, ids).there
+        there = self.lookup(log, ids).there if ids else {}
         for id in ids:
             if id not in there:
                 raise RecordNotFoundError("message", id)
@@ -107,8 +114,8 @@ class Reading:
             )
             values = {"session": log, **numbered("id", chunk)}
             for position, text, name in self._database.fetch(statement.sql, statement.bind(values)):
-                if text is None:
-                    head = Head(position, name)
+                if name is None:
+                    head = Head(-position, text)
                 else:
                     there[name] = (position, text)
         if head is None:
@@ -157,10 +164,11 @@ class Reading:
         )
 
     def _lookup(self, size: int) -> Any:
+        head = _head().add_columns(null().label("message_id"))
         if not size:
-            return _head()
+            return head
         return union_all(
-            _head(),
+            head,
             select(_messages.position, self._text, _messages.message_id).where(
                 _messages.session_id == bindparam("session"),
                 _messages.message_id.in_(named("id", size)),
@@ -169,15 +177,20 @@ class Reading:
         )
 
     def _read(self, shape: _Shape) -> Any:
-        columns = [_messages.position, self._text.label("body")] if shape.headed else [self._text]
-        window = self._window(shape, select(*columns))
+        text = self._text
+        if shape.small:
+            text = case((_messages.size <= bindparam("most"), text))
+        text = text.label("body")
+        window = self._window(
+            shape, select(_messages.position, text) if shape.headed else select(text)
+        )
         if shape.sized:
             window = window.where(self._within_size(shape))
         window = _ordered(shape, window)
         if not shape.headed:
             return window
         entries = window.subquery()
-        return union_all(_head(), select(entries.c.position, entries.c.body, null()))
+        return union_all(_head(), select(entries.c.position, entries.c.body))
 
     def _window(self, shape: _Shape, columns: Select[Any]) -> Select[Any]:
         window = columns.where(
@@ -190,21 +203,18 @@ class Reading:
         return window
 
     def _within_size(self, shape: _Shape) -> ColumnElement[bool]:
-        """Return the condition for the entries that fit: found by their sizes, without texts."""
-        position = _messages.position
-        order = position.desc() if shape.newest_first else position
-        total = func.sum(self._database.flavour.size(tables.messages.c.body)).over(order_by=order)
-        number = func.row_number().over(order_by=order)
-        sizes = _ordered(
-            shape,
-            self._window(shape, select(position, total.label("total"), number.label("number"))),
-        ).subquery()
+        """Return the condition for the entries whose texts fit, and the first one."""
+        # MySQL counts windows before it limits the rows.
+        rows = _ordered(shape, self._window(shape, select(_messages.position, _messages.size)))
+        sizes = rows.subquery()
+        order = sizes.c.position.desc() if shape.newest_first else sizes.c.position
+        total = func.sum(sizes.c.size).over(order_by=order).label("total")
+        number = func.row_number().over(order_by=order).label("number")
+        totals = select(sizes.c.position, total, number).subquery()
         furthest = func.min if shape.newest_first else func.max
-        last = (
-            select(furthest(sizes.c.position))
-            .where(or_(sizes.c.total <= bindparam("size"), sizes.c.number == literal_column("1")))
-            .scalar_subquery()
-        )
+        fits = or_(totals.c.total <= bindparam("size"), totals.c.number == literal_column("1"))
+        last = select(furthest(totals.c.position)).where(fits).scalar_subquery()
+        position = _messages.position
         return position >= last if shape.newest_first else position <= last
 
 
@@ -219,10 +229,9 @@ def _visible() -> list[ColumnElement[bool]]:
 
 
 def _head() -> Select[Any]:
-    """Return the row that tells the head: it has no text."""
-    return select(_sessions.message_count, null().label("body"), _sessions.generation).where(
-        *_visible()
-    )
+    """Return the row that tells the head: minus the count, and the generation."""
+    count = (-_sessions.message_count).label("position")
+    return select(count, _sessions.generation.label("body")).where(*_visible())
 
 
 def _count() -> ColumnElement[int]:

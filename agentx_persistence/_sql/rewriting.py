@@ -11,7 +11,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 from agentx_persistence._sql import tables
 from agentx_persistence._sql.documents import DELETED, Documents
 from agentx_persistence._sql.engine import Database, DuplicateError
-from agentx_persistence._sql.rows import CHUNK, COLUMNS, LogRows, State, entry_values
+from agentx_persistence._sql.rows import CHUNK, COLUMNS, VALUES, LogRows, State, entry_values
 from agentx_persistence.errors import BackendUnavailableError, RecordNotFoundError
 from agentx_persistence.storage import Document, Entry, Found, Head
 
@@ -79,7 +79,7 @@ class Rewriting:
     def swap(self, log: str, entry: Entry, at: int, token: str) -> None:
         self._check_sizes(log, [entry])
         first = _FirstAttempt(self._database)
-        columns = ("role", "subtype", "timestamp", "body")
+        columns = VALUES[1:]
         statement = self._database.statement(
             "replace message",
             lambda: (

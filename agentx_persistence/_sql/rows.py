@@ -15,7 +15,9 @@ from agentx_persistence._sql.statements import Statement, chunks, named, numbere
 from agentx_persistence.errors import RecordNotFoundError
 from agentx_persistence.storage import Entry, Text
 
-COLUMNS = ("session_id", "position", "message_id", "role", "subtype", "timestamp", "body")
+# What each message has beside its place.
+VALUES = ("message_id", "role", "subtype", "timestamp", "size", "body")
+COLUMNS = ("session_id", "position", *VALUES)
 # How many rows one transaction deletes at most. Until it ends, appends to the session wait.
 CHUNK = 2000
 
@@ -39,6 +41,7 @@ def entry_values(entry: Entry) -> dict[str, Any]:
         "role": role.replace("\x00", "\ufffd") if isinstance(role, str) else None,
         "subtype": subtype.replace("\x00", "\ufffd") if isinstance(subtype, str) else None,
         "timestamp": entry.fields.get("timestamp"),
+        "size": len(entry.text.encode()),
         "body": entry.text,
     }
 

@@ -171,6 +171,8 @@ messages = Table(
     Column("role", LongText),
     Column("subtype", LongText),
     Column("timestamp", BigInteger),
+    # Of the body, in bytes. Reading it here reads no body.
+    Column("size", Integer, nullable=False),
     Column("body", LongText, nullable=False),
     UniqueConstraint("session_id", "message_id"),
 )

@@ -104,6 +104,7 @@ def upgrade() -> None:
         sa.Column("role", _TEXT),
         sa.Column("subtype", _TEXT),
         sa.Column("timestamp", sa.BigInteger()),
+        sa.Column("size", sa.Integer(), nullable=False),
         sa.Column("body", _TEXT, nullable=False),
         sa.PrimaryKeyConstraint("session_id", "position", name="pk_agentx_messages"),
         sa.UniqueConstraint(
