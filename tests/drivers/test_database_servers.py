@@ -179,7 +179,9 @@ def test_a_schema_that_does_not_fit_names_the_command(server: Any) -> None:
     assert "agentx_empty" in raised.value.remedy
     create_persistence(server.driver("agentx_empty", migrate=True)).close()
     create_persistence(driver).close()
-    server.execute("UPDATE agentx_alembic_version SET version_num = '9999'", database="agentx_empty")
+    server.execute(
+        "UPDATE agentx_alembic_version SET version_num = '9999'", database="agentx_empty"
+    )
     for options in ({}, {"migrate": True}):
         with pytest.raises(SchemaError, match="newer"):
             create_persistence(server.driver("agentx_empty", **options))
