@@ -7,8 +7,6 @@ import secrets
 from collections.abc import Iterator
 from typing import Any
 
-from redis.exceptions import NoScriptError
-
 from agentx_persistence._redis.connection import Connection
 from agentx_persistence._redis.keys import Keys
 from agentx_persistence._redis.scripts import Script
@@ -62,10 +60,13 @@ def examine(connection: Connection, base: str) -> tuple[int, set[str]]:
     keys = [document + end for end in (b"", b":list", b":set", b":other")]
     settings = ("proto-max-bulk-len", "appendfsync", "save")
     limit, dangers = _LIMIT, set[str]()
-    replies = connection.inspect(
-        [("INFO",), *(("CONFIG", "GET", name) for name in settings), ("PING",)],
-        min(_PATIENCE, connection.target.retry_seconds),
-    )
+    look = [("INFO",), *(("CONFIG", "GET", name) for name in settings), ("PING",)]
+    try:
+        replies = connection.inspect(look, min(_PATIENCE, connection.target.retry_seconds))
+    except BackendError as error:
+        if type(error) is not BackendError:
+            raise
+        raise ConfigurationError("redis", error.reason) from error  # such as no such database
     for info, *answers, pong in replies:
         if isinstance(pong, Exception):
             raise ConfigurationError("redis", f"{place}: {pong}") from pong
@@ -88,13 +89,10 @@ def _check_rights(connection: Connection, keys: list[bytes], base: str) -> None:
     place = connection.target.place
     try:
         refusal = connection.script(_CHECK, ("container", "check"), keys, ())
-    except ConfigurationError:
-        raise
     except BackendError as error:
-        cause = error.__cause__
-        if isinstance(cause, NoScriptError) or not _REFUSED.search(str(cause)):
+        if not _REFUSED.search(str(error.__cause__)):
             raise
-        refusal = str(cause).encode()
+        refusal = str(error.__cause__).encode()
     if refusal and _REFUSED.search(refusal.decode()):
         raise ConfigurationError(
             "redis",

@@ -1,0 +1,217 @@
+"""Mistakes that opening finds, and refusals that pass or do not."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis as AsyncRedis
+
+from agentx_persistence import (
+    BackendUnavailableError,
+    ConfigurationError,
+    InvalidRecordError,
+    RecordTooLargeError,
+    create_persistence,
+)
+from agentx_persistence.redis import DataLossWarning, redis_driver
+from tests.contract.records import image, message, saved_session, texts
+from tests.servers.redis import RedisCluster, RedisServer, redis_binary, start_server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A server whose settings a test may change."""
+    server = start_server(tmp_path_factory.mktemp("opening"), redis_binary())
+    with server.client() as client:
+        for user, rules in {
+            "all": ("~*", "+@all"),
+            "reader": ("~*", "+@all", "-evalsha"),
+            "half": ("~*", "+@all", "-zadd"),
+            "other": ("~other:*", "+@all"),
+            "least": ("~least:*", "-@all", *_needed()),
+        }.items():
+            client.execute_command("ACL", "SETUSER", user, "on", ">secret", *rules)
+    yield server
+    server.stop()
+
+
+def _needed() -> list[str]:
+    from agentx_persistence._redis.opening import COMMANDS
+
+    # redis-py greets with the last three.
+    return [f"+{name}" for name in (*COMMANDS, "hello", "select", "client")]
+
+
+def _as_user(server: RedisServer, user: str) -> str:
+    return server.url.replace("//", f"//{user}:secret@")
+
+
+def test_a_database_that_is_not_there_is_named_on_opening(server: RedisServer) -> None:
+    with pytest.raises(ConfigurationError, match=r"/99: .*out of range"):
+        create_persistence(redis_driver(f"{server.url}/99"))
+
+
+def test_a_node_of_a_cluster_is_not_opened_as_one_server(
+    redis_cluster_server: RedisCluster,
+) -> None:
+    with pytest.raises(ConfigurationError, match="cluster=True"):
+        create_persistence(redis_driver(redis_cluster_server.url))
+
+
+@pytest.mark.parametrize(
+    ("user", "word"), [("reader", "evalsha"), ("half", "zadd"), ("other", "agentx:")]
+)
+def test_missing_rights_are_found_on_opening(server: RedisServer, user: str, word: str) -> None:
+    with pytest.raises(ConfigurationError, match="allow the keys") as raised:
+        create_persistence(redis_driver(_as_user(server, user)))
+    assert word in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
+def test_the_rights_that_the_error_names_are_enough(server: RedisServer) -> None:
+    driver = redis_driver(_as_user(server, "least"), base="least")
+    with create_persistence(driver) as persistence:
+        saved_session(persistence)
+        first = message("first")
+        persistence.sessions.add_messages("session", [first, message("second")])
+        persistence.sessions.add_message("session", message("third"))
+        persistence.images.save(image("i"))
+        assert len(persistence.sessions.find_all(container_id="box", order="active")) == 1
+        assert persistence.sessions.count(container_id="box") == 1
+        persistence.sessions.fork(
+            "session", persistence.sessions.get("session").model_copy(update={"session_id": "copy"})
+        )
+        assert persistence.sessions.truncate_after("session", first.id) == 2
+        assert texts(persistence, "copy") == ["first", "second", "third"]
+        assert persistence.containers.delete("box") is False
+        assert persistence.sessions.find_all() == []
+
+
+def test_opening_leaves_nothing_behind(server: RedisServer) -> None:
+    base = f"test-{secrets.token_hex(6)}"
+    create_persistence(redis_driver(server.url, base=base)).close()
+    with server.client() as client:
+        assert list(client.scan_iter(f"{base}:*")) == []
+
+
+def test_a_text_larger_than_the_server_takes_is_refused_before_it_is_sent(
+    server: RedisServer,
+) -> None:
+    with server.client() as client:
+        client.config_set("proto-max-bulk-len", 1024 * 1024)
+        try:
+            with create_persistence(redis_driver(server.url, base="large")) as persistence:
+                saved_session(persistence)
+                with pytest.raises(RecordTooLargeError) as raised:
+                    persistence.sessions.add_message("session", message("x" * 1024 * 1024))
+                assert raised.value.limit == 1024 * 1024
+                assert persistence.sessions.count_messages("session") == 0
+                persistence.sessions.delete("session")
+        finally:
+            client.config_set("proto-max-bulk-len", 512 * 1024 * 1024)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "normal", "warned"),
+    [
+        ("maxmemory-policy", "volatile-lru", "noeviction", ""),
+        ("maxmemory-policy", "allkeys-lfu", "noeviction", "allkeys-lfu"),
+        ("appendfsync", "no", "everysec", "appendfsync is no"),
+        ("appendfsync", "always", "everysec", ""),
+    ],
+)
+def test_only_settings_that_can_lose_something_are_warned_of(
+    server: RedisServer, setting: str, value: str, normal: str, warned: str
+) -> None:
+    with server.client() as client, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DataLossWarning)
+        client.config_set(setting, value)
+        try:
+            create_persistence(redis_driver(server.url)).close()
+        finally:
+            client.config_set(setting, normal)
+    found = " ".join(str(warning.message) for warning in caught)
+    assert bool(found) is bool(warned)
+    assert warned in found
+
+
+@pytest.mark.parametrize(
+    "wrong", [AsyncRedis(), object(), "redis://localhost"], ids=lambda wrong: type(wrong).__name__
+)
+def test_a_client_of_another_kind_is_refused(wrong: Any) -> None:
+    with pytest.raises(InvalidRecordError, match="client"):
+        redis_driver(client=wrong)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("redis+sentinel://host", "redis+sentinel://host/service", "redis+sentinel://h:1/s/x"),
+        *("http://host", "localhost:6379", "", None, b"redis://h"),
+    ],
+)
+def test_a_url_that_is_none_says_how_it_is_written(url: Any) -> None:
+    with pytest.raises(InvalidRecordError, match=r"redis://…"):
+        redis_driver(url)
+
+
+def test_a_refusal_that_passes_is_repeated(server: RedisServer) -> None:
+    driver = redis_driver(server.url, base="busy", retry_seconds=10)
+    with create_persistence(driver) as persistence, server.client() as client:
+        saved_session(persistence)
+        client.config_set("min-replicas-to-write", 1)
+        timer = threading.Timer(0.5, lambda: client.config_set("min-replicas-to-write", 0))
+        timer.start()
+        assert persistence.sessions.add_message("session", message("one")) == 1
+        timer.join()
+        persistence.sessions.delete("session")
+
+
+def test_a_refusal_that_stays_is_unavailable(server: RedisServer) -> None:
+    driver = redis_driver(server.url, base="busy", retry_seconds=0.3)
+    with create_persistence(driver) as persistence, server.client() as client:
+        saved_session(persistence)
+        client.config_set("min-replicas-to-write", 1)
+        try:
+            with pytest.raises(BackendUnavailableError, match="NOREPLICAS"):
+                persistence.sessions.add_message("session", message("one"))
+        finally:
+            client.config_set("min-replicas-to-write", 0)
+        persistence.sessions.delete("session")
+
+
+def test_a_server_that_became_a_replica_is_left_for_the_one_behind_its_name(
+    server: RedisServer,
+) -> None:
+    """Without a new connection, a name or a proxy would lead to the old primary for ever."""
+    with create_persistence(redis_driver(server.url, base="demoted")) as persistence:
+        saved_session(persistence)
+        with server.client() as client:
+            before = {each["id"] for each in server.connections()}
+            client.replicaof("127.0.0.1", 1)
+            timer = threading.Timer(0.5, lambda: client.replicaof("NO", "ONE"))
+            timer.start()
+            assert persistence.sessions.add_message("session", message("one")) == 1
+            timer.join()
+            assert not before & {each["id"] for each in server.connections()}
+        persistence.sessions.delete("session")
+
+
+def test_a_batch_may_take_longer_than_the_time_out_of_a_call(server: RedisServer) -> None:
+    """A time-out that all attempts meet would never be acknowledged."""
+    driver = redis_driver(server.url, base="slow", socket_timeout=0.2, retry_seconds=1)
+    with create_persistence(driver) as persistence:
+        saved_session(persistence)
+        batch = [message("x" * 2000) for _ in range(2000)]
+        with server.client() as client:
+            client.client_pause(1000)
+        started = time.monotonic()
+        assert len(persistence.sessions.add_messages("session", batch)) == 2000
+        assert time.monotonic() - started > 0.5
+        persistence.sessions.delete("session")
