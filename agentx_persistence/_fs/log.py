@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from io import FileIO
 from typing import NamedTuple
 
@@ -63,11 +63,11 @@ class Log(NamedTuple):
     count: int  # type: ignore[assignment]  # instead of a tuple's method of this name
     generation: str
     at: int
-    damaged: frozenset[int] = frozenset()
-    number: int | None = None
-    indexed: int = 0
-    lines: Mapping[int, Line] = {}
-    ids: Mapping[str, int] = {}
+    damaged: frozenset[int]
+    number: int | None
+    indexed: int
+    lines: dict[int, Line]
+    ids: dict[str, int]
 
 
 def new_header(session: str, generation: str, at: int) -> bytes:
@@ -83,7 +83,10 @@ def read_header(file: FileIO) -> tuple[str, Log] | None:
         return None
     session, _, generation, at = found.groups()
     header = found.group()
-    return from_json(session), Log(header, len(header), 0, from_json(generation), int(at))
+    log = Log(
+        *(header, len(header), 0, from_json(generation), int(at), frozenset(), None, 0, {}, {})
+    )
+    return from_json(session), log
 
 
 def format_entries(entries: Sequence[Entry], first: int, at: int) -> list[bytes]:
@@ -101,14 +104,18 @@ def format_entries(entries: Sequence[Entry], first: int, at: int) -> list[bytes]
 
 
 def appended(log: Log, entries: Sequence[Entry], written: Sequence[bytes], at: int) -> Log:
-    """Return what `advance` would, for entries that were just written after the `end`."""
-    lines, ids, end, count = dict(log.lines), dict(log.ids), log.end, log.count
+    """Return what `advance` would, for entries that were just written after the `end`.
+
+    What is remembered of them is added in place: in an older `Log` its `count` leaves them out.
+    """
+    end, count = log.end, log.count
     for entry, line in zip(entries, written, strict=True):
         count += 1
-        lines[count] = Line(entry.id, end, len(line), len(entry.text.encode()))
-        ids[entry.id] = count
+        size = len(entry.text) if entry.text.isascii() else len(entry.text.encode())
+        log.lines[count] = Line(entry.id, end, len(line), size)
+        log.ids[entry.id] = count
         end += len(line)
-    return log._replace(end=end, count=count, at=at, lines=lines, ids=ids)
+    return Log(log.header, end, count, log.generation, at, *log[5:])
 
 
 def format_mark(keep: int, generation: str, left: int, at: int) -> bytes:
@@ -117,12 +124,12 @@ def format_mark(keep: int, generation: str, left: int, at: int) -> bytes:
     )
 
 
-def parse_entry(line: bytes) -> tuple[str, int, bytes] | None:
+def parse_entry(data: bytes, start: int, stop: int) -> tuple[str, int, bytes] | None:
     """Return the id, the position and the text of a whole line, or ``None`` if it is damaged."""
-    found = _ENTRY.fullmatch(line)
+    found = _ENTRY.fullmatch(data, start, stop)
     if found is None:
         return None
-    id, form, text, position, _, _ = found.groups()
+    id, form, text, position = found.group(1, 2, 3, 4)
     return from_json(id), int(position), from_json(text).encode() if form == b"text" else text
 
 

@@ -298,7 +298,7 @@ class Logs:
         return self.found(key, file, state, ids)
 
     def positions(self, key: str, state: Log, ids: Sequence[str]) -> dict[str, int]:
-        there = {id: state.ids[id] for id in ids if id in state.ids}
+        there = {id: at for id in ids if 0 < (at := state.ids.get(id, 0)) <= state.count}
         if len(there) < len(ids):
             there |= self._index.positions(state, [id for id in ids if id not in there])
             if state.damaged and len(there) < len(ids):
@@ -323,30 +323,35 @@ class Logs:
         return Found(Head(state.count, state.generation), there)
 
     def lines(self, key: str, state: Log, first: int, last: int) -> list[Line]:
-        found = self._index.lines(state, first, last) if first <= state.indexed else {}
-        found |= {at: state.lines[at] for at in range(first, last + 1) if at in state.lines}
-        if len(found) < last - first + 1:
+        newer = [state.lines.get(at) for at in range(first, last + 1)]
+        if None not in newer:
+            return cast(list[Line], newer)
+        found = self._index.lines(state, first, last)
+        lines = [line or found.get(at) for at, line in enumerate(newer, first)]
+        if None in lines:
             raise CorruptRecordError("session", key, self._path(key))
-        return [found[position] for position in range(first, last + 1)]
+        return cast(list[Line], lines)
 
     def texts(self, key: str, file: FileIO, lines: Sequence[Line], first: int) -> list[Text]:
         """Return the texts of these entries, which are from the position `first` on."""
         texts: list[Text] = []
         start = 0
         while start < len(lines):
-            stop, end = start, lines[start].offset
-            while stop < len(lines) and lines[stop].offset == end:
-                end += lines[stop].length
-                stop += 1
-            begin = lines[start].offset
+            begin = end = lines[start].offset
+            for line in lines[start:]:
+                if line.offset != end:
+                    break
+                end += line.length
             data = files.read_at(file, begin, end - begin)
-            for position, line in enumerate(lines[start:stop], first + start):
+            for line in lines[start:]:
                 at = line.offset - begin
-                entry = parse_entry(data[at : at + line.length])
-                if entry is None or entry[:2] != (line.id, position):
-                    self._refuse(key, position, line)
+                if at < 0 or at >= end - begin:
+                    break
+                entry = parse_entry(data, at, at + line.length)
+                if entry is None or entry[0] != line.id or entry[1] != first + start:
+                    self._refuse(key, first + start, line)
                 texts.append(entry[2])
-            start = stop
+                start += 1
         return texts
 
     def _refuse(self, key: str, position: int, line: Line) -> NoReturn:
