@@ -25,7 +25,7 @@ BACKENDS = {
     "mongodb": frozenset({SHARED, RAW, PROXIED, POOLED}),
     "custom": frozenset({SHARED}),
     "encrypted_memory": frozenset(),
-    "encrypted_sqlite": frozenset({SHARED}),
+    "encrypted_sqlite": frozenset(),
 }
 
 pytest_plugins = [f"tests.backends.{name}" for name in BACKENDS]

@@ -73,6 +73,16 @@ def _shown_found(answer: Any) -> Any:
     return answer._replace(there=there)
 
 
+def _cut_to_size(texts: Sequence[Text], size: int, from_the_end: bool) -> Sequence[Text]:
+    kept = 0
+    for text in reversed(texts) if from_the_end else texts:
+        size -= len(plain(text).encode(errors="surrogateescape"))
+        if kept and size < 0:
+            break
+        kept += 1
+    return texts[len(texts) - kept :] if from_the_end else texts[:kept]
+
+
 class EncryptingStorage(Storage):
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
@@ -116,20 +126,13 @@ class EncryptingStorage(Storage):
     def read(self, log: str, window: Window) -> Slice:
         if window.size is None:
             return _shown_slice(self.storage.read(log, window))
-        # Sizes are those of plain texts, which the wrapped storage does not know.
+        # The size meant is that of plain texts, which only this wrapper knows.
         whole = window._replace(size=None, headed=True)
         found = _shown_slice(self.storage.read(log, whole))
-        backward = window.last is not None
-        texts, size = [*map(plain, found.texts)][:: -1 if backward else 1], 0
-        for number, text in enumerate(texts):
-            size += len(text.encode(errors="surrogateescape"))
-            if number and size > window.size:
-                del texts[number:]
-                break
+        texts = _cut_to_size(found.texts, window.size, window.last is not None)
         assert found.start is not None
-        if backward:
-            return Slice(texts[::-1], found.start + len(found.texts) - len(texts), found.head)
-        return found._replace(texts=texts)
+        skipped = 0 if window.last is None else len(found.texts) - len(texts)
+        return Slice(texts, found.start + skipped, found.head)
 
     def lookup(self, log: str, ids: Sequence[str]) -> Any:
         return _shown_found(self.storage.lookup(log, ids))
