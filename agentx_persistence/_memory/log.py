@@ -35,7 +35,7 @@ class Log:
 
     def has_any(self, entries: Iterable[Entry]) -> bool:
         positions = self.positions
-        for entry in entries:  # noqa: SIM110 (a generator takes a tenth of an append)
+        for entry in entries:
             if entry.id in positions and self.position(entry.id) is not None:
                 return True
         return False

@@ -38,6 +38,7 @@ _TRANSACTION = 5_000
 class MongoStorage(Storage):
     def __init__(self, scope: Scope) -> None:
         self._scope = scope
+        self.joined = scope.unit is not None
 
     def __repr__(self) -> str:
         return f"<MongoDB database {self._scope.database.name!r}>"

@@ -84,7 +84,9 @@ class Reading:
         return self._database.fetch(statement.sql, statement.bind(values))
 
     def _headed(self, log: str, window: Window, rows: list[Sequence[Any]]) -> Slice:
-        rows = sorted(rows, key=itemgetter(0))  # MySQL does not keep the order of a part of an answer
+        rows = sorted(
+            rows, key=itemgetter(0)
+        )  # MySQL does not keep the order of a part of an answer
         if not rows or rows[0][0] > 0:
             raise RecordNotFoundError("session", log)
         count, generation = rows.pop(0)

@@ -105,7 +105,9 @@ class SqlStorage(Storage):
         return self._rewriting.fork(log, through, document)
 
     def within(self, transaction: Any) -> SqlStorage:
-        return SqlStorage(self._database.within(transaction), type(self._appending))
+        storage = SqlStorage(self._database.within(transaction), type(self._appending))
+        storage.joined = True
+        return storage
 
     def where(self, kind: Kind, key: str, position: int | None = None) -> str:
         if position is not None:

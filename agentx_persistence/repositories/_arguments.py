@@ -11,9 +11,13 @@ from typing import Any, get_args
 
 from pydantic_core import from_json, to_json
 
-from agentx_persistence.errors import BackendUnavailableError, InvalidRecordError
-from agentx_persistence.records import check_id, check_name
-from agentx_persistence.storage import Order, Place
+from agentx_persistence.errors import (
+    BackendUnavailableError,
+    InvalidRecordError,
+    RecordConflictError,
+)
+from agentx_persistence.records import check_id, check_name, id_problem
+from agentx_persistence.storage import Order, Place, Storage
 
 _MAX_COUNT = 2**31 - 2  # one more still fits the 32-bit integers of all databases
 _MAX_TIME = 2**53
@@ -26,17 +30,21 @@ def new_token() -> str:
     return os.urandom(8).hex()
 
 
-def attempts(what: str) -> Iterator[None]:
+def attempts(storage: Storage, noun: str, id: str) -> Iterator[None]:
     """Yield for each attempt at a guarded change, with growing pauses.
 
     :raises BackendUnavailableError: when others have been faster for a minute
+    :raises RecordConflictError: instead of a second attempt in the caller's own transaction
     """
     deadline = time.monotonic() + _CONTENTION_SECONDS
     pause = 0.0005
     while True:
         yield
+        if storage.joined:
+            reason = "others changed it meanwhile; begin your transaction anew"
+            raise RecordConflictError(noun, id, reason)
         if time.monotonic() > deadline:
-            reason = f"others kept changing {what} for {_CONTENTION_SECONDS:.0f} s; try again later"
+            reason = f"others kept changing {noun} {id!r} for a minute; try again later"
             raise BackendUnavailableError("repository", reason)
         time.sleep(random.uniform(0, pause))
         pause = min(2 * pause, 0.05)
@@ -95,9 +103,9 @@ def check_window(
     check_limit("last", last)
     if first is not None and last is not None:
         raise InvalidRecordError("argument", "last", "cannot be given together with first")
-    for message_id in (after, before):
-        if message_id is not None:
-            check_id("message", message_id)
+    for field, message_id in (("after", after), ("before", before)):
+        if message_id is not None and (problem := id_problem(message_id)):
+            raise InvalidRecordError("argument", field, f"{problem}; give the id of a message")
 
 
 def encode_cursor(order: Order, place: Place) -> str:

@@ -75,7 +75,7 @@ class RecordStore(Generic[R]):
 
     def _update(self, key: str, change: Change[R]) -> R:
         apply = as_function(self.record, change)
-        for _ in attempts(f"{self.kind.noun} {self._name(key)!r}"):
+        for _ in attempts(self._storage, self.kind.noun, self._name(key)):
             stored = self._storage.get(self.kind, [key]).get(key)
             if stored is None:
                 break

@@ -42,6 +42,9 @@ class Storage(ABC):
       those that write raise `RecordTooLargeError` before they have written anything.
     """
 
+    # Whether the calls run in a transaction of the caller, where nothing is repeated.
+    joined: bool = False
+
     @abstractmethod
     def put(self, kind: Kind, document: Document) -> None:
         """Create or replace the document with its index entries. A session keeps its log."""
