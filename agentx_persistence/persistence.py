@@ -20,10 +20,10 @@ class Persistence:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self.containers = ContainerRepository(storage)
-        self.images = ImageRepository(storage)
-        self.sessions = SessionRepository(storage)
-        self.items = ItemRepository(storage)
+        self.containers: ContainerRepository = ContainerRepository(storage)
+        self.images: ImageRepository = ImageRepository(storage)
+        self.sessions: SessionRepository = SessionRepository(storage)
+        self.items: ItemRepository = ItemRepository(storage)
 
     def __repr__(self) -> str:
         return f"<Persistence on {self._storage!r}>"

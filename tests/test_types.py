@@ -76,14 +76,15 @@ assert_type(hash(parse_message({})), int)
 
 def _run(*command: str) -> str:
     paths = {name: str(_ROOT) for name in ("PYTHONPATH", "MYPYPATH")}
-    quiet = {"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1", "PYRIGHT_PYTHON_PYLANCE_VERSION": ""}
+    # pyright asks the first Python of the path for its packages.
+    paths["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     ended = subprocess.run(
         [sys.executable, "-m", *command],
         capture_output=True,
         text=True,
         check=False,
         timeout=280,
-        env={**os.environ, **paths, **quiet},
+        env={**os.environ, **paths, "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"},
     )
     return ended.stdout + ended.stderr
 

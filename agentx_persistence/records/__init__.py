@@ -8,8 +8,8 @@ not be given back exactly is refused with `InvalidRecordError`.
 
 from agentx_persistence.records._fields import check_id, check_name, id_problem, new_id, now
 from agentx_persistence.records._json_values import exact_json
-from agentx_persistence.records._misspelt import MisspeltFieldWarning
 from agentx_persistence.records._record import Record
+from agentx_persistence.records._refusals import MisspeltFieldWarning
 from agentx_persistence.records.containers import CONTAINERS, ContainerRecord
 from agentx_persistence.records.images import IMAGES, ImageMetadata, ImageRecord
 from agentx_persistence.records.items import ITEMS, ItemRecord, check_namespace

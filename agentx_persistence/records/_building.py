@@ -1,16 +1,19 @@
-"""One lock for building the schemas of all records, which happens at their first use.
-
-pydantic before 2.14 builds a class twice if two threads use it first, and the second one takes away
-what the first one is using.
-"""
+"""How the classes of records are built at their first use, and what they say of themselves."""
 
 from __future__ import annotations
 
 import os
 from threading import RLock
+from typing import Any
 
 
 class Building:
+    """One lock for building the schemas of all records.
+
+    pydantic before 2.14 builds a class twice if two threads use it first, and the second one takes
+    away what the first one is using.
+    """
+
     lock = RLock()
 
     @classmethod
@@ -21,3 +24,24 @@ class Building:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=Building.renew)
+
+
+class SnakeCaseSignature:
+    """What `inspect.signature` says of a record: its fields as attributes, in snake_case.
+
+    pydantic's own has the camelCase of the wire form.
+    """
+
+    def __get__(self, record: object, owner: Any) -> Any:
+        from inspect import Parameter, Signature  # for what asks for it only
+
+        parameters = [
+            Parameter(
+                name,
+                Parameter.KEYWORD_ONLY,
+                annotation=field.annotation,
+                default=Parameter.empty if field.is_required() else field.get_default(),
+            )
+            for name, field in owner.__pydantic_fields__.items()
+        ]
+        return Signature([*parameters, Parameter("data", Parameter.VAR_KEYWORD, annotation=Any)])

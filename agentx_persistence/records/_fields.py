@@ -110,5 +110,5 @@ def id_field(prefix: str) -> Any:
     return Field(default_factory=lambda: new_id(prefix))
 
 
-def now_field() -> Any:
-    return Field(default_factory=now)
+# Shared by all fields, as each class copies it.
+NOW: Any = Field(default_factory=now)

@@ -8,13 +8,11 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticSerializationError, from_json
 
 from agentx_persistence.errors import InvalidRecordError
-from agentx_persistence.records._building import Building
+from agentx_persistence.records._building import Building, SnakeCaseSignature
 from agentx_persistence.records._comparison import first_difference
 from agentx_persistence.records._fields import id_problem
 from agentx_persistence.records._json_values import Json, is_plain
-from agentx_persistence.records._misspelt import warn_of_misspelt
-from agentx_persistence.records._refusals import invalid
-from agentx_persistence.records._signature import SnakeCaseSignature
+from agentx_persistence.records._refusals import invalid, warn_of_misspelt
 
 R = TypeVar("R", bound="Record")
 
@@ -61,8 +59,9 @@ class Record(BaseModel):
     _id_fields: ClassVar[tuple[str, ...]] = ()
     # Those that hold any JSON. What others hold is of the declared types when it is read back.
     _open_fields: ClassVar[frozenset[str]] = frozenset()
-    # The class that reads a record of this class back. A caller's own class inherits it.
-    _read_as: ClassVar[type["Record"] | None] = None
+    # The class that reads a record of this class back. A caller's own class inherits it. (Each
+    # subclass evaluates these annotations again, so they are simple.)
+    _read_as: ClassVar[Any] = None
     # Whether it holds what other frameworks call as they like: nothing is misspelt there.
     _keeps_foreign_fields: ClassVar[bool] = False
 
@@ -252,8 +251,8 @@ class Record(BaseModel):
 
     @classmethod
     def _read_back(cls, text: bytes) -> "Record":
-        assert cls._read_as is not None
-        return cls._read_as.model_validate_json(text)
+        record: Record = cls._read_as.model_validate_json(text)
+        return record
 
     def _refusal(self, field: str, reason: str) -> InvalidRecordError:
         try:

@@ -1,6 +1,6 @@
 """Containers."""
 
-from agentx_persistence.records._fields import Id, Millis, id_field, now_field
+from agentx_persistence.records._fields import NOW, Id, Millis, id_field
 from agentx_persistence.records._json_values import JsonObject
 from agentx_persistence.records._record import Record, many
 
@@ -14,8 +14,8 @@ class ContainerRecord(Record):
     _open_fields = frozenset({"config"})
 
     container_id: Id = id_field("ctr")
-    created_at: Millis = now_field()
-    updated_at: Millis = now_field()
+    created_at: Millis = NOW
+    updated_at: Millis = NOW
     config: JsonObject | None = None
 
 

@@ -1,6 +1,6 @@
 """Images: the snapshots of agents."""
 
-from agentx_persistence.records._fields import Id, Millis, Name, Text, id_field, now_field
+from agentx_persistence.records._fields import NOW, Id, Millis, Name, Text, id_field
 from agentx_persistence.records._json_values import JsonObject
 from agentx_persistence.records._record import Record, many
 
@@ -43,8 +43,8 @@ class ImageRecord(Record):
     parent_image_id: Id | None = None
     metadata: ImageMetadata | None = None
     custom_data: JsonObject | None = None
-    created_at: Millis = now_field()
-    updated_at: Millis = now_field()
+    created_at: Millis = NOW
+    updated_at: Millis = NOW
 
 
 # Reads a JSON array of images in one pass.

@@ -10,11 +10,11 @@ from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 from agentx_persistence.errors import InvalidRecordError
 from agentx_persistence.records._fields import (
     MAX_ID_LENGTH,
+    NOW,
     Id,
     Millis,
     Text,
     id_problem,
-    now_field,
 )
 from agentx_persistence.records._json_values import exact
 from agentx_persistence.records._record import Record, many
@@ -107,8 +107,8 @@ class ItemRecord(Record):
     key: Id
     value: Annotated[Any, _Value]
     value_type: Text | None = None
-    created_at: Millis = now_field()
-    updated_at: Millis = now_field()
+    created_at: Millis = NOW
+    updated_at: Millis = NOW
 
     @model_validator(mode="after")
     def _match_value_and_type(self) -> Self:

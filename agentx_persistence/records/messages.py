@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError, from_json
 
 from agentx_persistence.errors import InvalidRecordError
 from agentx_persistence.records._comparison import first_difference
-from agentx_persistence.records._fields import Count, Id, Millis, Text, id_field, now_field
+from agentx_persistence.records._fields import NOW, Count, Id, Millis, Text, id_field
 from agentx_persistence.records._record import Generated, Record
 from agentx_persistence.records._refusals import invalid
 from agentx_persistence.records.parts import Content, ToolCallPart, ToolResultPart, plain_text
@@ -59,7 +59,7 @@ class UserMessage(MessageRecord):
     role: Literal["user"] = "user"
     subtype: Literal["user"] = "user"
     content: Content
-    timestamp: Millis = now_field()
+    timestamp: Millis = NOW
     parent_id: Id | None = None
 
 
@@ -67,7 +67,7 @@ class AssistantMessage(MessageRecord):
     role: Literal["assistant"] = "assistant"
     subtype: Literal["assistant"] = "assistant"
     content: Content | None = None
-    timestamp: Millis = now_field()
+    timestamp: Millis = NOW
     parent_id: Id | None = None
     usage: Usage | None = None
 
@@ -76,7 +76,7 @@ class ToolCallMessage(MessageRecord):
     role: Literal["assistant"] = "assistant"
     subtype: Literal["tool-call"] = "tool-call"
     tool_call: ToolCallPart
-    timestamp: Millis = now_field()
+    timestamp: Millis = NOW
     parent_id: Id | None = None
 
 
@@ -85,7 +85,7 @@ class ToolResultMessage(MessageRecord):
     subtype: Literal["tool-result"] = "tool-result"
     tool_result: ToolResultPart
     tool_call_id: Text
-    timestamp: Millis = now_field()
+    timestamp: Millis = NOW
     parent_id: Id | None = None
 
     @property
@@ -98,7 +98,7 @@ class ErrorMessage(MessageRecord):
     subtype: Literal["error"] = "error"
     content: Content
     error_code: Text | None = None
-    timestamp: Millis = now_field()
+    timestamp: Millis = NOW
     parent_id: Id | None = None
 
 
@@ -108,7 +108,7 @@ class SystemMessage(MessageRecord):
     role: Literal["system", "developer"] = "system"
     subtype: Literal["system"] = "system"
     content: Content
-    timestamp: Millis = now_field()
+    timestamp: Millis = NOW
     parent_id: Id | None = None
 
 
@@ -132,7 +132,7 @@ class OtherMessage(MessageRecord):
 
     role: Text
     subtype: Annotated[Text, AfterValidator(_unknown)]
-    timestamp: Millis = now_field()
+    timestamp: Millis = NOW
     parent_id: Id | None = None
 
     if TYPE_CHECKING:

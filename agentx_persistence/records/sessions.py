@@ -1,6 +1,6 @@
 """Sessions: the conversations."""
 
-from agentx_persistence.records._fields import Id, Millis, Text, id_field, now_field
+from agentx_persistence.records._fields import NOW, Id, Millis, Text, id_field
 from agentx_persistence.records._json_values import JsonObject
 from agentx_persistence.records._record import Record, many
 
@@ -28,8 +28,8 @@ class SessionRecord(Record):
     title: Text | None = None
     metadata: JsonObject | None = None
     forked_from: ForkOrigin | None = None
-    created_at: Millis = now_field()
-    updated_at: Millis = now_field()
+    created_at: Millis = NOW
+    updated_at: Millis = NOW
 
 
 # Reads a JSON array of sessions in one pass.

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
+from pydantic import TypeAdapter
+
 from agentx_persistence import records
 from agentx_persistence.records import ContainerRecord
 from agentx_persistence.repositories._repository import Page, Repository, query
@@ -11,7 +15,7 @@ from agentx_persistence.storage import CONTAINERS
 class ContainerRepository(Repository[ContainerRecord]):
     kind = CONTAINERS
     record = ContainerRecord
-    many = records.CONTAINERS
+    many: ClassVar[TypeAdapter[Any]] = records.CONTAINERS
     key_fields = "container_id"
 
     def find_all(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic import TypeAdapter
 
 from agentx_persistence import records
 from agentx_persistence.records import ImageRecord
@@ -16,7 +18,7 @@ from agentx_persistence.storage import IMAGES, Query
 class ImageRepository(Repository[ImageRecord]):
     kind = IMAGES
     record = ImageRecord
-    many = records.IMAGES
+    many: ClassVar[TypeAdapter[Any]] = records.IMAGES
     key_fields = "image_id"
 
     def find_all(

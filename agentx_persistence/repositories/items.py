@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from typing import Any, ClassVar, TypeAlias
+
+from pydantic import TypeAdapter
 
 from agentx_persistence import records
 from agentx_persistence.errors import InvalidRecordError, RecordNotFoundError
 from agentx_persistence.records import ItemRecord, check_id, check_namespace
 from agentx_persistence.repositories._changes import Change
 from agentx_persistence.repositories._repository import Page, RecordStore
-from agentx_persistence.storage import ITEMS, Document, Query
+from agentx_persistence.storage import ITEMS, Document, Order, Query
 from agentx_persistence.storage.kinds import SEPARATOR, item_key, split_item_key
 
 Namespace: TypeAlias = Sequence[str]
@@ -24,9 +26,9 @@ class ItemRepository(RecordStore[ItemRecord]):
 
     kind = ITEMS
     record = ItemRecord
-    many = records.ITEMS
+    many: ClassVar[TypeAdapter[Any]] = records.ITEMS
     key_fields = "namespace,key"
-    orders = ("key", "newest", "oldest")
+    orders: ClassVar[tuple[Order, ...]] = ("key", "newest", "oldest")
 
     def update(self, namespace: Namespace, key: str, change: Change[ItemRecord]) -> ItemRecord:
         """Change the item in one atomic, guarded step; return it; see `Repository.update`.

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
+from pydantic import TypeAdapter
+
 from agentx_persistence import records
 from agentx_persistence.errors import InvalidRecordError, RecordConflictError
 from agentx_persistence.records import ForkOrigin, SessionRecord, check_id
 from agentx_persistence.repositories._arguments import check_filters
 from agentx_persistence.repositories._repository import Page, query
 from agentx_persistence.repositories.conversations import Conversations
-from agentx_persistence.storage import SESSIONS, Query
+from agentx_persistence.storage import SESSIONS, Order, Query
 
 
 class SessionRepository(Conversations):
@@ -16,9 +20,9 @@ class SessionRepository(Conversations):
 
     kind = SESSIONS
     record = SessionRecord
-    many = records.SESSIONS
+    many: ClassVar[TypeAdapter[Any]] = records.SESSIONS
     key_fields = "session_id"
-    orders = ("newest", "oldest", "active")
+    orders: ClassVar[tuple[Order, ...]] = ("newest", "oldest", "active")
 
     def find_all(
         self,

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-from sqlalchemy import ColumnElement, and_, orm
+from sqlalchemy import ColumnElement, MetaData, Table, and_, orm
 from sqlalchemy.orm import Mapped, foreign, relationship
 
 from agentx_persistence._sql import tables
 
 
 class Row(orm.DeclarativeBase):
-    metadata = tables.METADATA
+    metadata: ClassVar[MetaData] = tables.METADATA
 
 
 class ContainerRow(Row):
-    __table__ = tables.containers
+    __table__: ClassVar[Table] = tables.containers
 
     container_id: Mapped[str]
     created_at: Mapped[int]
@@ -37,7 +37,7 @@ class ContainerRow(Row):
 
 
 class ImageRow(Row):
-    __table__ = tables.images
+    __table__: ClassVar[Table] = tables.images
 
     image_id: Mapped[str]
     container_id: Mapped[str | None]
@@ -69,7 +69,7 @@ class ImageRow(Row):
 
 
 class SessionRow(Row):
-    __table__ = tables.sessions
+    __table__: ClassVar[Table] = tables.sessions
 
     session_id: Mapped[str]
     container_id: Mapped[str | None]
@@ -106,7 +106,7 @@ class SessionRow(Row):
 
 
 class MessageRow(Row):
-    __table__ = tables.messages
+    __table__: ClassVar[Table] = tables.messages
 
     session_id: Mapped[str]
     position: Mapped[int]
@@ -125,7 +125,7 @@ class MessageRow(Row):
 
 
 class ItemRow(Row):
-    __table__ = tables.items
+    __table__: ClassVar[Table] = tables.items
 
     namespace: Mapped[str]
     key: Mapped[str]

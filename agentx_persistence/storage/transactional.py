@@ -54,7 +54,7 @@ class TransactionalStorage(Storage):
     Each method of the port is one transaction; so is the deletion of all that a container owns.
     """
 
-    closed = False
+    closed: bool = False
 
     @abstractmethod
     def transact(self, work: Callable[[], T]) -> T:
