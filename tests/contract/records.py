@@ -28,7 +28,9 @@ def session(session_id: str = "session", **fields: Any) -> SessionRecord:
     )
 
 
-def item(namespace: tuple[str, ...] = ("box", "state"), key: str = "key", **fields: Any) -> ItemRecord:
+def item(
+    namespace: tuple[str, ...] = ("box", "state"), key: str = "key", **fields: Any
+) -> ItemRecord:
     return ItemRecord(**{"namespace": namespace, "key": key, "value": 1, **fields})
 
 

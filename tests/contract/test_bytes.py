@@ -39,7 +39,9 @@ def _stream(backend: Backend) -> list[tuple[int, int]]:
             Path("/proc/self/clear_refs").write_text("5")
             before = _peak()
             seen = 0
-            for at, each in enumerate(persistence.sessions.iter_messages("session", reverse=reverse)):
+            for at, each in enumerate(
+                persistence.sessions.iter_messages("session", reverse=reverse)
+            ):
                 number = _COUNT - 1 - at if reverse else at
                 assert each.content == f"{number} ".ljust(_SIZE, "x")  # type: ignore[union-attr]
                 seen += 1

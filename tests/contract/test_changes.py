@@ -91,9 +91,7 @@ def test_a_change_returns_and_stores_the_new_record(
 
 @pytest.mark.parametrize("kind", RECORDS)
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_what_is_absent_cannot_be_changed(
-    persistence: Persistence, kind: str, change: Any
-) -> None:
+def test_what_is_absent_cannot_be_changed(persistence: Persistence, kind: str, change: Any) -> None:
     with pytest.raises(RecordNotFoundError) as raised:
         getattr(persistence, kind).update("absent", change)
     assert (raised.value.kind, raised.value.id) == (kind.removesuffix("s"), "absent")
@@ -193,7 +191,9 @@ def test_updated_at_becomes_now_unless_the_change_sets_it(persistence: Persisten
     containers.save(container(updated_at=5))
     assert containers.update("box", {"updated_at": 7}).updated_at == 7
     assert containers.update("box", {"updatedAt": 2**53 - 1, "a": 1}).updated_at == 2**53 - 1
-    assert containers.update("box", lambda c: c.model_copy(update={"updated_at": 3})).updated_at == 3
+    assert (
+        containers.update("box", lambda c: c.model_copy(update={"updated_at": 3})).updated_at == 3
+    )
     now = containers.update("box", {"a": 2}).updated_at
     assert now > 1_700_000_000_000
     assert containers.get("box").updated_at == now

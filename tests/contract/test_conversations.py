@@ -253,8 +253,8 @@ def test_the_ids_that_are_removed_are_free_and_the_others_are_a_conflict(
         with pytest.raises(RecordConflictError) as raised:
             sessions.rewrite("session", after=ten[7], messages=[message(), kept])
         assert (raised.value.kind, raised.value.id) == ("message", kept.id)
+    twice = [message("a", id="same"), message("b", id="same")]
     with pytest.raises(RecordConflictError):
-        twice = [message("a", id="same"), message("b", id="same")]
         sessions.rewrite("session", after=ten[7], messages=twice)
     assert _stored(persistence) == before
     assert sessions.add_message("session", message("eleven", id="same")) == 11

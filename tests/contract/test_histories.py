@@ -61,7 +61,9 @@ def test_a_stream_goes_from_either_end_and_from_the_midst(
     for at in (0, 3, 60, _MANY - 2, _MANY - 1):
         rest = many[at + 1 :]
         assert list(sessions.iter_messages("session", after=many[at].id)) == rest
-        assert list(sessions.iter_messages("session", after=many[at].id, reverse=True)) == rest[::-1]
+        assert (
+            list(sessions.iter_messages("session", after=many[at].id, reverse=True)) == rest[::-1]
+        )
 
 
 def test_a_stream_of_nothing(persistence: Persistence) -> None:
@@ -76,7 +78,10 @@ def test_what_is_added_comes_in_a_stream_that_has_not_got_there(
     persistence: Persistence, many: list[UserMessage]
 ) -> None:
     sessions = persistence.sessions
-    forwards, backwards = sessions.iter_messages("session"), sessions.iter_messages("session", reverse=True)
+    forwards, backwards = (
+        sessions.iter_messages("session"),
+        sessions.iter_messages("session", reverse=True),
+    )
     assert (next(forwards), next(backwards)) == (many[0], many[-1])
     new = [message(str(number)) for number in range(70)]
     sessions.add_messages("session", new)

@@ -294,7 +294,9 @@ NAMES = [
 
 def _sorted(names: Any) -> list[tuple[str, ...]]:
     """By namespace, whose elements are all ended, and key: as the documentation has it."""
-    return sorted(names, key=lambda name: "".join(e + "\x1f" for e in name[:-1]) + "\x1f" + name[-1])
+    return sorted(
+        names, key=lambda name: "".join(e + "\x1f" for e in name[:-1]) + "\x1f" + name[-1]
+    )
 
 
 def test_items_are_listed_by_namespace_and_by_what_it_begins_with(

@@ -18,7 +18,17 @@ RECORDS = {
     "images": (image, "image_id"),
     "sessions": (session, "session_id"),
 }
-TIMES = {"b": 5, "a": 5, "Z": 5, "🙂": 5, "\uffee": 5, "é": 5, "old": -3, "mid": 4, "new": 2**53 - 1}
+TIMES = {
+    "b": 5,
+    "a": 5,
+    "Z": 5,
+    "🙂": 5,
+    "\uffee": 5,
+    "é": 5,
+    "old": -3,
+    "mid": 4,
+    "new": 2**53 - 1,
+}
 
 
 def _ids(records: Any) -> list[str]:
@@ -163,10 +173,14 @@ def test_activity_is_exact_to_the_second_and_then_by_id(persistence: Persistence
         persistence.sessions.save(session(id, updated_at=updated_at))
 
     def active(**asked: Any) -> str:
-        return "".join(_ids(persistence.sessions.find_all(container_id="box", order="active", **asked)))
+        return "".join(
+            _ids(persistence.sessions.find_all(container_id="box", order="active", **asked))
+        )
 
     assert active() == "dabce"
-    assert "".join(_ids(_walk(persistence.sessions, 2, container_id="box", order="active"))) == "dabce"
+    assert (
+        "".join(_ids(_walk(persistence.sessions, 2, container_id="box", order="active"))) == "dabce"
+    )
     assert active(since=6_000) == "d"
     assert active(until=5_000) == "e"
     assert active(since=5_000, until=6_000) == "abc"

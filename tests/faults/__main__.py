@@ -21,12 +21,16 @@ from tests.faults.checker import FAULTS
 from tests.faults.labs import NAMES, family, open_lab
 from tests.faults.phases import Proof
 
-_PHASES = ("threads", "kills", "restarts", "limit", "cuts", "slow", "deadlocks", "full", "clock")
+_PHASES = (
+    *("threads", "kills", "moves", "restarts", "limit", "cuts", "slow", "deadlocks", "full"),
+    "clock",
+)
 # What a column of the table adds up.
 _COLUMNS = {
     "operations": ["operations"],
     "messages acknowledged": ["acknowledged messages"],
     "kills of a writer": ["kills"],
+    "owners deleted / killed / moves": ["owners deleted", "deletions killed", "moves"],
     "in doubt: there / not / half deleted": [
         "found there",
         "found absent",
@@ -50,6 +54,7 @@ def main() -> int:
     parser.add_argument("backends", nargs="*", metavar="backend", help=", ".join(NAMES))
     parser.add_argument("--kills", type=int, default=200, help="of a writer, for each backend")
     parser.add_argument("--cuts", type=int, default=100, help="of each kind, for each backend")
+    parser.add_argument("--moves", type=int, default=100, help="owners to delete beside moves")
     parser.add_argument("--restarts", type=int, default=10, help="of each server")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("--phases", nargs="*", default=list(_PHASES), choices=_PHASES)
@@ -129,6 +134,7 @@ def _plan(name: str, proof: Proof, arguments: argparse.Namespace) -> dict[str, C
         return {"threads": lambda: proof.threads(20)}
     plan: dict[str, Callable[[], None]] = {
         "kills": lambda: proof.kills(arguments.kills, max(1, arguments.kills // 40)),
+        "moves": lambda: proof.moves(arguments.moves),
         "clock": proof.clock,
     }
     if proof.lab.servers:

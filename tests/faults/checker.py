@@ -10,7 +10,7 @@ from typing import Any
 
 from agentx_persistence import Persistence
 from tests.faults.choice import BOXES, NUMBERS
-from tests.faults.model import Model, mark, stored_state
+from tests.faults.model import Model, mark, namespace_of, stored_state
 from tests.faults.raw import Raw
 from tests.faults.recorder import ABANDONED, ACKNOWLEDGED, WRONG, Record
 
@@ -125,7 +125,7 @@ def _check_own(
     verdict: Verdict, persistence: Persistence, raw: Raw, record: Record, model: Model
 ) -> None:
     writer = record.writer
-    for kind in ("containers", "images", "sessions"):
+    for kind in ("containers", "images", "sessions", "items"):
         for id in getattr(model, kind):
             found, expected = stored_state(persistence, (kind, id)), model.state((kind, id))
             if found is None:
@@ -147,13 +147,22 @@ def _check_own(
             {id for id, (b, _) in images.items() if b == box},
             "image_id",
         )
-        _compare(
-            verdict,
-            f"sessions in {box}",
-            persistence.sessions.find_all(container_id=box),
-            {id for id, s in model.sessions.items() if s["container_id"] == box},
-            "session_id",
-        )
+        for order in ("newest", "active"):
+            _compare(
+                verdict,
+                f"sessions in {box}, {order}",
+                persistence.sessions.find_all(container_id=box, order=order),
+                {id for id, s in model.sessions.items() if s["container_id"] == box},
+                "session_id",
+            )
+        for asked in ({"namespace": (box, "state")}, {"namespace_prefix": (box,)}):
+            _compare(
+                verdict,
+                f"items in {asked}",
+                persistence.items.find_all(**asked),  # type: ignore[arg-type]
+                {id for id in model.items if namespace_of(id) == (box, "state")},
+                "key",
+            )
     for name in names:
         _compare(
             verdict,

@@ -26,6 +26,17 @@ WEIGHTS = {
     "save session": 5,
     "truncate": 4,
     "clear": 1,
+    "rewrite": 4,
+    "rewrite conflict": 1,
+    "append unexpected": 1,
+    "pop": 4,
+    "replace": 3,
+    "fork": 2,
+    "update image": 4,
+    "update session": 3,
+    "save item": 5,
+    "update item": 3,
+    "delete items": 1,
     "delete sessions": 2,
     "delete images": 2,
     "delete containers": 1,
@@ -71,6 +82,8 @@ class Choice:
             id, messages, _ = self.chance.choice(self.in_shared[-50:])
             other = [(m, length + 1) for m, length in messages]
             return {**append(id, other), "refused": "RecordConflictError"}
+        if kind in ("rewrite", "rewrite conflict", "append unexpected", "pop", "replace", "fork"):
+            return self._make_change(kind, self.chance.choice(sessions)) if sessions else None
         if kind in ("truncate", "clear") and sessions:
             id = self.chance.choice(sessions)
             # Mostly little is cut off, so that histories grow.
@@ -83,7 +96,48 @@ class Choice:
         if kind.startswith("delete"):
             known = [*getattr(self.model, kind.removeprefix("delete "))]
             return {"do": kind, "id": self.chance.choice(known)} if known else None
+        if kind in ("update image", "update session", "update item"):
+            known = [*getattr(self.model, f"{kind.removeprefix('update ')}s")]
+            return self._make_update(kind, self.chance.choice(known)) if known else None
         return self._make_save(kind) if kind.startswith("save") else None
+
+    def _make_change(self, kind: str, id: str) -> Operation | None:
+        """Return a change of the messages of a session that has some."""
+        there = self.model.sessions[id]["messages"]
+        ids = [m for m, _ in there]
+        if kind == "pop":
+            return {"do": kind, "id": id, "pops": ids[-1]}
+        if kind == "append unexpected":
+            unexpected = append(id, [self._message(0)])
+            return {**unexpected, "expected": len(ids) + 1, "refused": "RecordConflictError"}
+        if kind == "replace":
+            length = self.chance.randrange(400)
+            return {"do": kind, "id": id, "message": (self.chance.choice(ids[-8:]), length)}
+        if kind == "fork":
+            new = f"{self.writer}-s{self.chance.choice(NUMBERS)}"
+            if new in self.model.sessions:
+                return None
+            through = {"through": self.chance.choice(ids)} if self.chance.random() < 0.5 else {}
+            return {"do": kind, "id": new, "of": id, "session": self._session(), **through}
+        after = self.chance.choice(ids[-6:])
+        new_messages = [self._message(index) for index in range(self.chance.randrange(3))]
+        if kind == "rewrite conflict":
+            taken = [(after, 1)]
+            return {
+                **{"do": "rewrite", "id": id, "after": after},
+                **{"messages": new_messages + taken, "refused": "RecordConflictError"},
+            }
+        return {"do": kind, "id": id, "after": after, "messages": new_messages}
+
+    def _make_update(self, kind: str, id: str) -> Operation:
+        changes: dict[str, Any] = {"note": self.number}
+        if kind != "update item":
+            changes["container_id"] = f"{self.writer}/box:{self.chance.choice(BOXES)}"
+        if kind == "update image":
+            changes["name"] = f"{self.writer} name {self.chance.randrange(5)}"
+        if kind == "update session":
+            changes["image_id"] = f"{self.writer}-i{self.chance.choice(NUMBERS)}"
+        return {"do": kind, "id": id, "changes": changes}
 
     def _make_save(self, kind: str) -> Operation:
         box = f"{self.writer}/box:{self.chance.choice(BOXES)}"
@@ -96,9 +150,17 @@ class Choice:
             image = {"container_id": box, "session_id": f"{self.writer}-s{number}", "name": name}
             image |= {"created_at": created_at, "note": self.number}
             return {"do": kind, "id": f"{self.writer}-i{number}", "image": image}
-        session = {"image_id": f"{self.writer}-i{number}", "container_id": box}
-        session |= {"created_at": created_at, "note": self.number}
-        return {"do": kind, "id": f"{self.writer}-s{number}", "session": session}
+        if kind == "save item":
+            return {"do": kind, "id": f"{box}/k{number}", "note": self.number}
+        return {"do": kind, "id": f"{self.writer}-s{number}", "session": self._session()}
+
+    def _session(self) -> dict[str, Any]:
+        return {
+            "image_id": f"{self.writer}-i{self.chance.choice(NUMBERS)}",
+            "container_id": f"{self.writer}/box:{self.chance.choice(BOXES)}",
+            "created_at": self.chance.choice((1_000, 2_000, 3_000 + self.number)),
+            "note": self.number,
+        }
 
     def _message(self, index: int) -> tuple[str, int]:
         length = _LONG if self.chance.random() < 0.02 else self.chance.randrange(400)

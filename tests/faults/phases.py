@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 import pymysql
 
-from agentx_persistence import records
+from agentx_persistence.records import _fields
 from tests.backends.backend import Backend
 from tests.drivers.killing import exit_status, in_child
 from tests.faults import checker, raw_memory
@@ -25,6 +25,7 @@ from tests.faults.checker import Verdict
 from tests.faults.choice import BOXES, NUMBERS, WEIGHTS
 from tests.faults.crew import Crew, Threads, share
 from tests.faults.labs import READERS, Lab, change_of, through
+from tests.faults.moves import Moves
 from tests.faults.proxy import AFTER, AMID, BEFORE, FaultyProxy
 from tests.faults.writers import SHARED
 
@@ -119,6 +120,20 @@ class Proof:
                     crew.kill()
                     self.counts["kills"] += 1
 
+    def moves(self, rounds: int, owned: int = 50) -> None:
+        """Delete owners, and kill some of the deletions, while others move away what they own."""
+        chance = random.Random(f"moves {self._seed}")
+        verdict = Verdict()
+        with self.lab.backend.open() as persistence:
+            for number in range(rounds):
+                Moves(persistence, self._folder, number, owned, chance).run(verdict)
+        raw = READERS[self.lab.backend.name](self.lab.backend)
+        for kind, found in raw.ids.items():
+            for id in found:
+                if id.startswith("moves "):
+                    verdict.fault("traces", f"raw: {kind} {id}, after all was deleted")
+        self._take("moves", verdict)
+
     def restarts(self, count: int) -> None:
         """Stop and kill the server, or each master of a cluster in turn; start it again."""
         chance = random.Random(f"restarts {self._seed}")
@@ -199,7 +214,7 @@ class Proof:
             def time_ns() -> int:
                 return time.time_ns() - (_HOUR if time.monotonic() - began > 1 else 0)
 
-            records.time = SimpleNamespace(time_ns=time_ns)  # type: ignore[attr-defined]
+            _fields.time = SimpleNamespace(time_ns=time_ns)  # type: ignore[assignment]
 
         with self.crew("clock", prepare=jumping) as crew:
             time.sleep(1)

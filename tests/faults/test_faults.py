@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -35,6 +36,17 @@ def test_writers_that_are_killed_lose_double_and_reorder_nothing(
     _hold(proof)
 
 
+@pytest.mark.needs(RAW)
+def test_what_moves_away_from_owners_whose_deletion_is_killed_is_not_lost(
+    backend: Backend, tmp_path: Path
+) -> None:
+    proof = Proof(Lab(backend, ""), tmp_path, _SEED)
+    proof.moves(3, owned=20)
+    proof.empty()
+    assert not proof.problems, "\n".join([f"seed {_SEED}", *proof.problems[:20]])
+    assert proof.counts["moves"] > 0
+
+
 @pytest.mark.needs(PROXIED)
 def test_connections_that_are_cut_before_and_after_the_server_acted_lose_and_double_nothing(
     backend: Backend, tmp_path: Path
@@ -59,13 +71,15 @@ def test_the_checker_sees_what_it_is_there_for(fault: str, tmp_path: Path) -> No
         assert (
             check(persistence, raw_memory.read(persistence), threads.journals, SHARED).faults == 0
         )
-        store = persistence.sessions._store  # type: ignore[attr-defined]
-        log = store._logs[SHARED[0]]
+        storage = cast(Any, persistence)._storage
+        log = storage._logs[SHARED[0]]
+        count, generation, updated_at = log.state
         raw = raw_memory.read(persistence)
         if fault == "lost":
-            log.truncate(len(log.texts) - 1)
+            log.state = (count - 1, generation, updated_at)
         elif fault == "doubled":
             log.texts.append(log.texts[0])
+            log.state = (count + 1, generation, updated_at)
         elif fault == "reordered":
             log.texts[0], log.texts[1] = log.texts[1], log.texts[0]
         elif fault == "gaps":
@@ -75,9 +89,7 @@ def test_the_checker_sees_what_it_is_there_for(fault: str, tmp_path: Path) -> No
         elif fault == "torn":
             log.texts[0] = log.texts[0].replace('"content":"', '"content":"!')
         elif fault == "index":
-            next(
-                p for (kind, index), p in store._places.items() if kind == "images" and index
-            ).clear()
+            next(p for index, p in storage._indexes._lists.items() if index[2] == ("name",)).clear()
         else:
             with threads.journals[0].open("a") as journal:
                 journal.write('{"end": "wrong", "result": "another answer", "seconds": 0}\n')

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from agentx_persistence import (
     BackendError,
     ContainerRecord,
     ImageRecord,
+    ItemRecord,
     Persistence,
     PersistenceError,
     RecordConflictError,
@@ -25,7 +26,7 @@ from agentx_persistence import (
     UserMessage,
 )
 from tests.faults.choice import WEIGHTS, Choice, append, new_message
-from tests.faults.model import Model, Operation, Subject, content, stored_state
+from tests.faults.model import Model, Operation, Subject, content, namespace_of, stored_state
 from tests.faults.recorder import ABANDONED, ACKNOWLEDGED, REFUSED, WRONG, Journal, Record
 
 SHARED = ("shared:0", "shared/1")
@@ -34,8 +35,8 @@ _GIVES_UP_AFTER = 150.0
 
 class Writer:
     """:param shared: the sessions that all writers append to
-    :param lossy: whether answers get lost. A call that is repeated within the package then answers
-        what the repetition found: that nothing was there to delete or to cut off any more
+    :param lossy: whether answers get lost. A deletion that is repeated within the package then
+        answers what the repetition found: that nothing was there to delete any more
     """
 
     def __init__(
@@ -123,13 +124,13 @@ class Writer:
     def _perform(self, operation: Operation) -> Any:
         p, done, id = self._persistence, operation["do"], operation["id"]
         if done == "append":
-            messages = [
-                UserMessage(id=m, content=content(m, length), timestamp=1)
-                for m, length in operation["messages"]
-            ]
+            messages = list(map(_message, operation["messages"]))
+            expected = operation.get("expected")
             if len(messages) == 1:
-                return [p.sessions.add_message(id, messages[0])]
-            return p.sessions.add_messages(id, messages)
+                return [p.sessions.add_message(id, messages[0], expected=expected)]
+            return p.sessions.add_messages(id, messages, expected=expected)
+        if done in ("rewrite", "pop", "replace", "fork"):
+            return self._perform_change(operation)
         calls: dict[str, Callable[[], Any]] = {
             "save container": lambda: p.containers.save(
                 ContainerRecord(container_id=id, config={"note": operation["note"]}, created_at=1)
@@ -141,11 +142,40 @@ class Writer:
             ),
             "truncate": lambda: p.sessions.truncate_after(id, operation["after"]),
             "clear": lambda: p.sessions.clear_messages(id),
+            "update image": lambda: p.images.update(id, operation["changes"]) and None,
+            "update session": lambda: p.sessions.update(id, operation["changes"]) and None,
+            "save item": lambda: p.items.save(
+                ItemRecord(namespace=namespace_of(id), key=id, value={"note": operation["note"]})
+            ),
+            "update item": lambda: (
+                p.items.update(namespace_of(id), id, {"value": operation["changes"]}) and None
+            ),
+            "delete items": lambda: p.items.delete(namespace_of(id), id),
             "delete containers": lambda: p.containers.delete(id),
             "delete images": lambda: p.images.delete(id),
             "delete sessions": lambda: p.sessions.delete(id),
         }
         return calls[done]()
+
+    def _perform_change(self, operation: Operation) -> Any:
+        """Change messages. What an attempt that failed has done is not done again."""
+        sessions, done, id = self._persistence.sessions, operation["do"], operation["id"]
+        if done == "rewrite":
+            messages = list(map(_message, operation["messages"]))
+            removed = sessions.rewrite(id, after=operation["after"], messages=messages)
+            return [message.id for message in removed]
+        if done == "pop":
+            newest = sessions.get_messages(id, last=1)
+            if operation.get("retried") and [m.id for m in newest] != [operation["pops"]]:
+                return operation["pops"]
+            popped = sessions.pop_message(id)
+            return popped and popped.id
+        if done == "replace":
+            return sessions.replace_message(id, _message(operation["message"]))
+        if operation.get("retried") and sessions.exists(id):
+            return sessions.count_messages(id)
+        new = SessionRecord(session_id=id, **operation["session"])
+        return sessions.fork(operation["of"], new, through=operation.get("through"))
 
     def _unexpected(self, operation: Operation, result: Any, failed: bool) -> str | None:
         """Say what is wrong with an answer; after a failure, the first call may have done it."""
@@ -169,13 +199,21 @@ class Writer:
         expected = self._expected(done, id, operation)
         if expected is None or result == expected or failed or operation.get("retried"):
             return None
-        if self._lossy and not result:
+        if self._lossy and not result and done.startswith("delete"):
             self._journal.finding("answered by the repetition")
             return None
         return f"answered {result}, not {expected}"
 
-    def _expected(self, done: str, id: str, operation: Operation) -> int | bool | None:
-        """Return what a deletion or a cut answers."""
+    def _expected(self, done: str, id: str, operation: Operation) -> Any:
+        """Return what a deletion or a change of messages answers."""
+        if done == "rewrite":
+            ids = [m for m, _ in self._model.sessions[id]["messages"]]
+            return ids[ids.index(operation["after"]) + 1 :]
+        if done == "pop":
+            return operation["pops"]
+        if done == "fork":
+            ids = [m for m, _ in self._model.sessions[operation["of"]]["messages"]]
+            return ids.index(operation["through"]) + 1 if "through" in operation else len(ids)
         if done in ("truncate", "clear"):
             ids = ["", *(m for m, _ in self._model.sessions[id]["messages"])]
             return len(ids) - 1 - ids.index(operation.get("after", ""))
@@ -202,7 +240,7 @@ class Writer:
         if operation["id"] in self._shared:
             return self._journal.finding(self._part_in_shared(operation))
         after = Model()
-        for kind in ("containers", "images", "sessions"):
+        for kind in ("containers", "images", "sessions", "items"):
             own = getattr(self._model, kind)
             setattr(after, kind, {id: self._model.state((kind, id)) for id in own})
         if not operation.get("refused"):
@@ -234,3 +272,8 @@ class Writer:
         if found == wanted:
             return "there"
         return "absent" if not found else f"TORN: {found} of {wanted} in {operation['id']}"
+
+
+def _message(mark: Sequence[Any]) -> UserMessage:
+    id, length = mark
+    return UserMessage(id=id, content=content(id, length), timestamp=1)

@@ -22,9 +22,7 @@ class Histories(Records):
         new=st.lists(st.tuples(message_ids, st.text(max_size=2), st.booleans()), max_size=6),
         expected=st.none() | st.integers(0, 3),
     )
-    def add_messages(
-        self, id: str, new: list[tuple[str, str, bool]], expected: int | None
-    ) -> None:
+    def add_messages(self, id: str, new: list[tuple[str, str, bool]], expected: int | None) -> None:
         sessions = self.persistence.sessions
         history = list(self.messages.get(id, ()))
         there = {message.id: message for message in history}
