@@ -15,14 +15,12 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine, PoolProxiedConnection
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
-from agentx_persistence._sql.connections import NESTED, Connections, Rows
+from agentx_persistence._sql.connections import NESTED, Connections, Rows, forgotten
 from agentx_persistence._sql.flavour import Flavour
 from agentx_persistence.errors import BackendError
 
 T = TypeVar("T")
 
-# The connections that a child got from its parent: nothing may close them.
-_forgotten: list[object] = []
 # Seconds between two attempts to write. SQLite's own pauses grow to 100 times as long, so that who
 # has waited long waits even longer, and other threads of the process with it.
 _PAUSE = 0.001
@@ -193,7 +191,7 @@ class KeptConnections(Connections):
 
     def after_fork(self) -> None:
         torn, writer = self._torn, self._writer
-        _forgotten.extend([writer, self._readers])
+        forgotten.extend([writer, self._readers])
         self._start()
         self._torn = torn
         if self._path is None and not torn:
