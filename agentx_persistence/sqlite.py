@@ -53,9 +53,6 @@ _MISCONFIGURED = {
     14: "check that the path is that of a file, and the rights on it and its folder",
     26: "give the path of a SQLite database, or of a file that does not exist yet",
 }
-# Seconds that SQLite itself waits for the lock of a file. Then other threads of the process have
-# their turn, until the time of the call is over.
-_TURN = 0.05
 
 
 def sqlite_driver(
@@ -124,7 +121,7 @@ class _SqliteDriver(PersistenceDriver):
         engine = create_engine(
             url,
             module=_sqlite_module(),
-            connect_args={"timeout": _TURN, "check_same_thread": False},
+            connect_args={"timeout": self._timeout, "check_same_thread": False},
             # Each connection to ":memory:" would be a database of its own.
             poolclass=pool.StaticPool if in_memory else pool.NullPool,
             pool_reset_on_return=None,

@@ -20,8 +20,8 @@ NESTED = (
     " another one; let it make that call later, or in another thread"
 )
 
-# The pools that a child got from its parent: nothing may close their connections.
-_forgotten: list[object] = []
+# The connections that a child got from its parent: nothing may close them.
+forgotten: list[object] = []
 
 
 class LostConnectionError(Exception):
@@ -172,5 +172,5 @@ class PooledConnections(Connections):
             used.retire()
 
     def after_fork(self) -> None:
-        _forgotten.append(self._engine.pool)
+        forgotten.append(self._engine.pool)
         self._engine.dispose(close=False)

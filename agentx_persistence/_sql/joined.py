@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, CursorResult, Engine, exc
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
-from agentx_persistence._sql.connections import Connections, Rows
+from agentx_persistence._sql.connections import Connections, Rows, forgotten
 from agentx_persistence._sql.flavour import Flavour
 from agentx_persistence.errors import PersistenceError
 
@@ -57,7 +57,7 @@ class EngineConnections(Connections):
     def __init__(self, engine: Engine, flavour: Flavour) -> None:
         # Shares the pool and the events of the engine, whatever its isolation level is.
         self._engine = engine.execution_options(isolation_level=flavour.unit_isolation)
-        self._dbapi = engine.dialect.loaded_dbapi
+        self._flavour = flavour
 
     def fetch(self, sql: str, parameters: Any) -> Rows:
         return self.write(lambda cursor: _fetch(cursor, sql, parameters))
@@ -69,18 +69,20 @@ class EngineConnections(Connections):
         with self._engine.connect() as connection, connection.begin():
             try:
                 return work(ConnectionCursor(connection))  # type: ignore[arg-type]
-            except (exc.SQLAlchemyError, PersistenceError):
-                raise
             except BaseException as error:
-                # Such as Ctrl-C, in the middle of a conversation with the server.
-                connection.invalidate(error)
+                # What else there is, such as Ctrl-C, comes in the middle of a conversation.
+                regular = isinstance(error, (exc.SQLAlchemyError, PersistenceError))
+                cause = getattr(error, "orig", None)
+                if not regular or (cause and self._flavour.is_lost(cause)):
+                    connection.invalidate(error)
                 raise
 
     def close(self) -> None:
         """The engine stays open."""
 
     def after_fork(self) -> None:
-        """The caller disposes of the engine, see SQLAlchemy's documentation on fork."""
+        forgotten.append(self._engine.pool)
+        self._engine.dispose(close=False)
 
 
 class JoinedConnections(Connections):

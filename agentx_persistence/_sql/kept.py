@@ -6,6 +6,7 @@ Opening a connection, or only checking one out of a pool, costs more than readin
 from __future__ import annotations
 
 import os
+import random
 import time
 from collections.abc import Callable
 from threading import RLock, get_ident
@@ -14,14 +15,15 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine, PoolProxiedConnection
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
-from agentx_persistence._sql.connections import NESTED, Connections, Rows
+from agentx_persistence._sql.connections import NESTED, Connections, Rows, forgotten
 from agentx_persistence._sql.flavour import Flavour
 from agentx_persistence.errors import BackendError
 
 T = TypeVar("T")
 
-# The connections that a child got from its parent: nothing may close them.
-_forgotten: list[object] = []
+# Seconds between two attempts to write. SQLite's own pauses grow to 100 times as long, so that who
+# has waited long waits even longer, and other threads of the process with it.
+_PAUSE = 0.001
 # Seconds between two looks at the file.
 _LOOK = 1.0
 # Seconds that a fork waits for the calls that are under way.
@@ -30,7 +32,7 @@ _FORK = 5.0
 
 class KeptConnections(Connections):
     def __init__(self, engine: Engine, flavour: Flavour, *, path: str | None, timeout: float):
-        """:param engine: pools no connections; waits only a moment for the lock of a file
+        """:param engine: pools no connections
 
         :param path: the file, or ``None`` for a database in memory, which has one connection
         :param timeout: how many seconds a call waits for the other writers
@@ -97,18 +99,22 @@ class KeptConnections(Connections):
                         raise BackendError(self._flavour.backend, NESTED)
                     return self._write_alone(work, begin)
             except self._dbapi.OperationalError as error:
-                # Other threads, and a fork, get their turn between two attempts.
+                # Between two attempts other threads have their turn, and a fork.
                 if not self._flavour.is_transient(error) or time.monotonic() > deadline:
                     raise
             finally:
                 self._inside.pop(call, None)
+            time.sleep(_PAUSE * random.uniform(0.5, 1.5))
 
     def _write_alone(self, work: Callable[[Any], T], begin: bool) -> T:
         try:
             self._writing = True
             self._look()
             if self._writer is None:
-                self._writer = self._connect()
+                writer = self._connect()
+                if self._path is not None:
+                    _fetch(writer.dbapi_connection, "PRAGMA busy_timeout = 0", ())
+                self._writer = writer
             connection: Any = self._writer.dbapi_connection
             if begin:
                 self._flavour.begin(connection, connection)
@@ -185,7 +191,7 @@ class KeptConnections(Connections):
 
     def after_fork(self) -> None:
         torn, writer = self._torn, self._writer
-        _forgotten.extend([writer, self._readers])
+        forgotten.extend([writer, self._readers])
         self._start()
         self._torn = torn
         if self._path is None and not torn:

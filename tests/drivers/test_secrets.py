@@ -19,6 +19,7 @@ from sqlalchemy import URL, create_engine
 from agentx_persistence import (
     BackendError,
     BackendUnavailableError,
+    ConfigurationError,
     PersistenceDriver,
     PersistenceError,
     RecordNotFoundError,
@@ -133,10 +134,13 @@ def test_a_database_shows_no_password(database: URL, shown: Shown) -> None:
     arguments = {"user": USER, "password": SECRET}
     shown.use(driver(bare, connect_args=arguments))
     shown.use(driver(bare.update_query_dict(arguments)))
-    shown.fail(driver(database.set(password=WRONG)))
-    shown.fail(driver(bare, connect_args={**arguments, "password": WRONG}))
-    shown.fail(driver(bare.update_query_dict({**arguments, "password": WRONG})))
-    shown.fail(driver(database.set(database="elsewhere")))
+    for wrong in (
+        driver(database.set(password=WRONG)),
+        driver(bare, connect_args={**arguments, "password": WRONG}),
+        driver(bare.update_query_dict({**arguments, "password": WRONG})),
+        driver(database.set(database="elsewhere")),
+    ):
+        shown.fail(wrong, ConfigurationError)
     shown.fail(driver(database.set(port=1)))
 
 
@@ -150,7 +154,10 @@ def test_the_callers_own_engine_shows_no_password(database: URL, shown: Shown) -
         engine = create_engine(address, connect_args={"password": own})
         driver = _DRIVERS[database.drivername](engine=engine)
         try:
-            shown.use(driver) if password is SECRET else shown.fail(driver)
+            if password is SECRET:
+                shown.use(driver)
+            else:
+                shown.fail(driver, ConfigurationError)
         finally:
             engine.dispose()
 
@@ -197,7 +204,10 @@ def test_redis_shows_no_password(guarded_redis: RedisServer, shown: Shown) -> No
     for password in (SECRET, WRONG):
         with guarded_redis.client(password=password) as client:
             driver = redis_driver(client=client)
-            shown.use(driver) if password is SECRET else shown.fail(driver)
+            if password is SECRET:
+                shown.use(driver)
+            else:
+                shown.fail(driver, ConfigurationError)
     shown.fail(redis_driver("redis://127.0.0.1:1", password=SECRET))
     shown.fail(redis_driver(bare, password=SECRET, cluster=True), BackendError)
 

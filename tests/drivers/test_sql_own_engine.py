@@ -19,6 +19,7 @@ from agentx_persistence import (
 from agentx_persistence._sql import schema
 from tests.backends.backend import DATABASE_SERVER, Backend
 from tests.contract.records import container, message, saved_session, session, texts
+from tests.servers.postgresql import PostgresqlServer
 
 pytestmark = pytest.mark.needs(DATABASE_SERVER)
 
@@ -78,10 +79,12 @@ def test_every_statement_is_seen_by_the_events_of_the_engine(server: Any, url: A
 
 
 def test_what_begin_sets_for_the_transaction_holds_for_every_statement(
-    backend: Backend, server: Any, url: Any
+    postgresql_server: PostgresqlServer, postgresql_backend: Backend
 ) -> None:
-    if "postgresql" not in url.drivername:
-        pytest.skip("SET LOCAL is PostgreSQL's")
+    server = postgresql_server
+    url = server.url.set(
+        drivername="postgresql+psycopg", database=postgresql_backend.options["database"]
+    )
     engine = create_engine(url)
 
     @event.listens_for(engine, "begin")

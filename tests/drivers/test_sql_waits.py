@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine
 
 from agentx_persistence import (
     BackendError,
@@ -20,6 +21,7 @@ from agentx_persistence import (
     Persistence,
     create_persistence,
 )
+from agentx_persistence._sql import schema
 from agentx_persistence._sql.engine import Database
 from tests.backends.backend import DATABASE_SERVER, Backend
 from tests.contract.records import message, saved_session, texts
@@ -65,10 +67,20 @@ _TRANSIENT = {False: (1205, 1213, 1180, 3101, 1020), True: ("40001", "40P01", "5
 _LOST = {False: (1290, 1836, 1047, 1053), True: ("25006", "57P01", "57P02", "57P03")}
 
 
+@pytest.mark.parametrize("own", [True, False], ids=["own engine", "engine of the caller"])
 def test_what_passes_is_repeated_and_logged(
-    server: Any, backend: Backend, is_postgresql: bool, caplog: pytest.LogCaptureFixture
+    server: Any,
+    backend: Backend,
+    is_postgresql: bool,
+    caplog: pytest.LogCaptureFixture,
+    own: bool,
 ) -> None:
-    with _opened(server, backend) as persistence:
+    url = schema.parse_url(server.url.set(database=backend.options["database"]))
+    engine = create_engine(url)
+    opened = (
+        _opened(server, backend) if own else create_persistence(server.new_driver(engine=engine))
+    )
+    with opened as persistence:
         for code in (*_TRANSIENT[is_postgresql], *_LOST[is_postgresql]):
             connections: list[int] = []
 
@@ -85,6 +97,7 @@ def test_what_passes_is_repeated_and_logged(
             assert [record.levelno for record in logged] == [logging.WARNING] * 3
             assert "attempt 3" in logged[2].getMessage()
             assert "as asked" in logged[2].getMessage()
+    engine.dispose()
 
 
 def test_what_does_not_pass_is_repeated_for_as_long_as_the_driver_is_told(

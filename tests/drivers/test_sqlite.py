@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine, orm, text
 
 from agentx_persistence import (
     BackendUnavailableError,
@@ -14,6 +15,8 @@ from agentx_persistence import (
     CorruptRecordError,
     InvalidRecordError,
     Persistence,
+    RecordConflictError,
+    RecordNotFoundError,
     SchemaError,
     create_persistence,
 )
@@ -176,7 +179,7 @@ def test_every_listing_is_read_from_an_index_in_order(path: Path) -> None:
             plan = connection.execute(f"EXPLAIN QUERY PLAN {sql}", [0] * sql.count("?")).fetchall()
             for *_, step in plan:
                 assert "TEMP B-TREE" not in step, (sql, step)
-                if step.startswith(("SCAN", "SEARCH")) and "(subquery" not in step:
+                if step.startswith(("SCAN agentx_", "SEARCH agentx_")):
                     assert "USING INDEX" in step or "USING COVERING INDEX" in step, (sql, step)
 
 
@@ -186,3 +189,34 @@ def test_a_damaged_image_is_named_from_within_a_transaction_that_has_the_only_co
         _database(persistence).execute("UPDATE agentx_images SET body = '{'", ())
         with pytest.raises(CorruptRecordError, match="'i'"):
             persistence.images.update_metadata("i", {"a": 1})
+
+
+@pytest.mark.parametrize("end", ["commit", "rollback"])
+@pytest.mark.parametrize("begun", [False, True], ids=["first statement", "later statement"])
+@pytest.mark.parametrize("kind", ["connection", "session"])
+def test_a_row_and_a_message_are_kept_or_undone_together(
+    path: Path, kind: str, begun: bool, end: str
+) -> None:
+    engine = create_engine(f"sqlite:///{path}")
+    with create_persistence(sqlite_driver(path)) as persistence:
+        saved_session(persistence)
+        with engine.begin() as connection:
+            connection.execute(text("CREATE TABLE orders (id INTEGER PRIMARY KEY)"))
+        transaction: Any = engine.connect() if kind == "connection" else orm.Session(engine)
+        with transaction:
+            if begun:
+                transaction.execute(text("INSERT INTO orders VALUES (1)"))
+            inside = persistence.within(transaction)
+            assert inside.sessions.add_message("session", message("a", id="m1")) == 1
+            with pytest.raises(RecordConflictError):
+                inside.sessions.add_message("session", message("b", id="m1"))
+            with pytest.raises(RecordNotFoundError):
+                inside.sessions.add_message("absent", message())
+            transaction.execute(text("INSERT INTO orders VALUES (2)"))
+            assert texts(persistence) == []
+            getattr(transaction, end)()
+        assert texts(persistence) == (["a"] if end == "commit" else [])
+        with engine.connect() as connection:
+            orders = connection.scalars(text("SELECT id FROM orders ORDER BY id")).all()
+        assert orders == (([1, 2] if begun else [2]) if end == "commit" else [])
+    engine.dispose()
