@@ -11,6 +11,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 from agentx_persistence._sql import tables
 from agentx_persistence._sql.documents import DELETED, Documents
 from agentx_persistence._sql.engine import Database, DuplicateError
+from agentx_persistence._sql.reading import Reading
 from agentx_persistence._sql.rows import LogRows
 from agentx_persistence.errors import RecordNotFoundError
 from agentx_persistence.storage import Document, Entry, Found, Head
@@ -55,20 +56,29 @@ class Append:
 class Appending:
     """Where a database has a shorter way for new messages, its driver overrides `append_new`."""
 
-    def __init__(self, database: Database, documents: Documents, rows: LogRows) -> None:
-        self.database, self.documents, self.rows = database, documents, rows
+    def __init__(
+        self, database: Database, documents: Documents, rows: LogRows, reading: Reading
+    ) -> None:
+        self.database, self._documents, self._rows = database, documents, rows
+        self._reading = reading
 
     def append(self, call: Append) -> int | Found:
         check_size = self.database.flavour.check_size
         for entry in call.entries:
             check_size("message", entry.id, (call.log, entry.id, entry.text))
         if call.entries:
+            taken = False
             try:
                 count = self.append_new(call)
             except DuplicateError:
-                count = None
+                count, taken = None, True
             if count is not None:
                 return count
+            # A new session cannot have been what was in the way.
+            if taken or call.create is None:
+                found = self._reading.lookup(call.log, [entry.id for entry in call.entries])
+                if found.there or not call.accepts(found.head):
+                    return found
         return self._append_with_care(call)
 
     def append_new(self, call: Append) -> int | None:
@@ -82,7 +92,7 @@ class Appending:
         def work(cursor: Cursor) -> int | None:
             count = self._reserve(cursor, call)
             if count is not None:
-                self.rows.insert(cursor, call.log, count - len(call.entries), call.entries)
+                self._rows.insert(cursor, call.log, count - len(call.entries), call.entries)
             return count
 
         return self.database.write(work)
@@ -117,7 +127,7 @@ class Appending:
         )
 
     def _append_with_care(self, call: Append) -> int | Found:
-        row = call.create and self.documents.checked_session(call.create)
+        row = call.create and self._documents.checked_session(call.create)
         attempt = 1
         while True:
             try:
@@ -129,25 +139,25 @@ class Appending:
             attempt += 1
 
     def _careful(self, cursor: Cursor, call: Append, row: dict[str, Any] | None) -> int | Found:
-        state = self.rows.lock(cursor, call.log)
+        state = self._rows.lock(cursor, call.log)
         if state is None or not state.revision:
             if row is None:
                 raise RecordNotFoundError("session", call.log)
             head = Head(0, row["revision"])
             if not call.accepts(head):
                 return Found(head, {})
-            self.documents.insert(cursor, row, over=state is not None)
+            self._documents.insert(cursor, row, over=state is not None)
         else:
             head = Head(state.count, state.generation)
             if call.entries or not call.accepts(head):
                 ids = [entry.id for entry in call.entries]
-                there = self.rows.there(cursor, call.log, ids, head.count)
+                there = self._rows.there(cursor, call.log, ids, head.count)
                 if there or not call.accepts(head):
                     return Found(head, there)
         count = head.count + len(call.entries)
         if call.entries:
             if state is not None:
-                self.rows.free(cursor, call.log, head.count, call.entries)
-            self.rows.insert(cursor, call.log, head.count, call.entries)
-            self.rows.change(cursor, call.log, count, call.at)
+                self._rows.free(cursor, call.log, head.count, call.entries)
+            self._rows.insert(cursor, call.log, head.count, call.entries)
+            self._rows.change(cursor, call.log, count, call.at)
         return count

@@ -36,8 +36,8 @@ class Connections(ABC):
         """Return the rows of a statement."""
 
     @abstractmethod
-    def execute(self, sql: str, parameters: Any) -> None:
-        """Run a statement."""
+    def execute(self, sql: str, parameters: Any) -> int:
+        """Run a statement; return how many rows it has met."""
 
     @abstractmethod
     def write(self, work: Callable[[Cursor], T]) -> T:
@@ -71,8 +71,8 @@ class PooledConnections(Connections):
     def fetch(self, sql: str, parameters: Any) -> Rows:
         return self._use(self._fetch, sql, parameters)
 
-    def execute(self, sql: str, parameters: Any) -> None:
-        self._use(self._execute, sql, parameters)
+    def execute(self, sql: str, parameters: Any) -> int:
+        return self._use(self._execute, sql, parameters)
 
     def write(self, work: Callable[[Cursor], T]) -> T:
         result: T = self._use(self._write, work)
@@ -85,9 +85,11 @@ class PooledConnections(Connections):
         rows: Rows = cursor.fetchall()
         return rows
 
-    def _execute(self, connection: Any, sql: str, parameters: Any) -> None:
+    def _execute(self, connection: Any, sql: str, parameters: Any) -> int:
         self._flavour.autocommit(connection)
-        connection.cursor().execute(sql, parameters)
+        cursor = connection.cursor()
+        cursor.execute(sql, parameters)
+        return int(cursor.rowcount)
 
     def _write(self, connection: Any, work: Callable[[Cursor], T]) -> T:
         cursor = connection.cursor()

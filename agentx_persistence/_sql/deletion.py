@@ -75,12 +75,12 @@ class Deletion:
 
     def _whole_container(self, cursor: Cursor, id: str) -> bool:
         images = self._owned.lock_images(cursor, id, LISTED)
-        if len(images) == LISTED or self._owned.many_items(cursor, id):
+        if len(images) == LISTED or self._owned.last_item(cursor, id) is not None:
             return False
         if not self._delete_sessions(cursor, Owner(container=id, images=images)):
             return False
         self._owned.remove_images(cursor, images)
-        self._owned.remove_items(cursor, id)
+        self._owned.remove_items(cursor, id, None)
         return True
 
     def _delete_sessions(self, cursor: Cursor, owner: Owner) -> bool:
@@ -161,5 +161,11 @@ class Deletion:
             if hidden is not None:
                 self._clear_image(hidden)
         self._clear_sessions(Owner(container=id), lambda cursor: True)
-        while not self._database.write(lambda cursor: self._owned.remove_items(cursor, id)):
+        while not self._database.write(lambda cursor: self._clear_items(cursor, id)):
             pass
+
+    def _clear_items(self, cursor: Cursor, container: str) -> bool:
+        """Delete a chunk of the container's items; tell whether none are left."""
+        last = self._owned.last_item(cursor, container)
+        self._owned.remove_items(cursor, container, last)
+        return last is None

@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
+from agentx_persistence._sql.connections import Connections
 from agentx_persistence._sql.engine import Database, DuplicateError
 from agentx_persistence._sql.statements import Statement, chunks, named, numbered
 from agentx_persistence._sql.tables import TABLES
@@ -97,13 +98,16 @@ class Documents:
 
     def create(self, kind: Kind, document: Document) -> bool:
         row = self._checked(kind, document)
+        statement = self._insert(kind, row)
+        attempt = _Attempts(self._database, statement, row)
         while True:
             try:
-                statement = self._insert(kind, row)
-                self._database.execute(statement.sql, statement.bind(row))
+                attempt.run()
                 return True
             except DuplicateError:
                 created = self._database.write(lambda cursor: self._recreate(cursor, kind, row))
+            if created is False:
+                attempt.require_first(f"{kind.noun} {document.key!r}")
             if created is not None:
                 return created
 
@@ -149,25 +153,17 @@ class Documents:
         )
         values |= {f"old_{name}": value for name, value in keys.items()}
         values["old_revision"] = revision
-        attempts = 0
-
-        def work(cursor: Cursor) -> bool:
-            nonlocal attempts
-            attempts += 1
-            cursor.execute(statement.sql, statement.bind(values))
-            if cursor.rowcount:
+        attempt = _Attempts(self._database, statement, values)
+        if attempt.run():
+            return True
+        if attempt.number > 1:
+            if (
+                self._database.write(lambda cursor: self._lock(cursor, kind, row))
+                == row["revision"]
+            ):
                 return True
-            if attempts == 1:
-                return False
-            if self._lock(cursor, kind, row) == document.revision:
-                return True
-            raise BackendUnavailableError(
-                self._database.flavour.backend,
-                f"the answer to a change of {kind.noun} {document.key!r} was lost, and it has"
-                " been changed again since; read it and try again",
-            )
-
-        return self._database.write(work)
+            attempt.require_first(f"{kind.noun} {document.key!r}")
+        return False
 
     def get(self, kind: Kind, keys: Sequence[str]) -> dict[str, Stored]:
         found: dict[str, Stored] = {}
@@ -249,6 +245,32 @@ class Documents:
         return self._database.statement(
             (kind.name, "create", *row), lambda: insert(TABLES[kind]), row
         )
+
+
+class _Attempts:
+    """A writing statement that knows how often it was tried."""
+
+    def __init__(self, database: Database, statement: Statement, values: dict[str, Any]) -> None:
+        self._database = database
+        self._statement = (statement.sql, statement.bind(values))
+        self.number = 0
+
+    def run(self) -> int:
+        self.number = 0
+        return self._database.attempt(self._once)
+
+    def _once(self, connections: Connections) -> int:
+        self.number += 1
+        return connections.execute(*self._statement)
+
+    def require_first(self, what: str) -> None:
+        """Refuse to guess whether an attempt whose answer was lost has changed something."""
+        if self.number > 1:
+            raise BackendUnavailableError(
+                self._database.flavour.backend,
+                f"the answer to a change of {what} was lost, and it has been changed again since;"
+                " read it and try again",
+            )
 
 
 def _equal(column: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[bool]:

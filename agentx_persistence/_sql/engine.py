@@ -87,14 +87,15 @@ class Database(ForkAware):
             self._refuse_nested()
         return self._attempt(self._connections.fetch, sql, parameters)
 
-    def execute(self, sql: str, parameters: Any = ()) -> None:
-        """Run one writing statement, which is a transaction of its own.
+    def execute(self, sql: str, parameters: Any = ()) -> int:
+        """Run one writing statement, which is a transaction of its own; return how many rows it
+        has met.
 
         :raises DuplicateError: if it met a key that is taken
         """
         if self._writing:
             self._refuse_nested()
-        self._attempt(self._connections.execute, sql, parameters)
+        return self._attempt(self._connections.execute, sql, parameters)
 
     def write(self, work: Callable[[Cursor], T]) -> T:
         """Run `work` in one transaction, again from its start when that is repeated.
@@ -125,6 +126,10 @@ class Database(ForkAware):
             yield
         finally:
             self._opening = False
+
+    def attempt(self, run: Callable[[Connections], T]) -> T:
+        """Run what is one transaction on the connections, again when that is repeated."""
+        return self._attempt(run, self._connections)
 
     def migrate(self, upgrade: Callable[[Engine], None], engine: Engine | None = None) -> None:
         """Run `upgrade` with this engine, else with the own one, in transactions."""

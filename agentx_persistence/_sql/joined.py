@@ -62,8 +62,8 @@ class EngineConnections(Connections):
     def fetch(self, sql: str, parameters: Any) -> Rows:
         return self.write(lambda cursor: _fetch(cursor, sql, parameters))
 
-    def execute(self, sql: str, parameters: Any) -> None:
-        self.write(lambda cursor: cursor.execute(sql, parameters))
+    def execute(self, sql: str, parameters: Any) -> int:
+        return self.write(lambda cursor: _execute(cursor, sql, parameters))
 
     def write(self, work: Callable[[Cursor], T]) -> T:
         with self._engine.connect() as connection, connection.begin():
@@ -97,8 +97,8 @@ class JoinedConnections(Connections):
             return _fetch(ConnectionCursor(self._connect()), sql, parameters)
         return self.write(lambda cursor: _fetch(cursor, sql, parameters))
 
-    def execute(self, sql: str, parameters: Any) -> None:
-        self.write(lambda cursor: cursor.execute(sql, parameters))
+    def execute(self, sql: str, parameters: Any) -> int:
+        return self.write(lambda cursor: _execute(cursor, sql, parameters))
 
     def write(self, work: Callable[[Cursor], T]) -> T:
         connection = self._connect()
@@ -118,3 +118,8 @@ def _fetch(cursor: Any, sql: str, parameters: Any) -> Rows:
     cursor.execute(sql, parameters)
     rows: Rows = cursor.fetchall()
     return rows
+
+
+def _execute(cursor: Any, sql: str, parameters: Any) -> int:
+    cursor.execute(sql, parameters)
+    return int(cursor.rowcount)

@@ -80,8 +80,8 @@ class KeptConnections(Connections):
             self.close()
         return rows
 
-    def execute(self, sql: str, parameters: Any) -> None:
-        self._write(lambda connection: connection.execute(sql, parameters).close(), begin=False)
+    def execute(self, sql: str, parameters: Any) -> int:
+        return self._write(lambda connection: _execute(connection, sql, parameters), begin=False)
 
     def write(self, work: Callable[[Cursor], T]) -> T:
         return self._write(lambda connection: work(connection.cursor()), begin=True)
@@ -214,3 +214,10 @@ def _identity(path: str) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _execute(connection: Any, sql: str, parameters: Any) -> int:
+    cursor = connection.execute(sql, parameters)
+    met: int = cursor.rowcount
+    cursor.close()
+    return met

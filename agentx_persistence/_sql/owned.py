@@ -167,13 +167,11 @@ class OwnedRows:
         for chunk in chunks(ids):
             self._remove_many(cursor, _images.image_id, chunk)
 
-    def many_items(self, cursor: Cursor, container: str) -> bool:
-        """Tell whether the container has more items than one transaction deletes."""
-        return self._last_item(cursor, container) is not None
+    def remove_items(self, cursor: Cursor, container: str, last: Sequence[str] | None) -> None:
+        """Delete the container's items.
 
-    def remove_items(self, cursor: Cursor, container: str) -> bool:
-        """Delete some of the container's items; tell whether none are left."""
-        last = self._last_item(cursor, container)
+        :param last: only those up to this one, in the order of namespaces and keys
+        """
         condition = _of_container()
         values: dict[str, Any] = _range(container)
         if last is not None:
@@ -195,9 +193,8 @@ class OwnedRows:
             lambda: delete(tables.items).where(*condition),
             values,
         )
-        return last is None
 
-    def _last_item(self, cursor: Cursor, container: str) -> Sequence[str] | None:
+    def last_item(self, cursor: Cursor, container: str) -> Sequence[str] | None:
         """Return the last of as many items as are deleted at once, if there are as many."""
         self._run(
             cursor,

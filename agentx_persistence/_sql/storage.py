@@ -35,8 +35,8 @@ class SqlStorage(Storage):
         rows = LogRows(database)
         self._documents = Documents(database)
         self._listings = Listings(database, self._documents)
-        self._appending = appending(database, self._documents, rows)
         self._reading = Reading(database)
+        self._appending = appending(database, self._documents, rows, self._reading)
         self._rewriting = Rewriting(database, self._documents, rows)
         self._deletion = Deletion(database, rows)
 

@@ -12,8 +12,8 @@ from sqlalchemy import create_engine, orm, text
 
 from agentx_persistence import Persistence, create_persistence
 from agentx_persistence._sql import schema
-from agentx_persistence._sql.repositories import name_digest
-from agentx_persistence._sql.statements import Statement
+from agentx_persistence._sql.documents import digest
+from agentx_persistence.storage import CONTAINERS, IMAGES, ITEMS, SESSIONS, Kind, Place, Query
 from tests.backends.backend import DATABASE_SERVER, Backend
 from tests.contract.records import container, image, message, saved_session, texts
 
@@ -57,48 +57,104 @@ def test_the_callers_engine_is_neither_closed_nor_changed(server: Any, engine: A
         assert persistence.sessions.clear_messages("session") == 3
         assert mode() == before
         with orm.Session(engine) as unit:
-            unit.execute(text("DELETE FROM containers"))
+            unit.execute(text("DELETE FROM agentx_containers"))
             unit.rollback()
         assert persistence.containers.exists("box")
     assert engine.pool.checkedout() == 0
     assert mode() == before
 
 
-@pytest.mark.parametrize("paging", [False, True], ids=["first page", "next page"])
-@pytest.mark.parametrize(
-    "filters",
-    [(), ("container_id",), ("name_digest",), ("container_id", "name_digest")],
-    ids=" and ".join,
-)
+# Listings with the index that each reads.
+LISTINGS: list[tuple[Kind, Query, str]] = [
+    (CONTAINERS, Query(), "newest_container_id"),
+    (IMAGES, Query(), "newest_image_id"),
+    (IMAGES, Query({"container_id": "c1"}), "container_id_newest_image_id"),
+    (IMAGES, Query({"name": "n1"}), "name_digest_newest_image_id"),
+    (
+        IMAGES,
+        Query({"container_id": "c1", "name": "n1"}),
+        "container_id_name_digest_newest_image_id",
+    ),
+    (SESSIONS, Query(), "newest_session_id"),
+    (SESSIONS, Query({"container_id": "c1"}), "container_id_newest_session_id"),
+    (SESSIONS, Query({"image_id": "i1"}), "image_id_newest_session_id"),
+    (SESSIONS, Query({"container_id": "c1", "image_id": "i1"}), "owners_digest_newest_session_id"),
+    (SESSIONS, Query({"container_id": "c1"}, "active"), "container_id_latest_session_id"),
+    (ITEMS, Query({"namespace": "c1\x1f"}), "namespace_newest_key"),
+]
+PLACES = {
+    "first page": lambda query: query,
+    "next page": lambda query: query._replace(after=_place(query)),
+    "since and until": lambda query: query._replace(since=1000, until=3_000_000),
+    "oldest": lambda query: query._replace(order="oldest", after=_place(query)),
+}
+
+
+def _place(query: Query) -> Place:
+    """Return a place near the end: to read from the start would be another plan."""
+    key = "c1\x1f\x1fk1" if "namespace" in query.where else "x"
+    return Place(300, key)
+
+
+@pytest.mark.parametrize("page", PLACES)
 def test_a_listing_reads_its_place_in_an_index(
-    backend: Backend,
-    server: Any,
-    database: str,
-    persistence: Persistence,
-    filters: tuple[str, ...],
-    paging: bool,
+    backend: Backend, server: Any, database: str, page: str
 ) -> None:
-    images: Any = persistence.images
+    _fill(server, database)
+    with closing(backend.driver().create_storage()) as storage:
+        for kind, query, index in LISTINGS:
+            if page == "oldest" and query.order == "active":
+                continue
+            asked = PLACES[page](query)._replace(limit=5)
+            sql, values = _statement(storage, kind, asked)
+            plan = server.explain(database, sql, values)
+            assert f"ix_agentx_{kind}_{index}" in plan, (kind, query, plan)
+            for costly in ("Seq Scan", "Sort", "filesort", "temporary"):
+                assert costly not in plan, (kind, query, plan)
+            if asked.after:
+                assert server.READS_A_RANGE.search(plan), (kind, query, plan)
+
+
+def _statement(storage: Any, kind: Kind, query: Query) -> tuple[str, Any]:
+    """Return the statement of a listing, and its values."""
+    asked = []
+    fetch = storage._database.fetch
+    storage._database.fetch = lambda *statement: asked.append(statement) or fetch(*statement)
+    storage.find(kind, query)
+    del storage._database.fetch
+    (statement,) = asked
+    return statement  # type: ignore[no-any-return]
+
+
+def _fill(server: Any, database: str) -> None:
+    documents = "created_at, updated_at, revision, body"
+    tables = {
+        "containers": f"container_id, {documents}",
+        "images": f"image_id, container_id, name_digest, {documents}",
+        "sessions": f"session_id, container_id, image_id, owners_digest, generation, {documents}",
+        "items": f"namespace, key, {documents}",
+    }
     with server.connect(database) as connection, connection.cursor() as cursor:
-        cursor.executemany(
-            "INSERT INTO images (image_id, container_id, session_id, name_digest,"
-            " created_at, updated_at, body) VALUES (%s, %s, 's', %s, %s, 1, '{}')",
-            [
-                (f"i{number}", f"c{number % 20}", name_digest(f"n{number % 20}"), number)
-                for number in range(4000)
-            ],
-        )
-    server.analyze(database, "images")
-    statement = Statement(images._page(filters, paging, True), images._database.engine.dialect)
-    # A place near the end: reading from the start of the index would be another plan.
-    values = {"newest": -300, "id": "i2", "limit": 5}
-    values.update({"container_id": "c0", "name_digest": name_digest("n0")})
-    plan = server.explain(database, statement.sql, statement.bind(values))
-    assert "_".join(("ix_images", *filters, "newest_image_id")) in plan
-    for costly in ("Seq Scan", "Sort", "filesort", "temporary", "Filter"):
-        assert costly not in plan
-    if paging:
-        assert server.READS_A_RANGE.search(plan)
+        for table, columns in tables.items():
+            rows = []
+            for number in range(4000):
+                few = number % 20
+                owners = digest(f"c{few}", f"i{few}")
+                begin: tuple[object, ...] = {
+                    "containers": (f"c{number}",),
+                    "images": (f"i{number}", f"c{few}", digest(f"n{few}")),
+                    "sessions": (f"s{number}", f"c{few}", f"i{few}", owners, "g"),
+                    "items": (f"c{few}\x1f", f"k{number}"),
+                }[table]
+                rows.append((*begin, number, number * 1000, "r", "{}"))
+            named = ", ".join(server.quoted(name) for name in columns.split(", "))
+            marks = ", ".join(["%s"] * len(rows[0]))
+            cursor.executemany(
+                f"INSERT INTO agentx_{table} ({named}) VALUES ({marks})",  # noqa: S608
+                rows,
+            )
+    for table in tables:
+        server.analyze(database, f"agentx_{table}")
 
 
 def test_a_deadlock_ends_for_the_application_as_if_there_was_none(
@@ -112,11 +168,11 @@ def test_a_deadlock_ends_for_the_application_as_if_there_was_none(
     ):
         cursor = other.cursor()
         server.be_no_victim(cursor)
-        # Deleting an image takes its sessions first, then the image: the other way round here.
-        cursor.execute("SELECT 1 FROM images WHERE image_id = 'image' FOR UPDATE")
+        # Deleting an image locks the image first, then its sessions: the other way round here.
+        cursor.execute("UPDATE agentx_sessions SET updated_at = 1 WHERE session_id = 'session'")
         deleted = thread.submit(persistence.images.delete, "image")
         server.wait_until_one_waits(database)
-        cursor.execute("UPDATE sessions SET updated_at = 1 WHERE session_id = 'session'")
+        cursor.execute("SELECT 1 FROM agentx_images WHERE image_id = 'image' FOR UPDATE")
         other.commit()
         assert deleted.result(20)
     assert not persistence.sessions.exists("session")

@@ -8,20 +8,21 @@ from typing import Any
 
 import pytest
 
-from agentx_persistence import Persistence, create_persistence
+from agentx_persistence import ItemRecord, Persistence, SessionRecord, create_persistence
 from agentx_persistence.sqlite import sqlite_driver
 from tests.backends.backend import DATABASE_SERVER, Backend
 from tests.contract.records import container, image, message, saved_session, session
 from tests.servers.proxy import Proxy
 
 STORED = [message(id="m1"), message(id="m2")]
+ITEM: dict[str, Any] = {"namespace": ("box",), "key": "key"}
 
 Operation = Callable[[Persistence], object]
 
 # The round trips to PostgreSQL, and to MySQL, whose transactions are opened by their first
 # statement; and the statements of SQLite, for which BEGIN and COMMIT count, too.
 # Each is measured as one of several in a row: between a read and a write MySQL is told once whether
-# it is to commit by itself. A deletion is a unit of work.
+# it is to commit by itself.
 WORK: dict[str, tuple[Operation, int, int, int]] = {
     "append": (lambda p: p.sessions.add_message("session", message()), 1, 3, 4),
     "append 100": (
@@ -30,29 +31,45 @@ WORK: dict[str, tuple[Operation, int, int, int]] = {
         3,
         103,
     ),
-    "append again": (lambda p: p.sessions.add_message("session", STORED[0]), 5, 6, 8),
+    "append again": (lambda p: p.sessions.add_message("session", STORED[0]), 4, 12, 10),
     "load": (lambda p: p.sessions.get_messages("session"), 1, 1, 1),
     "last": (lambda p: p.sessions.get_messages("session", last=50), 1, 1, 1),
     "above": (lambda p: p.sessions.get_messages("session", last=50, before="m2"), 1, 1, 1),
+    "stream": (lambda p: [*p.sessions.iter_messages("session")], 2, 2, 2),
+    "one message": (lambda p: p.sessions.get_message("session", "m1"), 1, 1, 1),
     "count": (lambda p: p.sessions.count_messages("session"), 1, 1, 1),
+    "summaries": (lambda p: p.sessions.summaries(["session", "absent"]), 1, 1, 1),
     "session of an image": (lambda p: p.sessions.find_by_image("image"), 1, 1, 1),
+    "active": (
+        lambda p: p.sessions.find_page(container_id="box", order="active", size=20),
+        1,
+        1,
+        1,
+    ),
     "page": (lambda p: p.images.find_page(container_id="box", size=20), 1, 1, 1),
     "page by name": (lambda p: p.images.find_page(container_id="box", name="n", size=20), 1, 1, 1),
     "list": (lambda p: p.containers.find_all(limit=20), 1, 1, 1),
+    "number": (lambda p: p.sessions.count(container_id="box"), 1, 1, 1),
     "get": (lambda p: p.images.get("image"), 1, 1, 1),
+    "get many": (lambda p: p.images.find_many(["image", "absent", "more"]), 1, 1, 1),
     "exists": (lambda p: p.images.exists("image"), 1, 1, 1),
     "save": (lambda p: p.images.save(image("image")), 1, 1, 1),
-    "change": (lambda p: p.images.update_metadata("image", {"key": "value"}), 4, 3, 4),
+    "save an item": (lambda p: p.items.save(ItemRecord(**ITEM, value=1)), 1, 1, 1),
+    "get an item": (lambda p: p.items.find(("box",), "key"), 1, 1, 1),
+    "change": (lambda p: p.images.update_metadata("image", {"key": "value"}), 2, 2, 2),
     "rewind": (lambda p: p.sessions.truncate_after("session", "m1"), 6, 5, 6),
     "clear": (lambda p: p.sessions.clear_messages("session"), 5, 4, 5),
+    "replace": (lambda p: p.sessions.replace_message("session", STORED[0]), 5, 4, 5),
+    "fork": (lambda p: p.sessions.fork("session", SessionRecord(image_id="image")), 5, 4, 5),
     "delete a session": (lambda p: p.sessions.delete("absent"), 3, 2, 3),
     "delete an image": (lambda p: p.images.delete("absent"), 4, 3, 4),
-    "delete a container": (lambda p: p.containers.delete("absent"), 6, 5, 6),
+    "delete a container": (lambda p: p.containers.delete("absent"), 7, 6, 7),
     "ping": (lambda p: p.ping(), 1, 1, 1),
 }
 
 
 def _prepare(persistence: Persistence) -> None:
+    persistence.sessions.delete("session")
     persistence.containers.save(container("box"))
     persistence.images.save(image("image", container_id="box"))
     saved_session(persistence)
@@ -86,15 +103,15 @@ def test_each_operation_of_sqlite_is_as_many_statements_and_no_more(tmp_path: Pa
     found = {}
     with create_persistence(sqlite_driver(tmp_path / "agentx.db")) as persistence:
         statements: list[str] = []
-        sessions: Any = persistence.sessions
-        connections = sessions._database._connections
+        _prepare(persistence)
+        persistence.ping()
+        storage: Any = persistence._storage
+        kept = storage._database._connections
+        for pooled in (kept._writer, *kept._readers):
+            pooled.dbapi_connection.set_trace_callback(statements.append)
         for name, (operation, *_) in WORK.items():
             _prepare(persistence)
-            lease = connections.take()
-            lease.connection.set_trace_callback(statements.append)
-            connections.give_back(lease)
             statements.clear()
             operation(persistence)
             found[name] = len(statements)
-            lease.connection.set_trace_callback(None)
     assert found == {name: row[3] for name, row in WORK.items()}

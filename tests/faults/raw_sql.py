@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 import pymysql
 
-from agentx_persistence._sql.repositories import name_digest
+from agentx_persistence._sql.documents import digest
 from tests.backends.backend import Backend
 from tests.faults.raw import Raw
 
@@ -23,6 +23,8 @@ _COLUMNS = {
     "images": ("image_id", "container_id", "session_id", "name"),
     "sessions": ("session_id", "image_id", "container_id"),
 }
+# The columns that are searched by instead of others.
+_DIGESTS = {"images": "name_digest", "sessions": "owners_digest"}
 _FIELDS = {
     "container_id": "containerId",
     "image_id": "imageId",
@@ -35,10 +37,9 @@ def read_sqlite(backend: Backend) -> Raw:
     path = Path(backend.arguments[0])
     with closing(sqlite3.connect(path)) as connection:
         raw = _read(lambda statement: connection.execute(statement).fetchall())
-        for check in ("integrity_check", "foreign_key_check"):
-            found = connection.execute(f"PRAGMA {check}").fetchall()
-            if found not in ([], [("ok",)]):
-                raw.problems.append(f"{check}: {found[:5]}")
+        found = connection.execute("PRAGMA integrity_check").fetchall()
+        if found != [("ok",)]:
+            raw.problems.append(f"integrity_check: {found[:5]}")
     return raw
 
 
@@ -53,9 +54,9 @@ def read_mysql(backend: Backend) -> Raw:
                 return cursor.fetchall()
 
         raw = _read(ask)
-        for table in (*_COLUMNS, "messages"):
+        for table in (*_COLUMNS, "messages", "items"):
             # Compares each index with the rows.
-            for row in ask(f"CHECK TABLE {table} EXTENDED"):
+            for row in ask(f"CHECK TABLE agentx_{table} EXTENDED"):
                 if row[-1] not in ("OK", "Table is already up to date"):
                     raw.problems.append(f"CHECK TABLE {table}: {row}")
     return raw
@@ -75,7 +76,7 @@ def read_postgresql(backend: Backend) -> Raw:
                 ask(f"SELECT set_config('enable_{name}', '{value}', false)")
             counts.append(
                 [
-                    ask(f"SELECT {columns[0]} FROM {table} ORDER BY 1")  # noqa: S608
+                    ask(f"SELECT {columns[0]} FROM agentx_{table} ORDER BY 1")  # noqa: S608
                     for table, columns in _COLUMNS.items()
                 ]
             )
@@ -87,22 +88,35 @@ def read_postgresql(backend: Backend) -> Raw:
 def _read(ask: Ask) -> Raw:
     raw = Raw()
     for table, columns in _COLUMNS.items():
-        digest = ", name_digest" if table == "images" else ""
-        names = f"body, created_at, newest, {', '.join(columns)}{digest}"
-        for row in ask(f"SELECT {names} FROM {table}"):  # noqa: S608
+        searched = _DIGESTS.get(table, "")
+        names = f"body, created_at, newest, {', '.join(columns)}{searched and f', {searched}'}"
+        # What has no revision is being deleted.
+        for row in ask(f"SELECT {names} FROM agentx_{table} WHERE revision <> ''"):  # noqa: S608
             body, created_at, newest, *values = row
             raw.ids[table].add(values[0])
             record = json.loads(body)
             said = [record.get(_FIELDS[column]) for column in columns]
             if table == "images":
-                said.append(name_digest(record["name"]))
+                said.append(digest(record["name"]))
+            elif table == "sessions":
+                said.append(digest(record["containerId"], record["imageId"]))
             if [record["createdAt"], -record["createdAt"], *said] != [created_at, newest, *values]:
                 raw.problems.append(f"{table} {values[0]}: columns {values} differ from the body")
     for session, position, id, body in ask(
-        "SELECT session_id, position, message_id, body FROM messages ORDER BY session_id, position"
+        "SELECT m.session_id, position, message_id, m.body"
+        " FROM agentx_messages m JOIN agentx_sessions s ON s.session_id = m.session_id"
+        " WHERE position <= message_count AND revision <> ''"
+        " ORDER BY m.session_id, position"
     ):
         raw.messages.setdefault(session, []).append((position, id))
         if json.loads(body)["id"] != id:
             raw.problems.append(f"message {session} {position}: the body has another id")
-    raw.counts = dict(ask("SELECT session_id, message_count FROM sessions"))
+    raw.counts = dict(
+        ask("SELECT session_id, message_count FROM agentx_sessions WHERE revision <> ''")
+    )
+    orphans = ask(
+        "SELECT session_id, count(*) FROM agentx_messages"
+        " WHERE session_id NOT IN (SELECT session_id FROM agentx_sessions) GROUP BY session_id"
+    )
+    raw.problems.extend(f"messages without a session: {orphan}" for orphan in orphans)
     return raw

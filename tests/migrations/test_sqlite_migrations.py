@@ -33,7 +33,7 @@ def _alembic(url: str, *arguments: str, **environment: str) -> subprocess.Comple
 
 def _set_revision(path: Path, revision: str) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+        connection.execute(f"UPDATE {schema.VERSION_TABLE} SET version_num = ?", (revision,))
 
 
 def test_the_list_of_revisions_is_that_of_the_migrations() -> None:
@@ -57,8 +57,8 @@ def test_alembic_upgrades_checks_and_downgrades(tmp_path: Path) -> None:
 def test_alembic_prints_the_sql_without_a_database() -> None:
     ended = _alembic("sqlite:///nowhere/at/all.db", "upgrade", "head", "--sql")
     assert ended.returncode == 0, ended.stderr
-    for table in ("containers", "images", "sessions", "messages"):
-        assert f"CREATE TABLE IF NOT EXISTS {table}" in ended.stdout
+    for table in ("containers", "images", "sessions", "messages", "items"):
+        assert f"CREATE TABLE IF NOT EXISTS agentx_{table}" in ended.stdout
 
 
 def test_the_url_comes_from_x_then_the_environment(tmp_path: Path) -> None:

@@ -51,6 +51,9 @@ class MysqlServer:
             cursor.execute(statement, parameters or None)
             return cursor.fetchall()
 
+    def quoted(self, name: str) -> str:
+        return f"`{name}`"
+
     def recreate(self, database: str, properties: str = "") -> None:
         """Make an empty database of this name."""
         self.execute(f"DROP DATABASE IF EXISTS `{database}`")
@@ -90,8 +93,8 @@ class MysqlServer:
         """Change more rows than the other one: the smaller transaction is undone."""
         for number in range(50):
             cursor.execute(
-                "INSERT INTO containers (container_id, created_at, updated_at, body)"
-                " VALUES (%s, 1, 1, '{}')",
+                "INSERT INTO agentx_containers (container_id, created_at, updated_at, revision, body)"
+                " VALUES (%s, 1, 1, 'r', '{}')",
                 (str(number),),
             )
 

@@ -32,7 +32,7 @@ class PostgresqlServer:
     """A server, and how its superuser reaches it."""
 
     # The row comparison is a condition on the index.
-    READS_A_RANGE = re.compile(r"Index Cond: .*ROW\(newest, ")
+    READS_A_RANGE = re.compile(r"Index Cond: .*ROW\((newest|latest), ")
 
     new_driver = staticmethod(postgresql_driver)
 
@@ -54,6 +54,9 @@ class PostgresqlServer:
         with self.connect(database) as connection:
             cursor = connection.execute(statement, parameters or None)
             return cursor.fetchall() if cursor.description else []
+
+    def quoted(self, name: str) -> str:
+        return f'"{name}"'
 
     def recreate(self, database: str) -> None:
         """Make an empty database of this name."""
