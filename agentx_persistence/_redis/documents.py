@@ -8,7 +8,8 @@ from typing import Any
 from agentx_persistence._redis.connection import Connection
 from agentx_persistence._redis.indexing import Version
 from agentx_persistence._redis.keys import DOCUMENT_FIELDS, Keys
-from agentx_persistence._redis.scripts import FETCH
+from agentx_persistence._redis.pool import Argument
+from agentx_persistence._redis.scripts import FETCH, SEEN, Script
 from agentx_persistence.errors import CorruptRecordError
 from agentx_persistence.storage import Kind, Stored
 
@@ -33,14 +34,9 @@ class Documents:
     def fetch(self, kind: Kind, keys: Sequence[str], versions: Sequence[bytes]) -> list[Any]:
         """Return `DOCUMENT_FIELDS` of each, or only text and `updated_at` of one whose index
         entries have this version, in one round trip."""
-        names = [self._keys.document(kind, key) for key in keys]
         if not self._connection.cluster:
-            replies = self._connection.script(FETCH, (kind.noun, keys[0]), names, versions)
-            for key, name, reply in zip(keys, names, replies, strict=True):
-                if isinstance(reply, Exception):
-                    where = f"redis, key {name.decode()!r}: {reply}"
-                    raise CorruptRecordError(kind.noun, key, where) from reply
-            return list(replies)
+            return self._at_once(FETCH, kind, keys, versions)
+        names = [self._keys.document(kind, key) for key in keys]
         commands = [("HMGET", name, *DOCUMENT_FIELDS) for name in names]
         replies = self._connection.pipeline(commands, [(kind.noun, key) for key in keys])
         return [
@@ -51,14 +47,27 @@ class Documents:
         ]
 
     def versions(self, kind: Kind, keys: Sequence[str]) -> list[Version]:
-        replies = self._connection.pipeline(
-            [
-                ("HMGET", self._keys.document(kind, key), "version", "entries", "revision")
-                for key in keys
-            ],
-            [(kind.noun, key) for key in keys],
-        )
+        if not self._connection.cluster:
+            replies = self._at_once(SEEN, kind, keys, ())
+        else:
+            names = [self._keys.document(kind, key) for key in keys]
+            replies = self._connection.pipeline(
+                [("HMGET", name, "version", "entries", "revision") for name in names],
+                [(kind.noun, key) for key in keys],
+            )
         return [Version(fields[0] or b"", fields[1], fields[2]) for fields in replies]
+
+    def _at_once(
+        self, script: Script, kind: Kind, keys: Sequence[str], arguments: Sequence[Argument]
+    ) -> list[Any]:
+        """Run a script that returns something, or an error, for each of these documents."""
+        names = [self._keys.document(kind, key) for key in keys]
+        replies = self._connection.script(script, (kind.noun, keys[0]), names, arguments)
+        for key, name, reply in zip(keys, names, replies, strict=True):
+            if isinstance(reply, Exception):
+                where = f"redis, key {name.decode()!r}: {reply}"
+                raise CorruptRecordError(kind.noun, key, where) from reply
+        return list(replies)
 
     def stored(self, kind: Kind, key: str, fields: Sequence[bytes | None]) -> Stored | None:
         text, updated_at, revision, *rest = fields

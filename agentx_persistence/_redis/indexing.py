@@ -195,34 +195,39 @@ class AtomicIndexing(Indexing):
         return self._keys.indexes(kind, entries), place(entries.created_at, key)
 
     def delete(self, kind: Kind, keys: Sequence[str], seen: Sequence[Version]) -> list[bool]:
-        calls = [
-            ((kind.noun, key), *self._deletion(kind, key, version))
-            for key, version in zip(keys, seen, strict=True)
-        ]
-        return [reply == 1 for reply in self._connection.scripts(DELETE, calls)]
+        names: list[bytes] = []
+        arguments: list[Argument] = []
+        for key, version in zip(keys, seen, strict=True):
+            of_document, its = self._deletion(kind, key, version)
+            names += of_document
+            arguments += its
+        replies = self._connection.script(DELETE, (kind.noun, keys[0]), names, arguments)
+        return [reply == 1 for reply in replies]
 
     def delete_any(self, kind: Kind, key: str) -> bool:
         seen = Version(b"", None, None)
         for _ in range(ATTEMPTS):
-            keys, arguments = self._deletion(kind, key, seen)
-            reply = self._connection.script(DELETE, (kind.noun, key), keys, arguments)
+            (reply,) = self._connection.script(
+                DELETE, (kind.noun, key), *self._deletion(kind, key, seen)
+            )
             if not isinstance(reply, list):
                 return bool(reply)
             seen = Version(reply[0], reply[1], None)
         raise contended(self._keys.document(kind, key))
 
     def _deletion(self, kind: Kind, key: str, seen: Version) -> tuple[list[bytes], list[Argument]]:
-        log = self._log(kind, key)
+        """Return keys and arguments of DELETE."""
+        log, firsts = self._log(kind, key), kind is ITEMS and self._firsts_here
         leave, left_at = self._left(kind, key, seen)
-        keys = [self._keys.document(kind, key), *log, *leave.by_time, *_one(leave.other)]
-        arguments: list[Argument] = [
-            *(len(log), seen.version, seen.revision or b""),
-            *(len(leave.by_time), left_at, "1" if leave.other else "0", key.encode()),
-        ]
-        if kind is ITEMS and self._firsts_here:
+        other = _one(leave.other)
+        keys = [self._keys.document(kind, key), *log, *leave.by_time, *other]
+        if firsts:
             keys += (self._keys.items(key), self._keys.firsts())
-            arguments.append(first_element(key))
-        return keys, arguments
+        first = first_element(key) if firsts else ""
+        guards = (seen.version, seen.revision or b"")
+        return keys, [
+            *(len(log), *guards, len(leave.by_time), left_at, len(other), key.encode(), first)
+        ]
 
 
 class _ItemIndexing(AtomicIndexing):

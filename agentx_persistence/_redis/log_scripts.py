@@ -11,7 +11,9 @@ from agentx_persistence._redis.scripts import ATOMIC_WRITE, JOURNALLED_WRITE, Sc
 # from outside (some keys evicted, for example); to go on with it would hide that.
 NO_SESSION, DAMAGED, NO_ENTRY, TAKEN, AGAIN = -1, -2, -3, -4, -5
 # How a list begins that they return.
-FOUND, ELSEWHERE, MOVED = 1, 2, 3
+FOUND, ELSEWHERE, MOVED, COPY_FIRST = 1, 2, 3, 4
+# So many entries are cut off in one step.
+LARGE = 50_000
 
 _HEAD = """
 local found = redis.call('HMGET', KEYS[1], 'version', 'count', 'updated_at', 'generation', 'past')
@@ -167,12 +169,14 @@ local past = found[4] .. ' ' .. (found[5] or '')
 if #past > 300 then past = past:sub(1, 300):match('^(.*) ') or '' end
 """
 
-# ARGV: token, "id" or "", the id or position of the last entry that stays, then id and text of each
-# new entry.
-# Returns how many were cut off.
+# Cutting off very much in one step would keep the server from other calls. So what stays is copied
+# in chunks first, and then takes the place of the log.
+# KEYS end with those of the copy, if there is one. ARGV: token, "id" or "", the id or position of
+# the last entry that stays, the generation that was copied (or ""), then id and text of each new
+# entry. Returns how many were cut off; or 4, how many entries stay, and the generation to copy.
 _REWRITE = """
 local kept = 0
-local first, tokens = 9, ' ' .. found[4] .. ' ' .. (found[5] or '')
+local first, tokens = 10, ' ' .. found[4] .. ' ' .. (found[5] or '')
 local _, at = tokens:find(' ' .. ARGV[6] .. '.', 1, true)
 if at then return tonumber(tokens:match('^%d+', at + 1)) end
 if redis.call('ZCARD', KEYS[3]) ~= count or redis.call('LLEN', KEYS[2]) ~= count then return -2 end
@@ -190,7 +194,20 @@ if #ARGV >= first then
   if present == -2 or present[4] then return present end
 end
 local answer = count - kept
-if answer > 0 then cut(kept) end
+if answer > LARGE and kept > 0 then
+  local n = #KEYS
+  if ARGV[9] ~= found[4] or redis.call('LLEN', KEYS[n - 1]) ~= kept
+      or redis.call('ZCARD', KEYS[n]) ~= kept then
+    return {4, kept, found[4]}
+  end
+  redis.call('UNLINK', KEYS[2], KEYS[3])
+  redis.call('RENAME', KEYS[n - 1], KEYS[2])
+  redis.call('RENAME', KEYS[n], KEYS[3])
+  redis.call('PERSIST', KEYS[2])
+  redis.call('PERSIST', KEYS[3])
+elseif answer > 0 then
+  cut(kept)
+end
 add(kept, first)
 redis.call('HSET', KEYS[1], 'count', kept + (#ARGV - first + 1) / 2, 'updated_at', now,
   'generation', ARGV[6] .. '.' .. answer, 'past', past)
@@ -339,7 +356,8 @@ class LogScripts:
         guards = _WRITE.replace("FIRST", "first")
         self.append = Script(write, _THERE, _ADD, create, guards, check, _APPEND, done)
         self.rewrite = Script(
-            _THERE, _ADD, _HEAD, _REWRITE, guards, check, _PAST, _REWRITE_REST, done
+            *(_THERE, _ADD, _HEAD, _REWRITE, guards, check, _PAST),
+            *(_REWRITE_REST.replace("LARGE", str(LARGE)), done),
         )
         swap_guards = _WRITE.replace("FIRST", "#ARGV + 1")
         self.swap = Script(_THERE, _HEAD, _SWAP, swap_guards, check, _PAST, _SWAP_REST, done)

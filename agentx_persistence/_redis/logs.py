@@ -15,6 +15,7 @@ from agentx_persistence._redis.keys import Entries, Keys, member
 from agentx_persistence._redis.log_scripts import (
     AGAIN,
     COPY,
+    COPY_FIRST,
     COPY_IN,
     COPY_OUT,
     DAMAGED,
@@ -96,9 +97,17 @@ class Logs:
         expected: int | None,
         generation: str | None,
     ) -> int | Found:
-        rest: list[Argument] = [token, *_bound(after or 0), *_flat(entries)]
-        reply = self._write(self._scripts.rewrite, log, at, rest, [], expected, generation)
-        return self._answer(log, after if isinstance(after, str) else f"#{after}", reply)
+        flat, name = _flat(entries), after if isinstance(after, str) else f"#{after}"
+        copy, copied = self._keys.forked(log, token), ""
+        for _ in range(ATTEMPTS):
+            rest: list[Argument] = [token, *_bound(after or 0), copied, *flat]
+            keys = copy if copied else ()
+            reply = self._write(self._scripts.rewrite, log, at, rest, keys, expected, generation)
+            if not isinstance(reply, list) or reply[0] != COPY_FIRST:
+                return self._answer(log, name, reply)
+            copied = reply[2].decode()
+            self._copy(log, copy, copied, reply[1], log)
+        raise contended(copy[0])
 
     def swap(self, log: str, entry: Entry, at: int, token: str) -> None:
         rest: list[Argument] = [token, entry.id.encode(), entry.text.encode()]
@@ -126,7 +135,7 @@ class Logs:
                 [*names, *active, *keys],
                 [at, known.version, log.encode(), *guards, *rest],
             )
-            if not isinstance(reply, list) or reply[0] == FOUND:
+            if not isinstance(reply, list) or reply[0] in (FOUND, COPY_FIRST):
                 return reply
             if reply[0] == MOVED:
                 _, answer, score, version, entries = reply
@@ -292,7 +301,7 @@ class Logs:
         ends = [*range(0, count, _COPY_CHUNK), count]
         for start, stop in pairwise(ends):
             chunk: list[Argument] = [generation, start + 1, stop]
-            if self._connection.cluster:
+            if self._connection.cluster and to != log:
                 reply = self._connection.script(COPY_OUT, subject, names, chunk)
                 if isinstance(reply, list):
                     texts, ids = reply

@@ -114,30 +114,44 @@ ATOMIC_PUT = Script(ATOMIC_WRITE, _PUT, "return 1")
 # Returns what is to be removed.
 JOURNALLED_PUT = Script(JOURNALLED_WRITE, _PUT, "return removable(KEYS[2])")
 
-# KEYS: document, the keys of its log, index keys to leave, for an item those of its index by key
-# and of the first elements. ARGV: number of keys of the log, version and (or "") revision that the
-# document must have, number of index keys to leave by time, what the members there begin with, the
-# same for the other index ("0" or "1"), for an item the first element.
-# Returns whether the document was there, or its version, entries and revision if it has others.
+# Deletes documents. KEYS, for each: document, the keys of its log, index keys to leave, for an item
+# those of its index by key and of the first elements. ARGV, for each: number of keys of the log,
+# version and (or "") revision that the document must have, number of index keys to leave by time,
+# what the members there begin with, the number of other index keys, what the members there begin
+# with, the first element of an item or "".
+# Returns for each whether it was there, or version, entries and revision if it has others.
 DELETE = Script("""
-local stored = redis.call('HMGET', KEYS[1], 'version', 'entries', 'revision')
-if stored[1] and (stored[1] ~= ARGV[2] or (ARGV[3] ~= '' and stored[3] ~= ARGV[3])) then
-  return stored
+local k, p, reply = 1, 1, {}
+while KEYS[k] do
+  local stored = redis.call('HMGET', KEYS[k], 'version', 'entries', 'revision')
+  local log = k + ARGV[p]
+  local by_time = log + ARGV[p + 3]
+  local other, first = by_time + ARGV[p + 5], ARGV[p + 7]
+  if stored[1] and (stored[1] ~= ARGV[p + 1]
+      or (ARGV[p + 2] ~= '' and stored[3] ~= ARGV[p + 2])) then
+    reply[#reply + 1] = stored
+  else
+    local version = '\\0' .. ARGV[p + 1]
+    for i = log + 1, by_time do redis.call('ZREM', KEYS[i], ARGV[p + 4] .. version) end
+    for i = by_time + 1, other do redis.call('ZREM', KEYS[i], ARGV[p + 6] .. version) end
+    for i = k + 1, log do redis.call('UNLINK', KEYS[i]) end
+    if first ~= '' and redis.call('EXISTS', KEYS[other + 1]) == 0 then
+      redis.call('ZREM', KEYS[other + 2], first)
+    end
+    reply[#reply + 1] = redis.call('UNLINK', KEYS[k])
+  end
+  k, p = other + (first == '' and 1 or 3), p + 8
 end
-local k = ARGV[1] + 2
-for i = 2, k - 1 do redis.call('UNLINK', KEYS[i]) end
-for _ = 1, ARGV[4] + 0 do
-  redis.call('ZREM', KEYS[k], ARGV[5] .. '\\0' .. ARGV[2])
-  k = k + 1
+return reply
+""")
+
+# KEYS: documents. Returns version, entries and revision of each, or an error in their place.
+SEEN = Script("""
+local found = {}
+for i, key in ipairs(KEYS) do
+  found[i] = redis.pcall('HMGET', key, 'version', 'entries', 'revision')
 end
-if ARGV[6] == '1' then
-  redis.call('ZREM', KEYS[k], ARGV[7] .. '\\0' .. ARGV[2])
-  k = k + 1
-end
-if ARGV[8] and redis.call('EXISTS', KEYS[k]) == 0 then
-  redis.call('ZREM', KEYS[k + 1], ARGV[8])
-end
-return redis.call('UNLINK', KEYS[1])
+return found
 """)
 
 # KEYS: documents. ARGV: for each the version that an index says it has.

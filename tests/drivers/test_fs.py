@@ -208,7 +208,9 @@ def test_a_damaged_line_is_named_and_never_written_over(
         assert sessions.add_message("session", messages[0]) == 1
 
 
-@pytest.mark.parametrize("raw", [b"", b"\n", b"garbage\n", b'{"session":"session","generation":"a"}\n'])
+@pytest.mark.parametrize(
+    "raw", [b"", b"\n", b"garbage\n", b'{"session":"session","generation":"a"}\n']
+)
 def test_a_log_that_is_no_log_is_never_an_empty_history(
     base: Path, persistence: Persistence, raw: bytes
 ) -> None:

@@ -1,0 +1,155 @@
+"""Answers that are lost after the server has done its work: the repeated call is applied once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+from redis.exceptions import ConnectionError
+
+from agentx_persistence.errors import BackendUnavailableError
+from agentx_persistence.storage import IMAGES, SESSIONS, Query, Storage
+from tests.backends.backend import Backend
+from tests.port.given import (
+    document,
+    entries,
+    entry,
+    found_keys,
+    history,
+    log_of,
+    session,
+    text_of,
+    token,
+)
+
+
+@pytest.fixture(params=["redis", "redis_cluster"])
+def storage(request: pytest.FixtureRequest) -> Any:
+    backend: Backend = request.getfixturevalue(f"{request.param}_backend")
+    storage = backend.driver().create_storage()
+    yield storage
+    storage.close()
+
+
+def losing(storage: Storage, which: int, meanwhile: Callable[[], object] = lambda: None) -> None:
+    """Lose the answer to this exchange from now on; then do something before the next one."""
+    connection = cast(Any, storage)._connection
+    exchange, left = connection._exchange, [which]
+
+    def lose(commands: Any) -> Any:
+        replies = exchange(commands)
+        left[0] -= 1
+        if left[0] == 0:
+            connection._exchange = exchange
+            meanwhile()
+            raise ConnectionError("the answer is lost")
+        return replies
+
+    connection._exchange = lose
+
+
+def each_exchange(storage: Storage, prepare: Callable[[], None], call: Callable[[], Any]) -> int:
+    """Make the call, losing each of its answers in turn; return how many it has."""
+    connection = cast(Any, storage)._connection
+    for which in range(1, 30):
+        prepare()
+        exchange = connection._exchange
+        losing(storage, which)
+        call()
+        if connection._exchange != exchange:
+            connection._exchange = exchange  # it had fewer
+            return which - 1
+    raise AssertionError
+
+
+def test_creating_is_applied_once(storage: Storage) -> None:
+    def call() -> None:
+        created = document(IMAGES, name="n")
+        assert storage.create(IMAGES, created) is True
+        assert found_keys(storage, IMAGES, Query({"name": "n"})) == ["key"]
+
+    assert each_exchange(storage, lambda: storage.delete(IMAGES, "key") and None, call) > 0
+
+
+def test_replacing_is_applied_once(storage: Storage) -> None:
+    old = document(IMAGES, name="old")
+
+    def call() -> None:
+        new = document(IMAGES, text="new", name="new")
+        assert storage.replace(IMAGES, new, old.revision) is True
+        assert text_of(storage, IMAGES) == "new"
+        assert found_keys(storage, IMAGES, Query({"name": "old"})) == []
+
+    assert each_exchange(storage, lambda: storage.put(IMAGES, old), call) > 0
+
+
+def test_rewriting_swapping_and_forking_are_applied_once(storage: Storage) -> None:
+    def prepare() -> None:
+        for log in ("log", "copy"):
+            storage.delete(SESSIONS, log)
+        log_of(storage, "abcde")
+
+    def rewrite() -> None:
+        assert storage.rewrite("log", "b", entries("x"), 9000, token()) == 3
+        assert history(storage) == ["a", "b", "x"]
+
+    def swap() -> None:
+        storage.swap("log", entry("c", "new"), 9000, token())
+        assert history(storage) == ["a", "b", "new", "d", "e"]
+
+    def fork() -> None:
+        assert storage.fork("log", "c", session("copy")) == 3
+        assert history(storage, "copy") == ["a", "b", "c"]
+
+    for call in (rewrite, swap, fork):
+        assert each_exchange(storage, prepare, call) > 0
+
+
+def test_a_rewrite_knows_its_answer_after_others_have_rewritten_the_log(storage: Storage) -> None:
+    log_of(storage, "abcde")
+    storage.rewrite("log", "e", [], 1000, token())  # from now on the server has the script
+
+    def meanwhile() -> None:
+        for _ in range(3):
+            storage.rewrite("log", "b", entries("y"), 1000, token())
+
+    losing(storage, 1, meanwhile)
+    assert storage.rewrite("log", "b", entries("x"), 1000, token()) == 3
+    assert history(storage) == ["a", "b", "y"]
+
+
+def test_a_write_that_cannot_tell_whether_it_was_applied_says_so(storage: Storage) -> None:
+    old = document(IMAGES)
+    storage.put(IMAGES, old)
+    last = each_exchange(
+        storage,
+        lambda: storage.put(IMAGES, old),
+        lambda: storage.replace(IMAGES, document(IMAGES, text="new"), old.revision),
+    )
+    storage.put(IMAGES, old)
+    overwritten = document(IMAGES, text="others")
+    seen = []
+    for which in range(1, last + 1):
+        storage.put(IMAGES, old)
+        losing(storage, which, lambda: storage.put(IMAGES, overwritten))
+        try:
+            seen.append(storage.replace(IMAGES, document(IMAGES, text="new"), old.revision))
+        except BackendUnavailableError:
+            seen.append("unavailable")
+        assert text_of(storage, IMAGES) == "others"
+    assert "unavailable" in seen
+    assert True not in seen
+
+
+@pytest.mark.parametrize("kept", [5, 30_000])
+def test_a_large_cut_is_one_step_and_keeps_what_comes_before(storage: Storage, kept: int) -> None:
+    ids = [f"{number}" for number in range(90_000)]
+    storage.put(SESSIONS, session("log"))
+    for start in range(0, len(ids), 10_000):
+        storage.append("log", entries(*ids[start : start + 10_000]), 1000)
+    assert storage.rewrite("log", ids[kept - 1], entries("new"), 1000, "cut") == 90_000 - kept
+    assert storage.head("log") == (kept + 1, f"cut.{90_000 - kept}")
+    assert history(storage) == [*ids[:kept], "new"]
+    assert storage.append("log", entries(ids[kept]), 1000) == kept + 2
+    assert storage.lookup("log", [ids[0], ids[kept]]).there.keys() == {ids[0], ids[kept]}
