@@ -245,7 +245,7 @@ class Index(ForkAware):
         """Return the log as far as it was indexed."""
         columns = "header, end, count, generation, at, damaged, number, count"
         for found in self.read(f"SELECT {columns} FROM heads WHERE name = ?", (name,)):
-            return Log(*found, {}, {})._replace(damaged=frozenset(json.loads(found[5])))
+            return Log(*(*found, {}, {}))._replace(damaged=frozenset(json.loads(found[5])))
         return None
 
     def flush(self, name: str, log: Log, dead: int = 0) -> tuple[Log, int]:
