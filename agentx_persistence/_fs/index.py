@@ -88,7 +88,7 @@ class Index(ForkAware):
 
     def _connect(self) -> bool:
         """Connect, unless the index is missing, damaged, or not the one of these files."""
-        if not os.path.exists(self._path):
+        if not (os.path.exists(self._path) and os.path.exists(self._witness)):
             return False
         connection = sqlite3.connect(
             self._path, timeout=self._timeout, isolation_level=None, check_same_thread=False
