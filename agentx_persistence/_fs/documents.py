@@ -312,13 +312,13 @@ class FileDocuments(Storage, ForkAware):
     def _scan(self) -> Iterator[tuple[Kind, Row]]:
         """Give each record of the store, with its row."""
         for kind in KINDS:
-            for folder in os.scandir(f"{self.base}/{kind}"):
-                if len(folder.name) == 2 and folder.is_dir(follow_symlinks=False):
-                    for name in os.listdir(folder.path):
-                        if name.endswith((".json", ".json.hidden")):
-                            row = self._scanned(kind, f"{folder.path}/{name}")
-                            if row is not None:
-                                yield kind, row
+            for folder in os.listdir(f"{self.base}/{kind}"):
+                path = f"{self.base}/{kind}/{folder}"
+                for name in os.listdir(path) if os.path.isdir(path) else ():
+                    if name.endswith((".json", ".json.hidden")):
+                        row = self._scanned(kind, f"{path}/{name}")
+                        if row is not None:
+                            yield kind, row
 
     def _scanned(self, kind: Kind, path: str) -> Row | None:
         """Return the row of the record file at this path, or ``None`` if it is another file."""
@@ -326,9 +326,9 @@ class FileDocuments(Storage, ForkAware):
             with open(path, "rb", buffering=0) as file:
                 record = parse_record(file.readall())
             if record is not None and path.startswith(self._records.path(kind, record.key)):
-                hidden = kind is not SESSIONS or path.endswith(".hidden")
-                changed_at = record.updated_at if hidden else self._logs.changed_at(record)
-                return record.row(kind, changed_at)
+                logged = kind is SESSIONS and path.endswith(".json")
+                at = self._logs.scanned_at(record) if logged else record.updated_at
+                return record.row(kind, at)
         except (OSError, CorruptRecordError, RecordNotFoundError) as error:
             _LOGGER.warning("%s is not listed: %s", path, error)
         else:

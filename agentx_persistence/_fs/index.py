@@ -88,7 +88,7 @@ class Index(ForkAware):
 
     def _connect(self) -> bool:
         """Connect, unless the index is missing, damaged, or not the one of these files."""
-        if not os.path.exists(self._path):
+        if not (os.path.exists(self._path) and os.path.exists(self._witness)):
             return False
         connection = sqlite3.connect(
             self._path, timeout=self._timeout, isolation_level=None, check_same_thread=False
@@ -245,7 +245,7 @@ class Index(ForkAware):
         """Return the log as far as it was indexed."""
         columns = "header, end, count, generation, at, damaged, number, count"
         for found in self.read(f"SELECT {columns} FROM heads WHERE name = ?", (name,)):
-            return Log(*found, {}, {})._replace(damaged=frozenset(json.loads(found[5])))
+            return Log(*(*found, {}, {}))._replace(damaged=frozenset(json.loads(found[5])))
         return None
 
     def flush(self, name: str, log: Log, dead: int = 0) -> tuple[Log, int]:

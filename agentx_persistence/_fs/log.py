@@ -40,6 +40,7 @@ _MARK = re.compile(
 _LONGEST_HEADER = 4096
 _BLANK = bytes(byte if byte == ord("\n") else ord(" ") for byte in range(256))
 _CHUNK = 1 << 20
+_TAIL = 1 << 16
 
 
 class Line(NamedTuple):
@@ -194,6 +195,20 @@ def _lines(file: FileIO, start: int) -> Iterator[tuple[int, bytes]]:
             if line.endswith(b"\n"):
                 yield start, line
             start += len(line)
+
+
+def last_call(file: FileIO) -> tuple[int, int] | None:
+    """Return the number of entries and the time after the last call, if the file's end tells."""
+    size = os.fstat(file.fileno()).st_size
+    start = max(0, size - _TAIL)
+    lines = read_at(file, start, size - start).splitlines(keepends=True)
+    for before, line in zip(lines[-2::-1], lines[:0:-1], strict=True):
+        if mark := _MARK.fullmatch(line):
+            return int(mark[1]), int(mark[4])
+        entry, mark = _ENTRY.fullmatch(line), _MARK.fullmatch(before)
+        if entry is not None and entry[5] == b"0":
+            return max(int(entry[4]), int(mark[1]) if mark else 0), int(entry[6])
+    return None
 
 
 def blank(file: FileIO, start: int, stop: int) -> None:

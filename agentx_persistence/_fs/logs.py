@@ -20,6 +20,7 @@ from agentx_persistence._fs.log import (
     blank,
     format_entries,
     format_mark,
+    last_call,
     new_header,
     parse_entry,
     read_header,
@@ -75,6 +76,18 @@ class Logs:
         return changed_at(
             record, self.with_log(record.key, lambda file: self.state(record.key, file))
         )
+
+    def scanned_at(self, record: Record) -> int:
+        """Return when the session last changed, without the index."""
+
+        def work(file: FileIO) -> int:
+            empty = self._empty(record.key, file)
+            count, at = last_call(file) or (None, 0)
+            if count is None or count == record.log[1]:
+                return changed_at(record, advance(empty, file, sys.maxsize))
+            return max(record.updated_at, at)
+
+        return self.with_log(record.key, work)
 
     def with_log(self, key: str, work: Callable[[FileIO], T], mode: str = "rb") -> T:
         """Do the work with the log of the session."""
