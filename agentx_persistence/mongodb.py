@@ -38,8 +38,7 @@ except ModuleNotFoundError as error:
 from agentx_persistence._mongodb.database import Client, Database
 from agentx_persistence._mongodb.scope import Scope
 from agentx_persistence._mongodb.storage import MongoStorage
-from agentx_persistence.persistence import PersistenceDriver
-from agentx_persistence.storage import Storage
+from agentx_persistence.storage import PersistenceDriver, Storage
 
 # Where neither the caller nor the connection string says otherwise.
 _OPTIONS: dict[str, Any] = {

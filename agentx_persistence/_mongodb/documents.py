@@ -10,7 +10,7 @@ from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from agentx_persistence._mongodb.database import BATCH, Row
-from agentx_persistence._mongodb.log import new_head, text_of
+from agentx_persistence._mongodb.head import new_head, text_of
 from agentx_persistence._mongodb.ordering import filter_of, order_of, place
 from agentx_persistence._mongodb.scope import Scope
 from agentx_persistence.errors import BackendUnavailableError, CorruptRecordError
@@ -92,7 +92,7 @@ class Documents:
         """Create the document in the place of a hidden one, if there is one."""
         change = self._change(document)
         change["$set"].update(head)
-        change["$unset"] = {**change.get("$unset", {}), "hidden": "", "pending": ""}
+        change["$unset"] = {**change.get("$unset", {}), "hidden": "", "pending": "", "held": ""}
         old = self._rows.find_one_and_update(
             {"_id": document.key, "place": _HIDDEN},
             change,
