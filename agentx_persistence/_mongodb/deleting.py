@@ -25,8 +25,9 @@ from agentx_persistence.storage.kinds import SEPARATOR
 
 # So many documents go at a time.
 _TOGETHER = 100
-# Messages without a log that are younger may belong to a call that is under way.
-ABANDONED_AFTER = timedelta(hours=1)
+# Younger messages without a log may belong to a call that is under way. A day is more than clocks
+# differ.
+_ABANDONED_AFTER = timedelta(days=1)
 
 _OWNED = {"revision": 1, "place": 1, "hidden": 1, "log": 1, "count": 1, "pending": 1}
 
@@ -182,16 +183,14 @@ class Deletion:
                 raise TooLargeForTransactionError
 
     def _remove_abandoned(self, session_id: str) -> None:
-        """Remove messages that interrupted calls stored, and that no log has had for long."""
-        current = self._scope.rows(SESSIONS, latest=True).find_one(
-            {"_id": session_id}, {"log": 1, "pending": 1}, session=self._scope.unit
-        )
-        used = (
-            [] if current is None else [current.get("log"), current.get("pending", {}).get("log")]
-        )
-        before = ObjectId.from_datetime(datetime.now(UTC) - ABANDONED_AFTER)
+        """Remove messages that interrupted calls stored long ago, and that no log ever had.
+
+        The session was not there when this deletion began. If it is there again, its messages are
+        new.
+        """
+        before = ObjectId.from_datetime(datetime.now(UTC) - _ABANDONED_AFTER)
         self._scope.messages().delete_many(
-            {"session_id": session_id, "_id": {"$lt": before}, "log": {"$nin": used}},
+            {"session_id": session_id, "_id": {"$lt": before}},
             hint=BY_POSITION,
             session=self._scope.unit,
         )

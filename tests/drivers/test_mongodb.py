@@ -19,7 +19,15 @@ from agentx_persistence import (
 )
 from agentx_persistence.mongodb import mongodb_driver
 from tests.backends.backend import Backend
-from tests.contract.records import container, image, message, saved_session, texts
+from tests.contract.records import (
+    container,
+    image,
+    item,
+    message,
+    saved_session,
+    session,
+    texts,
+)
 from tests.servers.mongodb import Commands
 
 MEGABYTE = 2**20
@@ -44,36 +52,67 @@ def test_the_commands_of_each_operation(store: Persistence, commands: Commands) 
     for number in range(60):
         store.images.save(image(f"i{number}"))
     saved_session(store)
-    messages = [message(str(number)) for number in range(1000)]
-    store.sessions.add_messages("session", messages)
+    sessions, messages = store.sessions, [message(str(number)) for number in range(1000)]
+    sessions.add_messages("session", messages)
+    new = session("new")
     for operation, expected in (
-        (lambda: store.images.get("i1"), ["find"]),
-        (lambda: store.images.save(image("i1", name="new")), ["update"]),
-        (lambda: store.images.update_metadata("i1", {"a": 1}), ["find", "update"]),
-        (lambda: store.images.find_page(container_id="box", size=20), ["find"]),
-        (lambda: store.images.find_all(container_id="box", name="plan"), ["find"]),
-        (lambda: store.sessions.find_by_image("image"), ["find"]),
+        (lambda: store.images.get("i1"), "find"),
+        (lambda: store.images.find_many(["i1", "i2", "absent"]), "find"),
+        (lambda: store.images.save(image("i1", name="new")), "update"),
+        (lambda: store.images.create(image("created")), "insert"),
+        (lambda: store.images.update_metadata("i1", {"a": 1}), "find update"),
+        (lambda: store.images.find_page(container_id="box", size=20), "find"),
+        (lambda: store.images.find_all(container_id="box", name="plan"), "find"),
+        (lambda: store.images.count(container_id="box"), "aggregate"),
+        (lambda: sessions.find_by_image("image"), "find"),
+        (lambda: sessions.find_page(container_id="box", order="active", size=5), "find"),
+        (lambda: sessions.add_message("session", message()), "find insert update"),
+        (lambda: sessions.add_message("session", message(), expected=1001), "find insert update"),
+        (lambda: sessions.add_message("new", message(), create=new), "find insert insert"),
+        (lambda: sessions.add_message("new", message(), create=new), "find insert update"),
         (
-            lambda: store.sessions.add_message("session", message()),
-            ["find", "insert", "update"],
+            lambda: sessions.add_messages("session", [message() for _ in range(100)]),
+            "find insert update",
         ),
+        (lambda: sessions.get_messages("session"), "aggregate"),
+        (lambda: sessions.get_messages("session", last=50), "aggregate"),
+        (lambda: sessions.get_messages("session", first=1000), "aggregate"),
+        # Where the message is, and the page.
         (
-            lambda: store.sessions.add_messages("session", [message() for _ in range(100)]),
-            ["find", "insert", "update"],
+            lambda: sessions.get_messages("session", last=50, before=messages[900].id),
+            "aggregate aggregate",
         ),
-        (lambda: store.sessions.get_messages("session"), ["aggregate"]),
-        (lambda: store.sessions.get_messages("session", last=50), ["aggregate"]),
-        (lambda: store.sessions.get_messages("session", first=1000), ["aggregate"]),
+        (lambda: sessions.get_message("session", messages[900].id), "aggregate"),
+        (lambda: sessions.count_messages("session"), "find"),
+        (lambda: sessions.summaries(["session", "new", "absent"]), "aggregate"),
+        # A look, the staged message, the head; the old message goes, the staged one is moved in,
+        # and the head says so.
         (
-            lambda: store.sessions.get_messages("session", last=50, before=messages[900].id),
-            # Where the message is, the page, and whether it still is there.
-            ["aggregate", "aggregate", "aggregate"],
+            lambda: sessions.replace_message("session", message("new", id=messages[5].id)),
+            "aggregate insert update delete update update",
         ),
-        (lambda: store.sessions.count_messages("session"), ["find"]),
+        (lambda: sessions.pop_message("session"), "aggregate aggregate update delete"),
+        (
+            lambda: sessions.truncate_after("session", messages[500].id),
+            "aggregate update delete",
+        ),
+        # A look, whether the key is free, the copy, whether what was copied is still there.
+        (
+            lambda: sessions.fork("session", session("copy")),
+            "aggregate find aggregate find insert",
+        ),
+        (lambda: store.items.save(item(("box", "a"), "key")), "update"),
+        (lambda: store.items.get(("box", "a"), "key"), "find"),
+        (lambda: store.items.find_page(namespace=("box", "a")), "find"),
+        (lambda: store.items.find_page(namespace_prefix=("box",)), "find"),
+        (lambda: sessions.clear_messages("session"), "aggregate update delete"),
+        # Hiding it, its messages, itself, and what interrupted calls left.
+        (lambda: sessions.delete("session"), "findAndModify delete delete delete"),
+        (lambda: store.items.delete(("box", "a"), "key"), "delete"),
     ):
         commands.sent.clear()
         operation()
-        assert commands.names == expected
+        assert " ".join(commands.names) == expected
 
 
 def test_a_message_costs_the_same_commands_however_long_the_history_is(
