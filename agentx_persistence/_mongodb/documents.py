@@ -9,7 +9,7 @@ from bson import Int64
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
-from agentx_persistence._mongodb.database import BATCH, Row
+from agentx_persistence._mongodb.database import BATCH, BY_POSITION, Row
 from agentx_persistence._mongodb.head import new_head, text_of
 from agentx_persistence._mongodb.ordering import filter_of, order_of, place
 from agentx_persistence._mongodb.scope import Scope
@@ -111,6 +111,7 @@ class Documents:
             if some:
                 self._scope.messages().delete_many(
                     {"session_id": {"$in": list(hidden)}, "log": {"$in": some}},
+                    hint=BY_POSITION,
                     session=self._scope.unit,
                 )
 

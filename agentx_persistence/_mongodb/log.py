@@ -258,6 +258,7 @@ class Log:
                     "log": token,
                 },
                 {"$set": {"log": head.log, "term": head.term}, "$inc": {"position": Int64(by)}},
+                hint=BY_POSITION,
                 session=self.scope.unit,
             )
 
