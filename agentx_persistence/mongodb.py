@@ -21,7 +21,7 @@ driver opened is replaced there.
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from agentx_persistence.errors import (
     ConfigurationError,
@@ -73,6 +73,14 @@ def mongodb_driver(
     return _MongoDriver(
         connection_string, database_name, collection_prefix, client, patience, options
     )
+
+
+def driver_from_url(url: str, **options: Any) -> PersistenceDriver:
+    """Return the driver of a ``mongodb://`` or ``mongodb+srv://`` URL; its path is the database."""
+    path = url.partition("://")[2].partition("?")[0].partition("/")[2]
+    if path:
+        options.setdefault("database_name", unquote(path))
+    return mongodb_driver(url, **options)
 
 
 class _MongoDriver(PersistenceDriver):

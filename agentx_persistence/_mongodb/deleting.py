@@ -25,8 +25,9 @@ from agentx_persistence.storage.kinds import SEPARATOR
 
 # So many documents go at a time.
 _TOGETHER = 100
-# Messages without a log that are younger may belong to a call that is under way.
-ABANDONED_AFTER = timedelta(hours=1)
+# Younger messages without a log may belong to a call that is under way. A day is more than clocks
+# differ.
+_ABANDONED_AFTER = timedelta(days=1)
 
 _OWNED = {"revision": 1, "place": 1, "hidden": 1, "log": 1, "count": 1, "pending": 1}
 
@@ -51,7 +52,8 @@ class Deletion:
         if kind is SESSIONS:
             if before is not None:
                 self._remove_hidden(kind, {key: before}, {})
-            self._remove_abandoned(key)
+            else:
+                self._remove_abandoned([key])
         elif kind is IMAGES:
             self._remove_sessions({"image_id": key}, lambda: True)
             self._finish(kind, key, {})
@@ -120,11 +122,13 @@ class Deletion:
             sessions.update_many(
                 {**listed, "place": {"$gt": ""}},
                 self._hiding(SESSIONS),
+                hint="_id_",
                 session=self._scope.unit,
             )
             hidden = self._scope.rows(SESSIONS, latest=True).find(
                 {"_id": {"$in": list(found)}, "place": None, **owner},
                 _OWNED,
+                hint="_id_",
                 session=self._scope.unit,
             )
             self._remove_hidden(SESSIONS, {row["_id"]: row for row in hidden}, owner)
@@ -152,6 +156,7 @@ class Deletion:
             if row.get("count", 0) > CHUNK:
                 self._clear(id, row)
         Documents(self._scope, SESSIONS).forget_logs(hidden)
+        self._remove_abandoned(list(hidden))
         self._scope.rows(kind).delete_many(
             {
                 "_id": {"$in": list(hidden)},
@@ -159,6 +164,7 @@ class Deletion:
                 "place": None,
                 **owner,
             },
+            hint="_id_",
             session=self._scope.unit,
         )
 
@@ -181,17 +187,15 @@ class Deletion:
             if self._left < 0:
                 raise TooLargeForTransactionError
 
-    def _remove_abandoned(self, session_id: str) -> None:
-        """Remove messages that interrupted calls stored, and that no log has had for long."""
-        current = self._scope.rows(SESSIONS, latest=True).find_one(
-            {"_id": session_id}, {"log": 1, "pending": 1}, session=self._scope.unit
-        )
-        used = (
-            [] if current is None else [current.get("log"), current.get("pending", {}).get("log")]
-        )
-        before = ObjectId.from_datetime(datetime.now(UTC) - ABANDONED_AFTER)
+    def _remove_abandoned(self, session_ids: list[str]) -> None:
+        """Remove messages that interrupted calls stored long ago, and that no log ever had.
+
+        These sessions were hidden or absent since this deletion began. If one is there again, its
+        messages are new.
+        """
+        before = ObjectId.from_datetime(datetime.now(UTC) - _ABANDONED_AFTER)
         self._scope.messages().delete_many(
-            {"session_id": session_id, "_id": {"$lt": before}, "log": {"$nin": used}},
+            {"session_id": {"$in": session_ids}, "_id": {"$lt": before}},
             hint=BY_POSITION,
             session=self._scope.unit,
         )
@@ -205,4 +209,4 @@ class Deletion:
             if not ids:
                 return
             self._charge(len(ids))
-            rows.delete_many({"_id": {"$in": ids}}, session=self._scope.unit)
+            rows.delete_many({"_id": {"$in": ids}}, hint="_id_", session=self._scope.unit)

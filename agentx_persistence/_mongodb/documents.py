@@ -9,8 +9,8 @@ from bson import Int64
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
-from agentx_persistence._mongodb.database import BATCH, Row
-from agentx_persistence._mongodb.log import new_head, text_of
+from agentx_persistence._mongodb.database import BATCH, BY_POSITION, Row
+from agentx_persistence._mongodb.head import new_head, text_of
 from agentx_persistence._mongodb.ordering import filter_of, order_of, place
 from agentx_persistence._mongodb.scope import Scope
 from agentx_persistence.errors import BackendUnavailableError, CorruptRecordError
@@ -92,7 +92,7 @@ class Documents:
         """Create the document in the place of a hidden one, if there is one."""
         change = self._change(document)
         change["$set"].update(head)
-        change["$unset"] = {**change.get("$unset", {}), "hidden": "", "pending": ""}
+        change["$unset"] = {**change.get("$unset", {}), "hidden": "", "pending": "", "held": ""}
         old = self._rows.find_one_and_update(
             {"_id": document.key, "place": _HIDDEN},
             change,
@@ -111,6 +111,7 @@ class Documents:
             if some:
                 self._scope.messages().delete_many(
                     {"session_id": {"$in": list(hidden)}, "log": {"$in": some}},
+                    hint=BY_POSITION,
                     session=self._scope.unit,
                 )
 

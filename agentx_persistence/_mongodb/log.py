@@ -14,12 +14,15 @@ A log has one document for each message in `messages`, and a head in the documen
    them in `pending`, and whoever meets that, reader or writer, first moves them to their positions.
 5. Each change by rule 4, and each cut, begins a new term. So the simple appends that are on their
    way fail, and their messages are dead.
+6. A writer that others have been faster than may *hold* the head, for a look and an update: the
+   others wait. After a time that is more than enough they end that, as the holder may have died. It
+   begins a new term, too, so that the update of a slow holder fails.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from bson import Int64, ObjectId
@@ -27,61 +30,28 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from agentx_persistence._mongodb.database import BATCH, BY_POSITION, Row
 from agentx_persistence._mongodb.failures import is_duplicate
+from agentx_persistence._mongodb.head import HEAD, ROW, LogHead
 from agentx_persistence._mongodb.ordering import place
 from agentx_persistence._mongodb.scope import Scope
 from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
-from agentx_persistence.storage import SESSIONS, Entry, Head
+from agentx_persistence.storage import SESSIONS
 
 FURTHEST = 2**62
 # So many messages go in one command.
 CHUNK = 10_000
+# More messages than this are a batch.
+FEW = 10
 
-HEAD = {"log": 1, "term": 1, "count": 1, "generation": 1, "pending": 1, "place": 1}
-ROW = {"_id": 0, "log": 1, "term": 1, "position": 1, "message_id": 1, "text": 1}
-
-
-@dataclass(frozen=True, slots=True)
-class LogHead:
-    log: ObjectId
-    term: int
-    count: int
-    generation: str
-    pending: Mapping[str, Any] | None
-
-    @property
-    def public(self) -> Head:
-        return Head(int(self.count), self.generation)
-
-    def is_past(self, other: LogHead | None) -> bool:
-        """Tell whether anything but simple appends happened between the two."""
-        return other is None or (self.log, self.term) != (other.log, other.term)
-
-    def holds(self, row: Row) -> bool:
-        return bool(row["log"] == self.log and row["position"] <= self.count)
-
-
-def new_head(generation: str, log: ObjectId | None = None, count: int = 0) -> Row:
-    """Return the fields of the head of a new log."""
-    return {
-        "log": log or ObjectId(),
-        "term": Int64(0),
-        "count": Int64(count),
-        "generation": generation,
-    }
-
-
-def text_of(row: Row) -> str:
-    """Return the stored text; of one that is damaged, something that its reader refuses."""
-    text = row.get("text")
-    if isinstance(text, bytes):
-        return text.decode(errors="surrogateescape")
-    return text if isinstance(text, str) else ""
+# So many seconds others wait for the holder of a head, and for each message that it has.
+_HOLD, _HOLD_PER_MESSAGE = 1.0, 0.001
 
 
 class Log:
     def __init__(self, scope: Scope, session_id: str) -> None:
         self.scope, self.session_id = scope, session_id
         self.what = f"session {session_id!r}"
+        self._holding: ObjectId | None = None
+        self._waiting: tuple[ObjectId, float] | None = None
 
     def find_head(self, *, latest: bool = True) -> LogHead | None:
         """Return the head, or ``None`` if there is no session."""
@@ -89,9 +59,8 @@ class Log:
         for _ in self.scope.attempts(self.what):
             row = sessions.find_one({"_id": self.session_id}, HEAD, session=self.scope.unit)
             head = self.head_of(row)
-            if head is None or head.pending is None:
+            if head is None or not self._has_to_wait(head, latest=latest):
                 return head
-            self.settle(head)
         raise AssertionError  # the attempts end with an error
 
     def require(self, head: LogHead | None) -> LogHead:
@@ -104,25 +73,40 @@ class Log:
             return None
         try:
             return LogHead(
-                row["log"], row["term"], row["count"], row["generation"], row.get("pending")
+                row["log"],
+                row["term"],
+                row["count"],
+                row["generation"],
+                row.get("pending"),
+                row.get("held"),
             )
         except KeyError as error:
             where = f"{self.scope.database.where(SESSIONS, self.session_id)}, field {error}"
             raise CorruptRecordError("session", self.session_id, where) from error
 
     def look(
-        self, ids: Sequence[str], *, latest: bool = True
+        self, ids: Sequence[str], *, latest: bool = True, since: LogHead | None = None
     ) -> tuple[LogHead | None, dict[str, Row]]:
-        """Return the head, and those of the messages that are in the log, all of one moment."""
+        """Return the head, and those of the messages that are in the log, all of one moment.
+
+        :param since: a head under which none of them was there: it is enough to look at what was
+            appended since
+        """
         before: LogHead | None = None
+        among: Row = {"message_id": {"$in": list(ids)}}
+        if since is not None:
+            among = {"position": {"$gt": since.count}, "log": since.log}
         for _ in self.scope.attempts(self.what):
-            head, rows = self.fetch({"message_id": {"$in": list(ids)}}, latest=latest)
+            head, rows = self.fetch(among, latest=latest, many=since is None and len(ids) > FEW)
             if head is None:
                 return None, {}
-            if head.pending is not None:
-                self.settle(head)
+            if self._has_to_wait(head, latest=latest):
                 continue
+            if since is not None and not head.only_grew(since):
+                return self.look(ids, latest=latest)
             found = {row["message_id"]: row for row in rows if head.holds(row)}
+            if since is not None:
+                found = {id: found[id] for id in ids if id in found}
             newer = any(row["term"] > head.term for row in found.values())
             # A message that is missing may have been on its way to another position.
             if not newer and (len(found) == len(ids) or not head.is_past(before) or latest):
@@ -130,18 +114,58 @@ class Log:
             before = head
         raise AssertionError
 
+    def _has_to_wait(self, head: LogHead, *, latest: bool) -> bool:
+        """Finish what another call has begun, or wait for it; tell whether to read again.
+
+        :param latest: whether a writer asks: readers do not wait for a holder
+        """
+        if head.pending is not None:
+            self.settle(head)
+            return True
+        held = head.held
+        if not latest or held is None or held["by"] == self._holding:
+            return False
+        if self._waiting is None or self._waiting[0] != held["by"]:
+            self._waiting = held["by"], time.monotonic()
+        if time.monotonic() - self._waiting[1] > _HOLD + _HOLD_PER_MESSAGE * held["count"]:
+            self._end_hold(held["by"])
+        return True
+
+    def hold(self, count: int) -> None:
+        """Hold the head, unless another call does; see rule 6.
+
+        :param count: of how many messages
+        """
+        token = ObjectId()
+        held = self.scope.rows(SESSIONS).update_one(
+            {"_id": self.session_id, "place": {"$gt": ""}, "pending": None, "held": None},
+            {"$set": {"held": {"by": token, "count": count}}, "$inc": {"term": Int64(1)}},
+        )
+        self._holding = token if held.matched_count else None
+
+    def release(self) -> None:
+        if self._holding is not None:
+            self._end_hold(self._holding)
+            self._holding = None
+
+    def _end_hold(self, token: ObjectId) -> None:
+        self.scope.rows(SESSIONS).update_one(
+            {"_id": self.session_id, "held.by": token},
+            {"$unset": {"held": ""}, "$inc": {"term": Int64(1)}},
+        )
+
     def fetch(
-        self, places: Mapping[str, Any], *stages: Row, latest: bool
+        self, places: Mapping[str, Any], *stages: Row, latest: bool, many: bool = False
     ) -> tuple[LogHead | None, Iterable[Row]]:
         """Return the head, and documents of messages that may not belong to the log.
 
-        They are read by one command, the head first: what it counts is there, unless the log was
-        changed since.
+        They are read by one command, or two if there are many, the head first: what it counts is
+        there, unless the log was changed since.
         """
         sessions = self.scope.rows(SESSIONS, latest=latest)
         messages = self.scope.messages(latest=latest)
         where = {"session_id": self.session_id, **places}
-        if self.scope.unit is not None:  # in which $unionWith is not allowed, and not needed
+        if many or self.scope.unit is not None:  # in a transaction $unionWith is not allowed
             row = sessions.find_one({"_id": self.session_id}, HEAD, session=self.scope.unit)
             pipeline: list[Row] = [{"$match": where}, *stages, {"$project": ROW}]
             found = messages.aggregate(pipeline, session=self.scope.unit, batchSize=BATCH)
@@ -156,37 +180,6 @@ class Log:
             rows.close()
             return None, ()
         return self.head_of(first), rows
-
-    def rows_of(self, entries: Sequence[Entry], log: ObjectId, term: int, start: int) -> list[Row]:
-        """Return the documents of the entries, the first one at the position `start`.
-
-        :raises RecordTooLargeError: if one is larger than the server takes
-        """
-        rows = []
-        for position, (id, text, fields) in enumerate(entries, start):
-            row: Row = {
-                **{k: v if isinstance(v, str) else Int64(v) for k, v in fields.items()},
-                "_id": ObjectId(),
-                "session_id": self.session_id,
-                "position": Int64(position),
-                "message_id": id,
-                "text": text,
-                "log": log,
-                "term": Int64(term),
-            }
-            self.scope.check_size("message", id, row)
-            rows.append(row)
-        return rows
-
-    def stage(self, entries: Sequence[Entry]) -> ObjectId:
-        """Store the entries under a token of their own, where nobody finds them; return it."""
-        token = ObjectId()
-        self.insert(self.rows_of(entries, token, 0, 1))
-        return token
-
-    def insert(self, rows: Sequence[Row]) -> None:
-        if rows:
-            self.scope.messages().insert_many(rows, session=self.scope.unit)
 
     def publish(
         self, head: LogHead, at: int, changed: Row, pending: Row | None = None
@@ -213,7 +206,11 @@ class Log:
             "term": head.term,
             "count": head.count,
             "pending": None,
+            "held.by": self._holding,
         }
+        if self._holding is not None:
+            change = {**change, "$unset": {"held": ""}}
+            self._holding = None
         times = {
             "$max": {"updated_at": Int64(at)},
             "$min": {"active": place(at // 1000, self.session_id)},
@@ -261,6 +258,7 @@ class Log:
                     "log": token,
                 },
                 {"$set": {"log": head.log, "term": head.term}, "$inc": {"position": Int64(by)}},
+                hint=BY_POSITION,
                 session=self.scope.unit,
             )
 
@@ -272,18 +270,6 @@ class Log:
                 "position": {"$gte": first, "$lte": last},
                 "log": head.log,
                 "term": {"$lt": head.term},
-            },
-            hint=BY_POSITION,
-            session=self.scope.unit,
-        )
-
-    def discard(self, token: ObjectId, count: int) -> None:
-        """Remove messages that were staged in vain."""
-        self.scope.messages().delete_many(
-            {
-                "session_id": self.session_id,
-                "position": {"$gte": 1, "$lte": count},
-                "log": token,
             },
             hint=BY_POSITION,
             session=self.scope.unit,

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agentx_persistence._mongodb.database import BATCH, MESSAGES, Row
-from agentx_persistence._mongodb.log import FURTHEST, HEAD, ROW, Log, LogHead, text_of
+from agentx_persistence._mongodb.head import HEAD, ROW, LogHead, found_of, text_of
+from agentx_persistence._mongodb.log import FURTHEST, Log
 from agentx_persistence._mongodb.scope import Scope
 from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
 from agentx_persistence.storage import SESSIONS, Found, Slice, Window
@@ -29,8 +30,7 @@ class _MissingError(Exception):
 def look_up(scope: Scope, session_id: str, ids: Sequence[str]) -> Found:
     log = Log(scope, session_id)
     head, rows = log.look(ids, latest=False)
-    there = {id: (int(row["position"]), text_of(row)) for id, row in rows.items()}
-    return Found(log.require(head).public, there)
+    return found_of(log.require(head), rows)
 
 
 class Reading:

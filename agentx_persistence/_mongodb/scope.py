@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 # So often a transaction is tried beside other writers.
 _TRANSACTIONS = 3
+_LONG_ATTEMPT = 0.05
 _UTF8_BYTES = 4
 # What a document holds beside its text: ids, names, numbers and the names of fields.
 _BESIDE_TEXT = 10_000
@@ -120,7 +121,8 @@ class Scope:
             yield
             # The pauses are proportional to the time of an attempt on this connection.
             pauses = min(pauses + 1, 4)
-            time.sleep(random.uniform(0, pauses * min(1.0, time.monotonic() - began)))
+            taken = min(_LONG_ATTEMPT, time.monotonic() - began)
+            time.sleep(random.uniform(0, pauses * taken))
             began = time.monotonic()
         raise BackendUnavailableError(
             "mongodb", f"{self.database.name}: too many writers change {what}; try again later"

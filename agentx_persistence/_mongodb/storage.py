@@ -7,12 +7,13 @@ from typing import Any, TypeVar
 
 from pymongo.client_session import ClientSession
 
+from agentx_persistence._mongodb.appending import Append
 from agentx_persistence._mongodb.deleting import Deletion
 from agentx_persistence._mongodb.documents import Documents
 from agentx_persistence._mongodb.log import Log
 from agentx_persistence._mongodb.reading import Reading, look_up, read_newest
+from agentx_persistence._mongodb.rewriting import Rewriting
 from agentx_persistence._mongodb.scope import Scope, TooLargeForTransactionError
-from agentx_persistence._mongodb.writing import Writing
 from agentx_persistence.errors import InvalidRecordError
 from agentx_persistence.storage import (
     Document,
@@ -84,10 +85,8 @@ class MongoStorage(Storage):
         expected: int | None = None,
         generation: str | None = None,
     ) -> int | Found:
-        writing = Writing(self._scope, log, at)
-        return self._in_turn(
-            log, lambda again: writing.append(entries, create, expected, generation, again)
-        )
+        append = Append(self._scope, log, entries, at)
+        return self._in_turn(log, lambda again: append.run(create, expected, generation, again))
 
     def read(self, log: str, window: Window) -> Slice:
         return self._scope.run(lambda _: Reading(self._scope, log, window).read())
@@ -109,18 +108,18 @@ class MongoStorage(Storage):
         expected: int | None = None,
         generation: str | None = None,
     ) -> int | Found:
-        writing = Writing(self._scope, log, at)
+        rewriting = Rewriting(self._scope, log, at)
         return self._in_turn(
-            log, lambda again: writing.rewrite(after, entries, token, expected, generation, again)
+            log, lambda again: rewriting.rewrite(after, entries, token, expected, generation, again)
         )
 
     def swap(self, log: str, entry: Entry, at: int, token: str) -> None:
-        writing = Writing(self._scope, log, at)
-        self._in_turn(log, lambda again: writing.swap(entry, token, again))
+        rewriting = Rewriting(self._scope, log, at)
+        self._in_turn(log, lambda again: rewriting.swap(entry, token, again))
 
     def fork(self, log: str, through: str | None, document: Document) -> int | None:
         return self._scope.run(
-            lambda _: Writing(self._scope, log, document.updated_at).fork(through, document)
+            lambda _: Rewriting(self._scope, log, document.updated_at).fork(through, document)
         )
 
     def head(self, log: str) -> Head:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import pytest
@@ -19,7 +20,15 @@ from agentx_persistence import (
 )
 from agentx_persistence.mongodb import mongodb_driver
 from tests.backends.backend import Backend
-from tests.contract.records import container, image, message, saved_session, texts
+from tests.contract.records import (
+    container,
+    image,
+    item,
+    message,
+    saved_session,
+    session,
+    texts,
+)
 from tests.servers.mongodb import Commands
 
 MEGABYTE = 2**20
@@ -44,36 +53,67 @@ def test_the_commands_of_each_operation(store: Persistence, commands: Commands) 
     for number in range(60):
         store.images.save(image(f"i{number}"))
     saved_session(store)
-    messages = [message(str(number)) for number in range(1000)]
-    store.sessions.add_messages("session", messages)
+    sessions, messages = store.sessions, [message(str(number)) for number in range(1000)]
+    sessions.add_messages("session", messages)
+    new = session("new")
     for operation, expected in (
-        (lambda: store.images.get("i1"), ["find"]),
-        (lambda: store.images.save(image("i1", name="new")), ["update"]),
-        (lambda: store.images.update_metadata("i1", {"a": 1}), ["find", "update"]),
-        (lambda: store.images.find_page(container_id="box", size=20), ["find"]),
-        (lambda: store.images.find_all(container_id="box", name="plan"), ["find"]),
-        (lambda: store.sessions.find_by_image("image"), ["find"]),
+        (lambda: store.images.get("i1"), "find"),
+        (lambda: store.images.find_many(["i1", "i2", "absent"]), "find"),
+        (lambda: store.images.save(image("i1", name="new")), "update"),
+        (lambda: store.images.create(image("created")), "insert"),
+        (lambda: store.images.update_metadata("i1", {"a": 1}), "find update"),
+        (lambda: store.images.find_page(container_id="box", size=20), "find"),
+        (lambda: store.images.find_all(container_id="box", name="plan"), "find"),
+        (lambda: store.images.count(container_id="box"), "aggregate"),
+        (lambda: sessions.find_by_image("image"), "find"),
+        (lambda: sessions.find_page(container_id="box", order="active", size=5), "find"),
+        (lambda: sessions.add_message("session", message()), "find insert update"),
+        (lambda: sessions.add_message("session", message(), expected=1001), "find insert update"),
+        (lambda: sessions.add_message("new", message(), create=new), "find insert insert"),
+        (lambda: sessions.add_message("new", message(), create=new), "find insert update"),
         (
-            lambda: store.sessions.add_message("session", message()),
-            ["find", "insert", "update"],
+            lambda: sessions.add_messages("session", [message() for _ in range(100)]),
+            "find insert update",
         ),
+        (lambda: sessions.get_messages("session"), "aggregate"),
+        (lambda: sessions.get_messages("session", last=50), "aggregate"),
+        (lambda: sessions.get_messages("session", first=1000), "aggregate"),
+        # Where the message is, and the page.
         (
-            lambda: store.sessions.add_messages("session", [message() for _ in range(100)]),
-            ["find", "insert", "update"],
+            lambda: sessions.get_messages("session", last=50, before=messages[900].id),
+            "aggregate aggregate",
         ),
-        (lambda: store.sessions.get_messages("session"), ["aggregate"]),
-        (lambda: store.sessions.get_messages("session", last=50), ["aggregate"]),
-        (lambda: store.sessions.get_messages("session", first=1000), ["aggregate"]),
+        (lambda: sessions.get_message("session", messages[900].id), "aggregate"),
+        (lambda: sessions.count_messages("session"), "find"),
+        (lambda: sessions.summaries(["session", "new", "absent"]), "aggregate"),
+        # A look, the staged message, the head; the old message goes, the staged one is moved in,
+        # and the head says so.
         (
-            lambda: store.sessions.get_messages("session", last=50, before=messages[900].id),
-            # Where the message is, the page, and whether it still is there.
-            ["aggregate", "aggregate", "aggregate"],
+            lambda: sessions.replace_message("session", message("new", id=messages[5].id)),
+            "aggregate insert update delete update update",
         ),
-        (lambda: store.sessions.count_messages("session"), ["find"]),
+        (lambda: sessions.pop_message("session"), "aggregate aggregate update delete"),
+        (
+            lambda: sessions.truncate_after("session", messages[500].id),
+            "aggregate update delete",
+        ),
+        # A look, whether the key is free, the copy, whether what was copied is still there.
+        (
+            lambda: sessions.fork("session", session("copy")),
+            "aggregate find aggregate find insert",
+        ),
+        (lambda: store.items.save(item(("box", "a"), "key")), "update"),
+        (lambda: store.items.get(("box", "a"), "key"), "find"),
+        (lambda: store.items.find_page(namespace=("box", "a")), "find"),
+        (lambda: store.items.find_page(namespace_prefix=("box",)), "find"),
+        (lambda: sessions.clear_messages("session"), "aggregate update delete"),
+        # Hiding it, its messages, itself, and what interrupted calls left.
+        (lambda: sessions.delete("session"), "findAndModify delete delete delete"),
+        (lambda: store.items.delete(("box", "a"), "key"), "delete"),
     ):
         commands.sent.clear()
         operation()
-        assert commands.names == expected
+        assert " ".join(commands.names) == expected
 
 
 def test_a_message_costs_the_same_commands_however_long_the_history_is(
@@ -99,15 +139,18 @@ def _queries(commands: Commands) -> Iterator[Query]:
     """Give everything that was looked for, to be read, changed or deleted."""
     for name, command in commands.sent:
         if name == "find":
-            yield Query(command["find"], dict(command["filter"]), dict(command.get("sort", {})))
+            sort, hint = dict(command.get("sort", {})), command.get("hint")
+            yield Query(command["find"], dict(command["filter"]), sort, hint)
         elif name == "aggregate":
-            match, _, union = command["pipeline"]
-            yield Query(command["aggregate"], match["$match"], {})
-            inner = union["$unionWith"]
-            sort = dict(inner["pipeline"][1].get("$sort", {}))
-            yield Query(inner["coll"], inner["pipeline"][0]["$match"], sort)
+            match, *stages = command["pipeline"]
+            yield Query(command["aggregate"], match["$match"], {}, command.get("hint"))
+            for stage in stages:
+                if inner := stage.get("$unionWith"):
+                    sort = dict(inner["pipeline"][1].get("$sort", {}))
+                    yield Query(inner["coll"], inner["pipeline"][0]["$match"], sort)
         elif name == "update":
-            yield from (Query(command["update"], dict(u["q"]), {}) for u in command["updates"])
+            for one in command["updates"]:
+                yield Query(command["update"], dict(one["q"]), {}, one.get("hint"))
         elif name == "delete":
             for one in command["deletes"]:
                 yield Query(command["delete"], dict(one["q"]), {}, one.get("hint"))
@@ -123,11 +166,12 @@ def _stages(plan: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _leave_behind(raw: Database[Any], position: int, **fields: Any) -> None:
-    """Insert a message as an append that died would have."""
+    """Insert a message as an append that died a year ago would have."""
     head = raw.sessions.find_one({"_id": "session"}, {"_id": 0, "log": 1, "term": 1})
     assert head
+    ago = datetime.now(UTC) - timedelta(days=365 + position)
     row = {"session_id": "session", "position": Int64(position), "message_id": str(ObjectId())}
-    raw.messages.insert_one({**row, "first": position, "last": position, **head, **fields})
+    raw.messages.insert_one({"_id": ObjectId.from_datetime(ago), **row, **head, **fields})
 
 
 def test_each_query_is_a_range_of_one_index_in_the_order_that_is_asked_for(
@@ -150,7 +194,14 @@ def test_each_query_is_a_range_of_one_index_in_the_order_that_is_asked_for(
     ):
         store.images.find_all(**filters)
         store.images.find_page(**filters, size=5, cursor=page.next_cursor)
-    store.containers.find_all()
+    store.containers.find_all(order="oldest", since=5, until=10**15)
+    store.sessions.find_all(container_id="box", order="active", since=5)
+    for number in range(3):
+        store.items.save(item(("box", "a"), str(number)))
+    items = store.items.find_page(namespace_prefix=("box",), size=2)
+    store.items.find_page(namespace_prefix=("box",), size=2, cursor=items.next_cursor)
+    store.items.find_page(namespace=("box", "a"), order="newest")
+    store.items.count(namespace=("box", "a"))
     for filters in ({}, {"container_id": "box"}, {"image_id": "i"}):
         store.sessions.find_all(**filters)
     store.sessions.find_all(container_id="box", image_id="image")
@@ -164,6 +215,9 @@ def test_each_query_is_a_range_of_one_index_in_the_order_that_is_asked_for(
     _leave_behind(raw_mongodb, 3, log=ObjectId())
     assert store.sessions.add_message("session", message()) == 3
     _leave_behind(raw_mongodb, 9, log=ObjectId())
+    store.sessions.replace_message("session", message(id=first.id))
+    store.sessions.rewrite("session", after=first.id, messages=[message()])
+    store.sessions.fork("session", session("copy"))
     store.images.update_metadata("i1", {"a": 1})
     store.containers.delete("box")
     assert raw_mongodb.messages.count_documents({}) == 0
@@ -174,6 +228,7 @@ def test_each_query_is_a_range_of_one_index_in_the_order_that_is_asked_for(
         "images",
         "sessions",
         "messages",
+        "items",
     }
     assert sum(name == "delete" for name, _ in commands.sent) >= 6
     for collection, where, sort, hint in queries:
@@ -198,7 +253,11 @@ def test_each_query_is_a_range_of_one_index_in_the_order_that_is_asked_for(
             # An equality on what comes before the sorted field in the index, so that a range of
             # it has the order (https://www.mongodb.com/docs/manual/core/indexes/index-types/
             # index-compound/sort-order/).
-            assert any(set(key[:-1]) == equal and key[-1:] == list(sort) for key in fitting), where
+            assert any(
+                set(key[:at]) <= equal and key[at : at + 1] == list(sort)
+                for key in fitting
+                for at in range(len(key))
+            ), where
         if explained["serverInfo"]["host"] != "secantus":  # which sorts what it need not
             assert "SORT" not in names
 

@@ -28,8 +28,8 @@ def test_many_that_open_an_empty_database_at_once_all_succeed(
     assert raw_mongodb.images.count_documents({}) == 8
     unique = [i["key"] for i in raw_mongodb.messages.list_indexes() if i.get("unique")]
     assert [list(key) for key in unique] == [
-        ["session_id", "message_id"],
-        ["session_id", "position"],
+        ["session_id", "message_id", "log"],
+        ["session_id", "position", "log"],
     ]
 
 
@@ -42,13 +42,13 @@ def test_opening_an_indexed_database_costs_one_command_for_each_collection(
         *mongodb_backend.arguments, **mongodb_backend.options, event_listeners=[commands]
     )
     create_persistence(driver).close()
-    assert [n for n in commands.names if n != "endSessions"] == ["hello"] + 4 * ["createIndexes"]
+    assert [n for n in commands.names if n != "endSessions"] == ["hello"] + 5 * ["createIndexes"]
 
 
 def test_other_indexes_of_the_same_name_are_an_error_that_says_so(
     mongodb_backend: Backend, raw_mongodb: Database[Any]
 ) -> None:
-    raw_mongodb.messages.create_index([("session_id", 1), ("position", 1)])  # not unique
+    raw_mongodb.messages.create_index([("session_id", 1), ("position", 1), ("log", 1)])
     with pytest.raises(SchemaError, match="drop those indexes"):
         mongodb_backend.open()
 

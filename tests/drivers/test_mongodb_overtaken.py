@@ -23,7 +23,7 @@ def store(mongodb_backend: Backend) -> Iterator[Persistence]:
 
 @pytest.mark.parametrize(
     "meanwhile",
-    ["truncate", "clear", "delete", "delete before", "make again", "adopt", "overtake"],
+    ["truncate", "clear", "delete", "delete before", "make again", "give way", "overtake"],
 )
 def test_an_append_that_something_else_gets_ahead_of_is_right_all_the_same(
     store: Persistence,
@@ -42,7 +42,7 @@ def test_an_append_that_something_else_gets_ahead_of_is_right_all_the_same(
             other.sessions.truncate_after("session", kept.id)
         elif meanwhile == "clear":
             other.sessions.clear_messages("session")
-        elif meanwhile in ("adopt", "overtake"):
+        elif meanwhile in ("give way", "overtake"):
             other.sessions.add_messages("session", [message("other"), message("other")])
         else:
             other.sessions.delete("session")
@@ -73,7 +73,7 @@ def test_an_append_that_something_else_gets_ahead_of_is_right_all_the_same(
         "truncate": ["kept", "mine 1", "mine 2"],
         "clear": ["mine 1", "mine 2"],
         "make again": ["mine 1", "mine 2"],
-        "adopt": ["kept", "cut off", "mine 1", "mine 2", "other", "other"],
+        "give way": ["kept", "cut off", "other", "other", "mine 1", "mine 2"],
         "overtake": ["kept", "cut off", "other", "other", "mine 1", "mine 2"],
     }[meanwhile]
     assert checked_history(store, raw_mongodb) == expected
