@@ -22,9 +22,9 @@ _HASHED = _UNCHANGING | {int, tuple, bytes}
 
 
 class Generated(str):
-    """The name of a field whose value the caller did not give, as it stands in `model_fields_set`.
+    """The name, in `model_fields_set`, of a field whose value the caller did not give.
 
-    It equals the plain name, and is still known for what it is after copying and pickling.
+    It equals the plain name. Copies and pickles of the record keep it.
     """
 
     __slots__ = ()
@@ -59,15 +59,15 @@ class Record(BaseModel):
     _id_fields: ClassVar[tuple[str, ...]] = ()
     # Those that hold any JSON. What others hold is of the declared types when it is read back.
     _open_fields: ClassVar[frozenset[str]] = frozenset()
-    # The class that reads a record of this class back. A caller's own class inherits it. (Each
-    # subclass evaluates these annotations again, so they are simple.)
+    # The class that reads the stored record: the class itself, but for a caller's own class, which
+    # inherits it. (pydantic evaluates these annotations again for each subclass: keep them simple.)
     _read_as: ClassVar[Any] = None
-    # Whether it holds what other frameworks call as they like: nothing is misspelt there.
+    # Whether unknown fields belong to another framework, and are no misspelt ones.
     _keeps_foreign_fields: ClassVar[bool] = False
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
-        if cls.__module__.startswith("agentx_persistence.") and "_read_as" not in cls.__dict__:
+        if cls.__module__.startswith(f"{__package__}.") and "_read_as" not in cls.__dict__:
             cls._read_as = cls
 
     if not TYPE_CHECKING:
@@ -81,8 +81,8 @@ class Record(BaseModel):
             if self.__pydantic_extra__ and not self._keeps_foreign_fields:
                 warn_of_misspelt(type(self), self.__pydantic_extra__, data)
 
-        # Tells pydantic that this is no constructor of its own kind, so that reading JSON, which
-        # has its own path, does not call it for each record (it would cost 80 %).
+        # Tells pydantic not to call this constructor for each record that it reads from JSON: that
+        # would take 80 % longer.
         __init__.__pydantic_base_init__ = True
 
         def __setattr__(self, name: str, value: object) -> None:
