@@ -20,7 +20,7 @@ from tests.contract.records import container, image, item, message, session, tex
 _TRIES = int(os.environ.get("AGENTX_TEST_MOVE_TRIES", "30"))
 _IS_LONG = _TRIES > 100
 _OWNED = 100 if _IS_LONG else 20
-_SECONDS = float("inf") if _IS_LONG else 5.0  # for the short form, but at least some tries
+_SECONDS = float("inf") if _IS_LONG else 3.0  # for the short form, but at least some tries
 
 
 class _Owner:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import platform
 import subprocess
 import sys
@@ -62,6 +63,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print results, not a table")
     parser.add_argument("--table", help="a file of results that were printed: make a table of them")
     arguments = parser.parse_args()
+    logging.getLogger("agentx_persistence").addHandler(logging.NullHandler())  # retries are many
     if arguments.table:
         print(_table([json.loads(line) for line in Path(arguments.table).read_text().splitlines()]))
         return 0

@@ -56,17 +56,20 @@ class Moves:
         if self._chance.random() < 0.5:
             time.sleep(self._chance.uniform(0, 0.05))
             os.kill(deleter, signal.SIGKILL)
-            verdict.counts["deletions killed"] += 1
         verdict.counts["owners deleted"] += 1
         for process in movers:
             if exit_status(process):
                 verdict.fault("wrong", f"{self._box}: a mover failed")
-        if exit_status(deleter) not in (0, -signal.SIGKILL):
+        status = exit_status(deleter)
+        verdict.counts["deletions killed"] += status == -signal.SIGKILL
+        if status not in (0, -signal.SIGKILL):
             verdict.fault("wrong", f"{self._box}: its deletion failed")
         self._check(verdict)
         self._delete()
         self._check(verdict)
         self._check_nothing_else(verdict)
+        images, sessions = self._acknowledged()
+        verdict.counts["moves"] += len(images) + len(sessions)
         self._persistence.containers.delete(self._away)
 
     def _fill(self) -> None:
@@ -135,7 +138,6 @@ class Moves:
 
     def _check(self, verdict: Verdict) -> None:
         images, sessions = self._acknowledged()
-        verdict.counts["moves"] += len(images) + len(sessions)
         for id in images:
             image = self._persistence.images.find(id)
             if image is None or image.container_id != self._away:
