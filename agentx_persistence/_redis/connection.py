@@ -114,24 +114,20 @@ class Connection:
         self, script: Script, calls: Sequence[tuple[Subject, Sequence[bytes], Sequence[Argument]]]
     ) -> list[Any]:
         """Run the script for each of these keys and arguments, in one round trip."""
-        if not calls:
-            return []
-        replies, _ = self._attempt(
-            lambda: self._run(script, [(keys, arguments) for _, keys, arguments in calls]),
-            calls[0][0],
-        )
-        return replies
+        given = [(keys, arguments) for _, keys, arguments in calls]
+        return self._attempt(lambda: self._run(script, given), calls[0][0])[0] if calls else []
 
     def command(self, command: Command, subject: Subject | None = None) -> Any:
-        """Run the command; return its reply."""
-        return self._attempt(lambda: self._checked([command])[0], subject, command[1])[0]
+        """Run the command, whose first argument is its key; return its reply."""
+        return self.pipeline([command], subject and [subject])[0]
 
     def pipeline(
         self, commands: Sequence[Command], subjects: Sequence[Subject] | None = None
     ) -> list[Any]:
-        """Run the commands in one round trip; return their replies."""
-        if not commands:
-            return []
+        """Run the commands in one round trip; return their replies.
+
+        :param subjects: what the key of each belongs to, if it is damaged when it has a wrong type
+        """
 
         def work() -> list[Any]:
             replies = self._exchange(commands)
@@ -140,7 +136,7 @@ class Connection:
                     raise reply
             return replies
 
-        replies, _ = self._attempt(work)
+        replies = self._attempt(work)[0] if commands else []
         for number, reply in enumerate(replies):
             if isinstance(reply, Exception):
                 subject = subjects[number] if subjects else None
@@ -157,13 +153,6 @@ class Connection:
                 (replies[number],) = self._exchange([("EVAL", script.lua, *rest[number])])
             if isinstance(replies[number], Exception):
                 raise replies[number]
-        return replies
-
-    def _checked(self, commands: Sequence[Command]) -> list[Any]:
-        replies = self._exchange(commands)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
         return replies
 
     def _exchange(self, commands: Sequence[Command]) -> list[Any]:
