@@ -26,7 +26,7 @@ from redis.exceptions import (
     TimeoutError,
 )
 
-from agentx_persistence._redis.pool import Argument, Command, NotSentError, Pool, exchange
+from agentx_persistence._redis.pool import LARGE, Argument, Command, NotSentError, Pool, exchange
 from agentx_persistence._redis.scripts import Script
 from agentx_persistence.errors import (
     BackendError,
@@ -164,8 +164,16 @@ class Connection:
             return exchange_with(client.connection_pool, commands)
         try:
             if len(commands) == 1:
+                (command,) = commands
+                if self.cluster and command[0] == "EVALSHA" and _size(command) > LARGE:
+                    # With a time-out of its own, that redis-py's method does not have.
+                    node = client.get_node_from_key(command[3])
+                    pool = client.get_redis_connection(node).connection_pool
+                    replies = exchange_with(pool, commands)
+                    if not isinstance(replies[0], AskError):  # which tells that a slot has moved
+                        return replies
                 try:
-                    return [client.execute_command(*commands[0], **_UNDECODED)]
+                    return [client.execute_command(*command, **_UNDECODED)]
                 except ResponseError as error:
                     return [error]
             # Neither a cluster has a single pool, nor a client that is one connection and a lock.
@@ -288,6 +296,10 @@ def servers(client: Any, *, primaries: bool = False) -> list[Any]:
     with suppress(RedisError):
         return [client.get_redis_connection(node) for node in nodes]
     return []
+
+
+def _size(command: Command) -> int:
+    return sum(len(argument) for argument in command if isinstance(argument, bytes))
 
 
 def _is_wrong_type(error: Exception) -> bool:

@@ -18,7 +18,6 @@ from sqlalchemy import URL, create_engine
 
 from agentx_persistence import (
     BackendError,
-    ConfigurationError,
     BackendUnavailableError,
     ConfigurationError,
     PersistenceDriver,
