@@ -26,7 +26,7 @@ from redis.exceptions import (
     TimeoutError,
 )
 
-from agentx_persistence._redis.pool import Argument, Command, NotSentError, Pool, exchange
+from agentx_persistence._redis.pool import LARGE, Argument, Command, NotSentError, Pool, exchange
 from agentx_persistence._redis.scripts import Script
 from agentx_persistence.errors import (
     BackendError,
@@ -114,24 +114,20 @@ class Connection:
         self, script: Script, calls: Sequence[tuple[Subject, Sequence[bytes], Sequence[Argument]]]
     ) -> list[Any]:
         """Run the script for each of these keys and arguments, in one round trip."""
-        if not calls:
-            return []
-        replies, _ = self._attempt(
-            lambda: self._run(script, [(keys, arguments) for _, keys, arguments in calls]),
-            calls[0][0],
-        )
-        return replies
+        given = [(keys, arguments) for _, keys, arguments in calls]
+        return self._attempt(lambda: self._run(script, given), calls[0][0])[0] if calls else []
 
     def command(self, command: Command, subject: Subject | None = None) -> Any:
-        """Run the command; return its reply."""
-        return self._attempt(lambda: self._checked([command])[0], subject, command[1])[0]
+        """Run the command, whose first argument is its key; return its reply."""
+        return self.pipeline([command], subject and [subject])[0]
 
     def pipeline(
         self, commands: Sequence[Command], subjects: Sequence[Subject] | None = None
     ) -> list[Any]:
-        """Run the commands in one round trip; return their replies."""
-        if not commands:
-            return []
+        """Run the commands in one round trip; return their replies.
+
+        :param subjects: what the key of each belongs to, if it is damaged when it has a wrong type
+        """
 
         def work() -> list[Any]:
             replies = self._exchange(commands)
@@ -140,7 +136,7 @@ class Connection:
                     raise reply
             return replies
 
-        replies, _ = self._attempt(work)
+        replies = self._attempt(work)[0] if commands else []
         for number, reply in enumerate(replies):
             if isinstance(reply, Exception):
                 subject = subjects[number] if subjects else None
@@ -159,13 +155,6 @@ class Connection:
                 raise replies[number]
         return replies
 
-    def _checked(self, commands: Sequence[Command]) -> list[Any]:
-        replies = self._exchange(commands)
-        for reply in replies:
-            if isinstance(reply, Exception):
-                raise reply
-        return replies
-
     def _exchange(self, commands: Sequence[Command]) -> list[Any]:
         """Send the commands at once; return the reply to each, or its ResponseError."""
         if self._pool is not None:
@@ -175,8 +164,16 @@ class Connection:
             return exchange_with(client.connection_pool, commands)
         try:
             if len(commands) == 1:
+                (command,) = commands
+                if self.cluster and command[0] == "EVALSHA" and _size(command) > LARGE:
+                    # With a time-out of its own, that redis-py's method does not have.
+                    node = client.get_node_from_key(command[3])
+                    pool = client.get_redis_connection(node).connection_pool
+                    replies = exchange_with(pool, commands)
+                    if not isinstance(replies[0], AskError):  # which tells that a slot has moved
+                        return replies
                 try:
-                    return [client.execute_command(*commands[0], **_UNDECODED)]
+                    return [client.execute_command(*command, **_UNDECODED)]
                 except ResponseError as error:
                     return [error]
             # Neither a cluster has a single pool, nor a client that is one connection and a lock.
@@ -299,6 +296,10 @@ def servers(client: Any, *, primaries: bool = False) -> list[Any]:
     with suppress(RedisError):
         return [client.get_redis_connection(node) for node in nodes]
     return []
+
+
+def _size(command: Command) -> int:
+    return sum(len(argument) for argument in command if isinstance(argument, bytes))
 
 
 def _is_wrong_type(error: Exception) -> bool:

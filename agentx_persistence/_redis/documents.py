@@ -1,4 +1,4 @@
-"""Reading documents, and saying where what is damaged lies."""
+"""Documents: writing them with their index entries, reading them by key."""
 
 from __future__ import annotations
 
@@ -6,17 +6,40 @@ from collections.abc import Sequence
 from typing import Any
 
 from agentx_persistence._redis.connection import Connection
-from agentx_persistence._redis.indexing import Version
+from agentx_persistence._redis.indexing import AtomicIndexing, Version
+from agentx_persistence._redis.journal import JournalledIndexing
 from agentx_persistence._redis.keys import DOCUMENT_FIELDS, Keys
 from agentx_persistence._redis.pool import Argument
 from agentx_persistence._redis.scripts import FETCH, SEEN, Script
-from agentx_persistence.errors import CorruptRecordError
-from agentx_persistence.storage import Kind, Stored
+from agentx_persistence.errors import CorruptRecordError, RecordTooLargeError
+from agentx_persistence.storage import SESSIONS, Document, Kind, Storage, Stored
 
 
-class Documents:
-    def __init__(self, connection: Connection, keys: Keys) -> None:
-        self._connection, self._keys = connection, keys
+class Documents(Storage):
+    """Documents are hashes, logs are lists; `agentx_persistence._redis.keys` says where."""
+
+    def __init__(self, connection: Connection, base: str, limit: int) -> None:
+        """:param limit: how many bytes the server takes for one text"""
+        self._connection, self._keys, self._limit = connection, Keys(base), limit
+        indexing = JournalledIndexing if connection.cluster else AtomicIndexing
+        self._indexing = indexing(connection, self._keys)
+
+    def put(self, kind: Kind, document: Document) -> None:
+        self._check_size(kind.noun, document.key, document.text)
+        self._indexing.put(kind, document, "put")
+
+    def create(self, kind: Kind, document: Document) -> bool:
+        self._check_size(kind.noun, document.key, document.text)
+        return self._indexing.put(kind, document, "create")
+
+    def replace(self, kind: Kind, document: Document, revision: str) -> bool:
+        self._check_size(kind.noun, document.key, document.text)
+        return self._indexing.put(kind, document, "replace", revision)
+
+    def _check_size(self, noun: str, id: str, text: str) -> None:
+        # A character is at most four bytes.
+        if 4 * len(text) > self._limit and len(text.encode()) > self._limit:
+            raise RecordTooLargeError(noun, id, len(text.encode()), self._limit)
 
     def get(self, kind: Kind, keys: Sequence[str]) -> dict[str, Stored]:
         commands = [("HMGET", self._keys.document(kind, key), *DOCUMENT_FIELDS) for key in keys]
@@ -26,12 +49,12 @@ class Documents:
             replies = self._connection.pipeline(commands, [(kind.noun, key) for key in keys])
         found = {}
         for key, fields in zip(keys, replies, strict=True):
-            document = self.stored(kind, key, fields)
+            document = self._stored(kind, key, fields)
             if document is not None:
                 found[key] = document
         return found
 
-    def fetch(self, kind: Kind, keys: Sequence[str], versions: Sequence[bytes]) -> list[Any]:
+    def _fetch(self, kind: Kind, keys: Sequence[str], versions: Sequence[bytes]) -> list[Any]:
         """Return `DOCUMENT_FIELDS` of each, or only text and `updated_at` of one whose index
         entries have this version, in one round trip."""
         if not self._connection.cluster:
@@ -46,7 +69,7 @@ class Documents:
             for fields, version in zip(replies, versions, strict=True)
         ]
 
-    def versions(self, kind: Kind, keys: Sequence[str]) -> list[Version]:
+    def _versions(self, kind: Kind, keys: Sequence[str]) -> list[Version]:
         if not self._connection.cluster:
             replies = self._at_once(SEEN, kind, keys, ())
         else:
@@ -69,22 +92,31 @@ class Documents:
                 raise CorruptRecordError(kind.noun, key, where) from reply
         return list(replies)
 
-    def stored(self, kind: Kind, key: str, fields: Sequence[bytes | None]) -> Stored | None:
+    def _stored(self, kind: Kind, key: str, fields: Sequence[bytes | None]) -> Stored | None:
         text, updated_at, revision, *rest = fields
         if text is None or updated_at is None or revision is None or None in rest:
             if any(field is not None for field in fields):
-                raise self.damaged(kind, key)
+                raise self._damaged(kind, key)
             return None
         try:
             return Stored(key, text, int(updated_at), revision.decode())
         except ValueError as error:
-            raise self.damaged(kind, key) from error
+            raise self._damaged(kind, key) from error
 
-    def damaged(self, kind: Kind, key: str) -> CorruptRecordError:
+    def _damaged(self, kind: Kind, key: str) -> CorruptRecordError:
         return CorruptRecordError(kind.noun, key, self.where(kind, key))
 
-    def where(self, kind: Kind, key: str) -> str:
-        return f"redis, key {self._keys.document(kind, key).decode()!r}"
+    def where(self, kind: Kind, key: str, position: int | None = None) -> str:
+        if position is None or kind is not SESSIONS:
+            return f"redis, key {self._keys.document(kind, key).decode()!r}"
+        messages = self._keys.log(key)[1].decode()
+        return f"redis, key {messages!r}, list index {position - 1}"
+
+    def ping(self) -> None:
+        self._connection.ping()
+
+    def close(self) -> None:
+        self._connection.close()
 
 
 def _is_int(stored: bytes) -> bool:

@@ -13,17 +13,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
-from agentx_persistence._redis.connection import Connection, Subject
+from agentx_persistence._redis.connection import Connection
 from agentx_persistence._redis.keys import Entries, IndexKeys, Keys, first_element, member, place
-from agentx_persistence._redis.log_scripts import AGAIN
 from agentx_persistence._redis.pool import Argument, Command
 from agentx_persistence._redis.scripts import (
-    ABANDON,
     ATOMIC_PUT,
-    BEGIN,
     DELETE,
     DISOWN,
-    JOURNALLED_PUT,
 )
 from agentx_persistence.errors import BackendUnavailableError
 from agentx_persistence.storage import ITEMS, SESSIONS, Document, Kind
@@ -141,7 +137,7 @@ class AtomicIndexing(Indexing):
         for _ in range(ATTEMPTS):
             keys, arguments = self._write(kind, document, document.updated_at, seen)
             reply = self._connection.script(
-                ATOMIC_PUT, subject, [where, *keys], [mode, revision, *arguments], _refused
+                ATOMIC_PUT, subject, [where, *keys], [mode, revision, *arguments], refused
             )
             if not isinstance(reply, list):
                 return bool(reply)
@@ -230,145 +226,11 @@ class AtomicIndexing(Indexing):
         ]
 
 
-class _ItemIndexing(AtomicIndexing):
-    """For items in a cluster: all but the first elements are in the slot of the item."""
-
-    _firsts_here = False
-
-    def put(self, kind: Kind, document: Document, mode: Mode, revision: str = "") -> bool:
-        first = first_element(document.key)
-        enter = ("ZADD", self._keys.firsts(), 0, first)
-        self._connection.command(enter)
-        done = super().put(kind, document, mode, revision)
-        index = self._keys.items(document.key)
-        if self._connection.command(("ZCARD", index)) == 1:
-            # A deletion may have left the index empty, and removed the first element meanwhile.
-            self._connection.command(enter)
-        return done
-
-    def delete(self, kind: Kind, keys: Sequence[str], seen: Sequence[Version]) -> list[bool]:
-        gone = super().delete(kind, keys, seen)
-        self._leave({first_element(key): key for key in keys})
-        return gone
-
-    def delete_any(self, kind: Kind, key: str) -> bool:
-        gone = super().delete_any(kind, key)
-        self._leave({first_element(key): key})
-        return gone
-
-    def _leave(self, firsts: dict[str, str]) -> None:
-        for first, key in firsts.items():
-            index = self._keys.items(key)
-            if not self._connection.command(("EXISTS", index)):
-                self._connection.command(("ZREM", self._keys.firsts(), first))
-                if self._connection.command(("EXISTS", index)):
-                    self._connection.command(("ZADD", self._keys.firsts(), 0, first))
-
-
-class JournalledIndexing(Indexing):
-    """For a cluster, where document and entries are in different slots and change one by one.
-
-    A journal beside the document tells which entries may be there. So a process that dies half-way
-    leaves none that the next write or deletion of this id would not remove.
-    """
-
-    def __init__(self, connection: Connection, keys: Keys) -> None:
-        super().__init__(connection, keys)
-        self._items = _ItemIndexing(connection, keys)
-
-    def put(self, kind: Kind, document: Document, mode: Mode, revision: str = "") -> bool:
-        if kind is ITEMS:
-            return self._items.put(kind, document, mode, revision)
-        subject, pair = (kind.noun, document.key), self._pair(kind, document.key)
-
-        for _ in range(ATTEMPTS):
-            version, arguments = self._enter(kind, document, document.updated_at)
-            reply = self._connection.script(
-                JOURNALLED_PUT, subject, pair, [mode, revision, *arguments], _refused
-            )
-            if reply != 0 and reply[:1] != [-1]:
-                self._sweep(kind, [document.key], [reply])
-                return True
-            # Refused; or a deletion or a listing came between and may have removed some entries.
-            self._withdraw(kind, document, version)
-            if reply == 0:
-                return False
-        raise contended(pair[0])
-
-    def create(
-        self,
-        document: Document,
-        updated_at: int,
-        work: Callable[[list[bytes], list[Argument]], Any],
-    ) -> Any:
-        for _ in range(ATTEMPTS):
-            version, arguments = self._enter(SESSIONS, document, updated_at)
-            journal = self._keys.journal(SESSIONS, document.key)
-            reply = work([journal], arguments)
-            # If the session has not been created by that, the entries are not its.
-            self._withdraw(SESSIONS, document, version)
-            if reply != AGAIN:
-                return reply
-        raise contended(self._keys.document(SESSIONS, document.key))
-
-    def _enter(
-        self, kind: Kind, document: Document, updated_at: int
-    ) -> tuple[bytes, list[Argument]]:
-        """Enter the document into the indexes; return the version, and the arguments of `write`."""
-        key, entries = document.key, Entries.of(kind, document)
-        stored = entries.dump()
-        version = self._connection.script(
-            BEGIN, (kind.noun, key), self._pair(kind, key), [stored, new_version()]
-        )
-        self._connection.pipeline(
-            [
-                ("ZADD", index, score, member(at, version))
-                for index, score, at in self._entries_of(kind, key, entries, updated_at)
-            ]
-        )
-        session = "session" if kind is SESSIONS else ""
-        text = document.text.encode()
-        return version, [text, updated_at, stored, version, document.revision, session]
-
-    def _withdraw(self, kind: Kind, document: Document, version: bytes) -> None:
-        """Remove the entries of this version, unless they are the document's."""
-        subject, pair = (kind.noun, document.key), self._pair(kind, document.key)
-        reply = self._connection.script(DISOWN, subject, pair, [version])
-        if reply is not None:
-            entries = Entries.of(kind, document).dump()
-            self._sweep(kind, [document.key], [[version, entries, *reply]])
-
-    def delete(self, kind: Kind, keys: Sequence[str], seen: Sequence[Version]) -> list[bool]:
-        if kind is ITEMS:
-            return self._items.delete(kind, keys, seen)
-        calls = [
-            (self._subject(kind, key), *self._abandoning(kind, key, version))
-            for key, version in zip(keys, seen, strict=True)
-        ]
-        replies = self._connection.scripts(ABANDON, calls)
-        self._sweep(kind, keys, [reply[1:] for reply in replies])
-        return [bool(reply[0]) for reply in replies]
-
-    def delete_any(self, kind: Kind, key: str) -> bool:
-        if kind is ITEMS:
-            return self._items.delete_any(kind, key)
-        return self.delete(kind, [key], [Version(b"", None, None)])[0]
-
-    def _abandoning(
-        self, kind: Kind, key: str, seen: Version
-    ) -> tuple[list[bytes], list[Argument]]:
-        keys = [*self._pair(kind, key), *self._log(kind, key)]
-        return keys, [seen.version, seen.revision or b""]
-
-    def _subject(self, kind: Kind, key: str) -> Subject:
-        return kind.noun, key
-
-
 def _one(key: bytes | None) -> tuple[bytes, ...]:
     return () if key is None else (key,)
 
 
-def _refused(reply: Any) -> bool:
+def refused(reply: Any) -> bool:
     return bool(reply == 0)
 
 

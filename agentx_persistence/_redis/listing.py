@@ -9,11 +9,10 @@ from typing import Any
 
 from agentx_persistence._redis.connection import Connection
 from agentx_persistence._redis.documents import Documents
-from agentx_persistence._redis.indexing import ATTEMPTS, Indexing, contended
+from agentx_persistence._redis.indexing import ATTEMPTS, contended
 from agentx_persistence._redis.keys import (
     AFTER_TIMES,
     Entries,
-    Keys,
     Member,
     first_element,
     member,
@@ -104,13 +103,7 @@ class ActiveSpan(Span):
         return True if updated_at // 1000 == member.time else None
 
 
-class Listings:
-    def __init__(
-        self, connection: Connection, keys: Keys, indexing: Indexing, documents: Documents
-    ) -> None:
-        self._connection, self._keys = connection, keys
-        self._indexing, self._documents = indexing, documents
-
+class Listings(Documents):
     def find(self, kind: Kind, query: Query) -> Listing:
         if query.limit == 0:
             return Listing([], None)
@@ -136,7 +129,7 @@ class Listings:
         # A write that goes on, or was interrupted, has entered its document already.
         count = 0
         for span in spans:
-            for members in self.chunks(span):
+            for members in self._chunks(span):
                 versions = self._connection.pipeline(
                     [("HGET", self._keys.document(kind, each.id), "version") for each in members]
                 )
@@ -144,7 +137,7 @@ class Listings:
                 count += sum(member.version == version for member, version in pairs)
         return count
 
-    def chunks(self, span: Span, size: int = CHUNK) -> Iterator[list[Member]]:
+    def _chunks(self, span: Span, size: int = CHUNK) -> Iterator[list[Member]]:
         after, more = None, True
         while more:
             members = span.members(self._connection, after, size)
@@ -153,10 +146,10 @@ class Listings:
                 yield members
                 after = members[-1]
 
-    def by_time(self, kind: Kind, where: Mapping[str, str]) -> Span:
+    def _by_time(self, kind: Kind, where: Mapping[str, str]) -> Span:
         return LexSpan(self._keys.index(kind, where), b"-", AFTER_TIMES, False, where)
 
-    def by_prefix(self, prefix: str) -> LexSpan:
+    def _by_prefix(self, prefix: str) -> LexSpan:
         """Return the items whose keys begin with this, which includes the first element."""
         low, high = b"[" + prefix.encode(), b"(" + prefix.encode() + b"\xff"
         return LexSpan(self._keys.items(prefix), low, high)
@@ -164,7 +157,7 @@ class Listings:
     def _spans(self, kind: Kind, query: Query) -> Iterator[Span]:
         after = query.after
         if query.order == "key":
-            for span in map(self.by_prefix, self._prefixes(query)):
+            for span in map(self._by_prefix, self._prefixes(query)):
                 low = span.low
                 if after is not None:
                     low = max(low, _after(after.key.encode()), key=_bound)
@@ -240,7 +233,7 @@ class Listings:
         if not members:
             return
         keys = [each.id for each in members]
-        replies = self._documents.fetch(kind, keys, [each.version for each in members])
+        replies = self._fetch(kind, keys, [each.version for each in members])
         for each, fields in zip(members, replies, strict=True):
             doubled = bool(found) and found[-1][1].key == each.id
             current = len(fields) == 2
@@ -249,7 +242,7 @@ class Listings:
                 if isinstance(span, ActiveSpan) and stored.updated_at // 1000 != each.time:
                     self._correct(span, each, stored.updated_at)
             else:
-                document = self._documents.stored(kind, each.id, fields)
+                document = self._stored(kind, each.id, fields)
                 index = span.key
                 self._indexing.disown(kind, index, each.id, each.version, span.stored(each))
                 # A write that goes on meanwhile gives the document another version, and perhaps

@@ -1,4 +1,4 @@
-"""The logs of sessions."""
+"""Changing the logs of sessions."""
 
 from __future__ import annotations
 
@@ -9,38 +9,25 @@ from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 from agentx_persistence._redis.connection import Connection
-from agentx_persistence._redis.documents import Documents
-from agentx_persistence._redis.indexing import ATTEMPTS, Indexing, contended
-from agentx_persistence._redis.keys import Entries, Keys, member
+from agentx_persistence._redis.indexing import ATTEMPTS, contended
+from agentx_persistence._redis.keys import Entries, member
+from agentx_persistence._redis.log_reading import LogReading, bound
+from agentx_persistence._redis.log_reads import COPY, COPY_IN, COPY_OUT
 from agentx_persistence._redis.log_scripts import (
     AGAIN,
-    COPY,
     COPY_FIRST,
-    COPY_IN,
-    COPY_OUT,
     DAMAGED,
     ELSEWHERE,
     FOUND,
-    LOOKUP,
     MOVED,
-    NEWEST,
-    NO_ENTRY,
     NO_SESSION,
-    READ,
     TAKEN,
     LogScripts,
 )
-from agentx_persistence._redis.pool import Argument, Command
+from agentx_persistence._redis.pool import Argument
 from agentx_persistence._redis.scripts import Script
-from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
-from agentx_persistence.storage import (
-    Document,
-    Entry,
-    Found,
-    Head,
-    Slice,
-    Window,
-)
+from agentx_persistence.errors import RecordNotFoundError
+from agentx_persistence.storage import Document, Entry, Found
 
 _COPY_CHUNK = 5000
 # For so many sessions it is remembered in which index of active ones they are.
@@ -54,12 +41,9 @@ class _Activity(NamedTuple):
     key: bytes
 
 
-class Logs:
-    def __init__(
-        self, connection: Connection, keys: Keys, indexing: Indexing, documents: Documents
-    ) -> None:
-        self._connection, self._keys = connection, keys
-        self._indexing, self._documents = indexing, documents
+class Logs(LogReading):
+    def __init__(self, connection: Connection, base: str, limit: int) -> None:
+        super().__init__(connection, base, limit)
         self._scripts = LogScripts(cluster=connection.cluster)
         self._active: OrderedDict[str, _Activity] = OrderedDict()
 
@@ -68,11 +52,14 @@ class Logs:
         log: str,
         entries: Sequence[Entry],
         at: int,
-        create: Document | None,
-        expected: int | None,
-        generation: str | None,
+        *,
+        create: Document | None = None,
+        expected: int | None = None,
+        generation: str | None = None,
     ) -> int | Found:
-        flat = _flat(entries)
+        flat = self._flat(entries)
+        if create is not None:
+            self._check_size("session", create.key, create.text)
 
         def run(keys: Sequence[bytes], write: Sequence[Argument]) -> Any:
             rest = [len(write), *write, *flat]
@@ -94,13 +81,14 @@ class Logs:
         entries: Sequence[Entry],
         at: int,
         token: str,
-        expected: int | None,
-        generation: str | None,
+        *,
+        expected: int | None = None,
+        generation: str | None = None,
     ) -> int | Found:
-        flat, name = _flat(entries), after if isinstance(after, str) else f"#{after}"
+        flat, name = self._flat(entries), after if isinstance(after, str) else f"#{after}"
         copy, copied = self._keys.forked(log, token), ""
         for _ in range(ATTEMPTS):
-            rest: list[Argument] = [token, *_bound(after or 0), copied, *flat]
+            rest: list[Argument] = [token, *bound(after or 0), copied, *flat]
             keys = copy if copied else ()
             reply = self._write(self._scripts.rewrite, log, at, rest, keys, expected, generation)
             if not isinstance(reply, list) or reply[0] != COPY_FIRST:
@@ -110,7 +98,7 @@ class Logs:
         raise contended(copy[0])
 
     def swap(self, log: str, entry: Entry, at: int, token: str) -> None:
-        rest: list[Argument] = [token, entry.id.encode(), entry.text.encode()]
+        rest: list[Argument] = [token, *self._flat([entry])]
         self._answer(log, entry.id, self._write(self._scripts.swap, log, at, rest, [], None, None))
 
     def _write(
@@ -170,104 +158,9 @@ class Logs:
         assert isinstance(reply, int)
         return reply
 
-    def _found(self, reply: Sequence[Any]) -> Found:
-        _, count, generation, *rest = reply
-        ids, places, texts = rest[::3], rest[1::3], rest[2::3]
-        there = {
-            id.decode(): (place, text) for id, place, text in zip(ids, places, texts, strict=True)
-        }
-        return Found(Head(count, generation.decode()), there)
-
-    def _check(self, log: str, entry: str | None, reply: Any) -> None:
-        if reply == NO_SESSION:
-            raise RecordNotFoundError("session", log)
-        if reply == NO_ENTRY:
-            raise RecordNotFoundError("message", entry or "")
-        if reply == DAMAGED:
-            raise self._damaged(log)
-
-    def lookup(self, log: str, ids: Sequence[str]) -> Found:
-        arguments = [id.encode() for id in ids]
-        names = self._keys.log(log)
-        reply = self._connection.script(LOOKUP, ("session", log), names, arguments)
-        self._check(log, None, reply)
-        return self._found(reply)
-
-    def newest(self, logs: Sequence[str]) -> dict[str, Slice]:
-        calls = [(("session", log), self._keys.log(log)[:2], ()) for log in logs]
-        found = {}
-        replies = self._connection.scripts(NEWEST, calls)
-        for log, reply in zip(logs, replies, strict=True):
-            head = self._head(log, *reply[:4])
-            if head is not None:
-                texts = [] if reply[4] is None else [reply[4]]
-                found[log] = Slice(texts, head.count, head)
-        return found
-
-    def _head(
-        self,
-        log: str,
-        version: bytes | None,
-        count: bytes | None,
-        generation: bytes | None,
-        length: int,
-    ) -> Head | None:
-        if version is None:
-            return None
-        if generation is None or int(count or 0) != length:
-            raise self._damaged(log)
-        return Head(length, generation.decode())
-
-    def read(self, log: str, window: Window) -> Slice:
-        after, before, first, last, size, headed = window
-        if (
-            isinstance(after, str)
-            or before is not None
-            or size is not None
-            or (headed and first != 0)
-            or (last is not None and (first is not None or after))
-        ):
-            return self._read(log, window)
-        # Both ends as LRANGE counts them: from 0, the end included, -1 for the last entry.
-        start, stop = after or 0, -1
-        if last is not None:
-            start = -last
-        if first is not None:
-            stop = start + first - 1
-        if 0 in (first, last):
-            start, stop = 1, 0
-        document, messages, _ = self._keys.log(log)
-        commands: list[Command] = [
-            ("HMGET", document, "version", "count", "generation"),
-            ("LRANGE", messages, start, stop),
-            ("LLEN", messages),
-        ]
-        (version, count, generation), texts, length = self._connection.pipeline(
-            commands, [("session", log)] * 3
-        )
-        if version is None or int(count or 0) != length:
-            # Three commands are not one step: another client may have come between.
-            return self._read(log, window)
-        head = self._head(log, version, count, generation, length)
-        if last:
-            start = max(length - last, 0)
-        return Slice(texts, start + 1, head)
-
-    def _read(self, log: str, window: Window) -> Slice:
-        arguments: list[Argument] = []
-        for bound in (window.after, window.before):
-            arguments += _bound(bound)
-        arguments += ["" if n is None else n for n in (window.first, window.last, window.size)]
-        names = self._keys.log(log)
-        reply = self._connection.script(READ, ("session", log), names, arguments)
-        self._check(log, None, reply)
-        if reply[0] == NO_ENTRY:
-            raise RecordNotFoundError("message", reply[1].decode())
-        count, generation, start, texts = reply
-        return Slice(texts, start, Head(count, generation.decode()))
-
     def fork(self, log: str, through: str | None, document: Document) -> int | None:
         key = document.key
+        self._check_size("session", key, document.text)
         copy = self._keys.forked(key, document.revision)
 
         def run(keys: Sequence[bytes], write: Sequence[Argument]) -> Any:
@@ -306,7 +199,7 @@ class Logs:
                 if isinstance(reply, list):
                     texts, ids = reply
                     if not len(texts) == len(ids) == stop - start:
-                        raise self._damaged(log)
+                        raise self._damaged_log(log)
                     flat = chain.from_iterable(zip(ids, texts, strict=True))
                     keys = [self._keys.log(to)[0], *copy]
                     reply = self._connection.script(COPY_IN, ("session", to), keys, [start, *flat])
@@ -317,25 +210,11 @@ class Logs:
                 return False
         return True
 
-    def _damaged(self, log: str) -> CorruptRecordError:
-        document, messages, positions = (key.decode() for key in self._keys.log(log))
-        return CorruptRecordError(
-            "session",
-            log,
-            f"redis, the keys {messages!r} and {positions!r} have not as many entries as the "
-            f"field 'count' of {document!r} says",
-        )
+    def _flat(self, entries: Sequence[Entry]) -> list[bytes]:
+        for entry in entries:
+            self._check_size("message", entry.id, entry.text)
+        return [value.encode() for entry in entries for value in entry[:2]]
 
 
 def _taken(reply: Any) -> bool:
     return bool(reply == TAKEN)
-
-
-def _bound(bound: str | int | None) -> tuple[Argument, Argument]:
-    if isinstance(bound, str):
-        return "id", bound.encode()
-    return "", "" if bound is None else bound
-
-
-def _flat(entries: Sequence[Entry]) -> list[bytes]:
-    return [value.encode() for entry in entries for value in entry[:2]]

@@ -24,7 +24,8 @@ Command = tuple[Argument, ...]
 
 # After so many seconds without use a connection is looked at before the next one.
 _IDLE = 1.0
-_PIECE = 2**20
+# What is larger than this is sent in pieces of this size, each with a time-out of its own.
+LARGE = 2**20
 # What a server takes in and works off at the least, in bytes a second.
 _SLOWEST = 2**20
 
@@ -134,11 +135,11 @@ def exchange(connection: Any, commands: Sequence[Command]) -> list[Any]:
     """
     try:
         packed = b"".join(map(_packed, commands))
-        if len(packed) <= _PIECE:
+        if len(packed) <= LARGE:
             connection.send_packed_command([packed])
-        else:  # each piece has a time-out of its own
+        else:
             view = memoryview(packed)
-            pieces = [view[start : start + _PIECE] for start in range(0, len(packed), _PIECE)]
+            pieces = [view[start : start + LARGE] for start in range(0, len(packed), LARGE)]
             connection.send_packed_command(pieces)
             patience = (connection.socket_timeout or 0) + len(packed) / _SLOWEST
             if connection.socket_timeout and not connection.can_read(patience):

@@ -1,133 +1,85 @@
-"""The storage over Redis."""
+"""The storage over Redis: its deletions, which go step by step.
+
+1. The document goes first, so that from then on it is there for nobody.
+2. What an owner has is found by its indexes, whether the owner is there or not: an interrupted
+   deletion can be repeated.
+3. Each document goes only if it still has the version of index entries with which it was found,
+   and so the owner.
+4. A mark in the index of the container stays for an image that is gone until its sessions are gone
+   as well, so that a repeated deletion of the container finds them.
+5. A session of a deleted image goes only if the image is still absent after the session was read,
+   and if the session has not been written since.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from agentx_persistence._redis.connection import Connection
-from agentx_persistence._redis.deletion import Deletion
-from agentx_persistence._redis.documents import Documents
-from agentx_persistence._redis.indexing import AtomicIndexing, JournalledIndexing
-from agentx_persistence._redis.keys import Keys
-from agentx_persistence._redis.listing import Listings
+from agentx_persistence._redis.indexing import Version
+from agentx_persistence._redis.listing import Listings, Span
 from agentx_persistence._redis.logs import Logs
-from agentx_persistence.errors import RecordTooLargeError
-from agentx_persistence.storage import (
-    SESSIONS,
-    Document,
-    Entry,
-    Found,
-    Kind,
-    Listing,
-    Query,
-    Slice,
-    Storage,
-    Stored,
-    Window,
-)
+from agentx_persistence.storage import CONTAINERS, IMAGES, ITEMS, SESSIONS, Kind
+from agentx_persistence.storage.kinds import SEPARATOR
+
+_CHUNK = 200
 
 
-class RedisStorage(Storage):
-    """Documents are hashes, logs are lists; `agentx_persistence._redis.keys` says where."""
-
-    def __init__(self, connection: Connection, base: str, limit: int) -> None:
-        """:param limit: how many bytes the server takes for one text"""
-        keys = Keys(base)
-        indexing = (JournalledIndexing if connection.cluster else AtomicIndexing)(connection, keys)
-        documents = Documents(connection, keys)
-        self._connection, self._keys, self._limit = connection, keys, limit
-        self._indexing, self._documents = indexing, documents
-        self._listings = Listings(connection, keys, indexing, documents)
-        self._logs = Logs(connection, keys, indexing, documents)
-        self._deletion = Deletion(connection, keys, indexing, documents, self._listings)
-
-    def put(self, kind: Kind, document: Document) -> None:
-        self._check_size(kind.noun, document.key, document.text)
-        self._indexing.put(kind, document, "put")
-
-    def create(self, kind: Kind, document: Document) -> bool:
-        self._check_size(kind.noun, document.key, document.text)
-        return self._indexing.put(kind, document, "create")
-
-    def replace(self, kind: Kind, document: Document, revision: str) -> bool:
-        self._check_size(kind.noun, document.key, document.text)
-        return self._indexing.put(kind, document, "replace", revision)
-
-    def get(self, kind: Kind, keys: Sequence[str]) -> dict[str, Stored]:
-        return self._documents.get(kind, keys)
-
-    def find(self, kind: Kind, query: Query) -> Listing:
-        return self._listings.find(kind, query)
-
-    def count(self, kind: Kind, query: Query) -> int:
-        return self._listings.count(kind, query)
-
+class RedisStorage(Logs, Listings):
     def delete(self, kind: Kind, key: str) -> bool:
-        return self._deletion.delete(kind, key)
+        there = self._indexing.delete_any(kind, key)
+        if kind is IMAGES:
+            self._delete_sessions_of(key)
+        elif kind is CONTAINERS:
+            self._delete_images_in(key)
+            by_container = self._by_time(SESSIONS, {"container_id": key})
+            for ids, versions in self._owned(SESSIONS, by_container):
+                self._indexing.delete(SESSIONS, ids, _whatever_revision(versions))
+            for ids, versions in self._owned(ITEMS, self._by_prefix(key + SEPARATOR)):
+                self._indexing.delete(ITEMS, ids, _whatever_revision(versions))
+        return there
 
-    def append(
-        self,
-        log: str,
-        entries: Sequence[Entry],
-        at: int,
-        *,
-        create: Document | None = None,
-        expected: int | None = None,
-        generation: str | None = None,
-    ) -> int | Found:
-        if create is not None:
-            self._check_size("session", create.key, create.text)
-        self._check_entries(entries)
-        return self._logs.append(log, entries, at, create, expected, generation)
+    def _owned(self, kind: Kind, span: Span) -> Iterator[tuple[list[str], list[Version]]]:
+        """Yield the documents of this index in chunks; remove members that are none's."""
+        for members in self._chunks(span, _CHUNK):
+            found = self._versions(kind, [each.id for each in members])
+            pairs = [*zip(members, found, strict=True)]
+            for member, seen in pairs:
+                if seen.version != member.version:
+                    stored = span.stored(member)
+                    self._indexing.disown(kind, span.key, member.id, member.version, stored)
+            owned = [(each, seen) for each, seen in pairs if seen.version == each.version]
+            if owned:
+                yield [each.id for each, _ in owned], [seen for _, seen in owned]
 
-    def read(self, log: str, window: Window) -> Slice:
-        return self._logs.read(log, window)
+    def _delete_images_in(self, container: str) -> None:
+        index = self._keys.index(IMAGES, {"container_id": container})
+        for mark in self._connection.command(("ZRANGE", index, "[h", "+", "BYLEX")):
+            self._finish(index, mark)
+        by_container = self._by_time(IMAGES, {"container_id": container})
+        for ids, versions in self._owned(IMAGES, by_container):
+            marks = [b"h" + id.encode() for id in ids]
+            self._connection.command(("ZADD", index, *_scored(marks)))
+            self._indexing.delete(IMAGES, ids, _whatever_revision(versions))
+            for mark in marks:
+                self._finish(index, mark)
 
-    def lookup(self, log: str, ids: Sequence[str]) -> Found:
-        return self._logs.lookup(log, ids)
+    def _finish(self, index: bytes, mark: bytes) -> None:
+        """Delete the sessions of a marked image, and then the mark."""
+        self._delete_sessions_of(mark[1:].decode())
+        self._connection.command(("ZREM", index, mark))
 
-    def newest(self, logs: Sequence[str]) -> dict[str, Slice]:
-        return self._logs.newest(logs)
+    def _delete_sessions_of(self, image: str) -> None:
+        document = self._keys.document(IMAGES, image)
+        by_image = self._by_time(SESSIONS, {"image_id": image})
+        for ids, versions in self._owned(SESSIONS, by_image):
+            if self._connection.command(("EXISTS", document)):
+                return  # it moved away before it was deleted, or was saved anew
+            self._indexing.delete(SESSIONS, ids, versions)
 
-    def rewrite(
-        self,
-        log: str,
-        after: str | int | None,
-        entries: Sequence[Entry],
-        at: int,
-        token: str,
-        *,
-        expected: int | None = None,
-        generation: str | None = None,
-    ) -> int | Found:
-        self._check_entries(entries)
-        return self._logs.rewrite(log, after, entries, at, token, expected, generation)
 
-    def swap(self, log: str, entry: Entry, at: int, token: str) -> None:
-        self._check_entries([entry])
-        self._logs.swap(log, entry, at, token)
+def _whatever_revision(versions: Sequence[Version]) -> list[Version]:
+    return [each._replace(revision=None) for each in versions]
 
-    def fork(self, log: str, through: str | None, document: Document) -> int | None:
-        self._check_size("session", document.key, document.text)
-        return self._logs.fork(log, through, document)
 
-    def where(self, kind: Kind, key: str, position: int | None = None) -> str:
-        if position is None or kind is not SESSIONS:
-            return self._documents.where(kind, key)
-        messages = self._keys.log(key)[1].decode()
-        return f"redis, key {messages!r}, list index {position - 1}"
-
-    def ping(self) -> None:
-        self._connection.ping()
-
-    def close(self) -> None:
-        self._connection.close()
-
-    def _check_entries(self, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            self._check_size("message", entry.id, entry.text)
-
-    def _check_size(self, noun: str, id: str, text: str) -> None:
-        # A character is at most four bytes.
-        if 4 * len(text) > self._limit and len(text.encode()) > self._limit:
-            raise RecordTooLargeError(noun, id, len(text.encode()), self._limit)
+def _scored(members: Sequence[bytes]) -> list[bytes | int]:
+    return [value for member in members for value in (0, member)]

@@ -16,7 +16,7 @@ from agentx_persistence import (
     UserMessage,
     create_persistence,
 )
-from agentx_persistence.redis import redis_driver
+from agentx_persistence.redis import driver_from_url, redis_driver
 from tests.backends.redis import connected
 from tests.contract.records import message, saved_session, session, texts
 from tests.servers.redis import (
@@ -111,7 +111,7 @@ def test_a_server_that_stays_away_is_an_error_in_bounded_time(server: RedisServe
             started = time.monotonic()
             with pytest.raises(BackendUnavailableError):
                 call()
-            assert 0.2 <= time.monotonic() - started < 5
+            assert time.monotonic() - started < 5
         assert server.process
         server.process.start()
         assert persistence.sessions.add_message("session", message()) == 1
@@ -148,7 +148,10 @@ def test_a_master_whose_replica_takes_over_doubles_nothing_and_the_writer_goes_o
         cluster.stop()
 
 
-def test_a_client_of_sentinel_follows_the_master(tmp_path_factory: pytest.TempPathFactory) -> None:
+@pytest.mark.parametrize("given", [True, False], ids=["client", "url"])
+def test_a_client_of_sentinel_follows_the_master(
+    tmp_path_factory: pytest.TempPathFactory, given: bool
+) -> None:
     folder, binary = tmp_path_factory.mktemp("sentinel"), redis_binary()
     homes = [folder / name for name in ("master", "replica", "sentinel")]
     for home in homes:
@@ -164,7 +167,9 @@ def test_a_client_of_sentinel_follows_the_master(tmp_path_factory: pytest.TempPa
         servers.callback(sentinel.stop)
         port = int(sentinel.url.rpartition(":")[2])
         client = Sentinel([("127.0.0.1", port)]).master_for("main")
-        with create_persistence(redis_driver(client=client)) as persistence:
+        url = f"redis+sentinel://127.0.0.1:{port}/main/0"
+        driver = redis_driver(client=client) if given else driver_from_url(url)
+        with create_persistence(driver) as persistence:
             saved_session(persistence)
             writer = Writer(persistence)
             writer.start()

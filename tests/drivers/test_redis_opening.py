@@ -203,15 +203,22 @@ def test_a_server_that_became_a_replica_is_left_for_the_one_behind_its_name(
         persistence.sessions.delete("session")
 
 
-def test_a_batch_may_take_longer_than_the_time_out_of_a_call(server: RedisServer) -> None:
+@pytest.mark.parametrize("cluster", [False, True])
+def test_a_batch_may_take_longer_than_the_time_out_of_a_call(
+    request: pytest.FixtureRequest, cluster: bool
+) -> None:
     """A time-out that all attempts meet would never be acknowledged."""
-    driver = redis_driver(server.url, base="slow", socket_timeout=0.2, retry_seconds=1)
-    with create_persistence(driver) as persistence:
+    server = request.getfixturevalue("redis_cluster_server" if cluster else "server")
+    options = {"socket_timeout": 0.3, "retry_seconds": 1, "cluster": cluster}
+    with create_persistence(redis_driver(server.url, base="slow", **options)) as persistence:
         saved_session(persistence)
+        persistence.sessions.add_message("session", message())
         batch = [message("x" * 2000) for _ in range(2000)]
-        with server.client() as client:
-            client.client_pause(1000)
+        for node in server.nodes[:3] if cluster else [server]:
+            with node.client() as client:
+                client.client_pause(1200)
         started = time.monotonic()
         assert len(persistence.sessions.add_messages("session", batch)) == 2000
         assert time.monotonic() - started > 0.5
+        persistence.containers.delete("box")
         persistence.sessions.delete("session")

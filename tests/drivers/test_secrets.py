@@ -196,11 +196,12 @@ def test_redis_shows_no_password(guarded_redis: RedisServer, shown: Shown) -> No
     bare = guarded_redis.url
     for user in ("", USER):
         shown.use(redis_driver(bare.replace("//", f"//{user}:{quote(SECRET, safe='')}@")))
-        shown.fail(redis_driver(bare.replace("//", f"//{user}:{quote(WRONG, safe='')}@")))
+        wrong = bare.replace("//", f"//{user}:{quote(WRONG, safe='')}@")
+        shown.fail(redis_driver(wrong), ConfigurationError)
     shown.use(redis_driver(bare, username=USER, password=SECRET))
-    shown.fail(redis_driver(bare, username=USER, password=WRONG))
+    shown.fail(redis_driver(bare, username=USER, password=WRONG), ConfigurationError)
     shown.use(redis_driver(f"{bare}?password={quote_plus(SECRET)}"))
-    shown.fail(redis_driver(f"{bare}?password={quote_plus(WRONG)}"))
+    shown.fail(redis_driver(f"{bare}?password={quote_plus(WRONG)}"), ConfigurationError)
     for password in (SECRET, WRONG):
         with guarded_redis.client(password=password) as client:
             driver = redis_driver(client=client)

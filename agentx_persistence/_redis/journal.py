@@ -1,0 +1,152 @@
+"""Documents and their index entries in a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from agentx_persistence._redis.connection import Connection
+from agentx_persistence._redis.indexing import (
+    ATTEMPTS,
+    AtomicIndexing,
+    Indexing,
+    Mode,
+    Version,
+    contended,
+    new_version,
+    refused,
+)
+from agentx_persistence._redis.keys import Entries, Keys, first_element, member
+from agentx_persistence._redis.log_scripts import AGAIN
+from agentx_persistence._redis.pool import Argument
+from agentx_persistence._redis.scripts import ABANDON, BEGIN, DISOWN, JOURNALLED_PUT
+from agentx_persistence.storage import ITEMS, SESSIONS, Document, Kind
+
+
+class ItemIndexing(AtomicIndexing):
+    """For items in a cluster: all but the first elements are in the slot of the item."""
+
+    _firsts_here = False
+
+    def put(self, kind: Kind, document: Document, mode: Mode, revision: str = "") -> bool:
+        first = first_element(document.key)
+        enter = ("ZADD", self._keys.firsts(), 0, first)
+        self._connection.command(enter)
+        done = super().put(kind, document, mode, revision)
+        index = self._keys.items(document.key)
+        if self._connection.command(("ZCARD", index)) == 1:
+            # A deletion may have left the index empty, and removed the first element meanwhile.
+            self._connection.command(enter)
+        return done
+
+    def delete(self, kind: Kind, keys: Sequence[str], seen: Sequence[Version]) -> list[bool]:
+        gone = super().delete(kind, keys, seen)
+        self._leave({first_element(key): key for key in keys})
+        return gone
+
+    def delete_any(self, kind: Kind, key: str) -> bool:
+        gone = super().delete_any(kind, key)
+        self._leave({first_element(key): key})
+        return gone
+
+    def _leave(self, firsts: dict[str, str]) -> None:
+        for first, key in firsts.items():
+            index = self._keys.items(key)
+            if not self._connection.command(("EXISTS", index)):
+                self._connection.command(("ZREM", self._keys.firsts(), first))
+                if self._connection.command(("EXISTS", index)):
+                    self._connection.command(("ZADD", self._keys.firsts(), 0, first))
+
+
+class JournalledIndexing(Indexing):
+    """For a cluster, where document and entries are in different slots and change one by one.
+
+    A journal beside the document tells which entries may be there. So a process that dies half-way
+    leaves none that the next write or deletion of this id would not remove.
+    """
+
+    def __init__(self, connection: Connection, keys: Keys) -> None:
+        super().__init__(connection, keys)
+        self._items = ItemIndexing(connection, keys)
+
+    def put(self, kind: Kind, document: Document, mode: Mode, revision: str = "") -> bool:
+        if kind is ITEMS:
+            return self._items.put(kind, document, mode, revision)
+        subject, pair = (kind.noun, document.key), self._pair(kind, document.key)
+
+        for _ in range(ATTEMPTS):
+            version, arguments = self._enter(kind, document, document.updated_at)
+            reply = self._connection.script(
+                JOURNALLED_PUT, subject, pair, [mode, revision, *arguments], refused
+            )
+            if reply != 0 and reply[:1] != [-1]:
+                self._sweep(kind, [document.key], [reply])
+                return True
+            # Refused; or a deletion or a listing came between and may have removed some entries.
+            self._withdraw(kind, document, version)
+            if reply == 0:
+                return False
+        raise contended(pair[0])
+
+    def create(
+        self,
+        document: Document,
+        updated_at: int,
+        work: Callable[[list[bytes], list[Argument]], Any],
+    ) -> Any:
+        for _ in range(ATTEMPTS):
+            version, arguments = self._enter(SESSIONS, document, updated_at)
+            journal = self._keys.journal(SESSIONS, document.key)
+            reply = work([journal], arguments)
+            # If the session has not been created by that, the entries are not its.
+            self._withdraw(SESSIONS, document, version)
+            if reply != AGAIN:
+                return reply
+        raise contended(self._keys.document(SESSIONS, document.key))
+
+    def _enter(
+        self, kind: Kind, document: Document, updated_at: int
+    ) -> tuple[bytes, list[Argument]]:
+        """Enter the document into the indexes; return the version, and the arguments of `write`."""
+        key, entries = document.key, Entries.of(kind, document)
+        stored = entries.dump()
+        version = self._connection.script(
+            BEGIN, (kind.noun, key), self._pair(kind, key), [stored, new_version()]
+        )
+        self._connection.pipeline(
+            [
+                ("ZADD", index, score, member(at, version))
+                for index, score, at in self._entries_of(kind, key, entries, updated_at)
+            ]
+        )
+        session = "session" if kind is SESSIONS else ""
+        text = document.text.encode()
+        return version, [text, updated_at, stored, version, document.revision, session]
+
+    def _withdraw(self, kind: Kind, document: Document, version: bytes) -> None:
+        """Remove the entries of this version, unless they are the document's."""
+        subject, pair = (kind.noun, document.key), self._pair(kind, document.key)
+        reply = self._connection.script(DISOWN, subject, pair, [version])
+        if reply is not None:
+            entries = Entries.of(kind, document).dump()
+            self._sweep(kind, [document.key], [[version, entries, *reply]])
+
+    def delete(self, kind: Kind, keys: Sequence[str], seen: Sequence[Version]) -> list[bool]:
+        if kind is ITEMS:
+            return self._items.delete(kind, keys, seen)
+        calls = [
+            (
+                (kind.noun, key),
+                [*self._pair(kind, key), *self._log(kind, key)],
+                [version.version, version.revision or b""],
+            )
+            for key, version in zip(keys, seen, strict=True)
+        ]
+        replies = self._connection.scripts(ABANDON, calls)
+        self._sweep(kind, keys, [reply[1:] for reply in replies])
+        return [bool(reply[0]) for reply in replies]
+
+    def delete_any(self, kind: Kind, key: str) -> bool:
+        if kind is ITEMS:
+            return self._items.delete_any(kind, key)
+        return self.delete(kind, [key], [Version(b"", None, None)])[0]

@@ -1,0 +1,125 @@
+"""Reading the logs of sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from agentx_persistence._redis.documents import Documents
+from agentx_persistence._redis.log_reads import LOOKUP, NEWEST, READ
+from agentx_persistence._redis.log_scripts import DAMAGED, NO_ENTRY, NO_SESSION
+from agentx_persistence._redis.pool import Argument, Command
+from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
+from agentx_persistence.storage import Found, Head, Slice, Window
+
+
+class LogReading(Documents):
+    def _found(self, reply: Sequence[Any]) -> Found:
+        _, count, generation, *rest = reply
+        ids, places, texts = rest[::3], rest[1::3], rest[2::3]
+        there = {
+            id.decode(): (place, text) for id, place, text in zip(ids, places, texts, strict=True)
+        }
+        return Found(Head(count, generation.decode()), there)
+
+    def _check(self, log: str, entry: str | None, reply: Any) -> None:
+        if reply == NO_SESSION:
+            raise RecordNotFoundError("session", log)
+        if reply == NO_ENTRY:
+            raise RecordNotFoundError("message", entry or "")
+        if reply == DAMAGED:
+            raise self._damaged_log(log)
+
+    def lookup(self, log: str, ids: Sequence[str]) -> Found:
+        arguments = [id.encode() for id in ids]
+        names = self._keys.log(log)
+        reply = self._connection.script(LOOKUP, ("session", log), names, arguments)
+        self._check(log, None, reply)
+        return self._found(reply)
+
+    def newest(self, logs: Sequence[str]) -> dict[str, Slice]:
+        calls = [(("session", log), self._keys.log(log)[:2], ()) for log in logs]
+        found = {}
+        replies = self._connection.scripts(NEWEST, calls)
+        for log, reply in zip(logs, replies, strict=True):
+            head = self._head(log, *reply[:4])
+            if head is not None:
+                texts = [] if reply[4] is None else [reply[4]]
+                found[log] = Slice(texts, head.count, head)
+        return found
+
+    def _head(
+        self,
+        log: str,
+        version: bytes | None,
+        count: bytes | None,
+        generation: bytes | None,
+        length: int,
+    ) -> Head | None:
+        if version is None:
+            return None
+        if generation is None or int(count or 0) != length:
+            raise self._damaged_log(log)
+        return Head(length, generation.decode())
+
+    def read(self, log: str, window: Window) -> Slice:
+        after, before, first, last, size, headed = window
+        if (
+            isinstance(after, str)
+            or before is not None
+            or size is not None
+            or (headed and first != 0)
+            or (last is not None and (first is not None or after))
+        ):
+            return self._read(log, window)
+        # Both ends as LRANGE counts them: from 0, the end included, -1 for the last entry.
+        start, stop = after or 0, -1
+        if last is not None:
+            start = -last
+        if first is not None:
+            stop = start + first - 1
+        if 0 in (first, last):
+            start, stop = 1, 0
+        document, messages, _ = self._keys.log(log)
+        commands: list[Command] = [
+            ("HMGET", document, "version", "count", "generation"),
+            ("LRANGE", messages, start, stop),
+            ("LLEN", messages),
+        ]
+        (version, count, generation), texts, length = self._connection.pipeline(
+            commands, [("session", log)] * 3
+        )
+        if version is None or int(count or 0) != length:
+            # Three commands are not one step: another client may have come between.
+            return self._read(log, window)
+        head = self._head(log, version, count, generation, length)
+        if last:
+            start = max(length - last, 0)
+        return Slice(texts, start + 1, head)
+
+    def _read(self, log: str, window: Window) -> Slice:
+        limits = (window.first, window.last, window.size)
+        arguments: list[Argument] = [*bound(window.after), *bound(window.before)]
+        arguments += ["" if limit is None else limit for limit in limits]
+        names = self._keys.log(log)
+        reply = self._connection.script(READ, ("session", log), names, arguments)
+        self._check(log, None, reply)
+        if reply[0] == NO_ENTRY:
+            raise RecordNotFoundError("message", reply[1].decode())
+        count, generation, start, texts = reply
+        return Slice(texts, start, Head(count, generation.decode()))
+
+    def _damaged_log(self, log: str) -> CorruptRecordError:
+        document, messages, positions = (key.decode() for key in self._keys.log(log))
+        return CorruptRecordError(
+            "session",
+            log,
+            f"redis, the keys {messages!r} and {positions!r} have not as many entries as the "
+            f"field 'count' of {document!r} says",
+        )
+
+
+def bound(place: str | int | None) -> tuple[Argument, Argument]:
+    if isinstance(place, str):
+        return "id", place.encode()
+    return "", "" if place is None else place

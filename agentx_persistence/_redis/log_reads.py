@@ -1,0 +1,105 @@
+"""The Lua scripts that read and copy logs; their KEYS are as those of `log_scripts`."""
+
+from __future__ import annotations
+
+from agentx_persistence._redis.log_scripts import ADD, HEAD, THERE
+from agentx_persistence._redis.scripts import Script
+
+# The copy of a fork. KEYS: document, messages, positions, those of the copy.
+# ARGV: generation, first and last position of this chunk.
+# Returns how many entries the copy has, or -5 if the log has been changed meanwhile.
+COPY = Script("""
+if redis.call('HGET', KEYS[1], 'generation') ~= ARGV[1] then return -5 end
+local texts = redis.call('LRANGE', KEYS[2], ARGV[2] - 1, ARGV[3] - 1)
+local placed = redis.call('ZRANGEBYSCORE', KEYS[3], ARGV[2], ARGV[3], 'WITHSCORES')
+if #texts ~= ARGV[3] - ARGV[2] + 1 or #placed ~= 2 * #texts then return -2 end
+for i = 1, #placed, 2 do placed[i], placed[i + 1] = placed[i + 1], placed[i] end
+for i = 1, #texts, 500 do
+  redis.call('RPUSH', KEYS[4], unpack(texts, i, math.min(i + 499, #texts)))
+  redis.call('ZADD', KEYS[5], unpack(placed, 2 * i - 1, math.min(2 * i + 998, #placed)))
+end
+redis.call('PEXPIRE', KEYS[4], 3600000)
+redis.call('PEXPIRE', KEYS[5], 3600000)
+return redis.call('LLEN', KEYS[4])
+""")
+# In a cluster: the first returns texts, ids and positions, the second takes them to the copy.
+COPY_OUT = Script("""
+if redis.call('HGET', KEYS[1], 'generation') ~= ARGV[1] then return -5 end
+return {redis.call('LRANGE', KEYS[2], ARGV[2] - 1, ARGV[3] - 1),
+  redis.call('ZRANGEBYSCORE', KEYS[3], ARGV[2], ARGV[3])}
+""")
+COPY_IN = Script(
+    ADD,
+    """
+add(tonumber(ARGV[1]), 2)
+redis.call('PEXPIRE', KEYS[2], 3600000)
+redis.call('PEXPIRE', KEYS[3], 3600000)
+return redis.call('LLEN', KEYS[2])
+""",
+)
+
+# KEYS: document, messages. Returns version, count, generation, length, and the last text.
+NEWEST = Script("""
+local found = redis.call('HMGET', KEYS[1], 'version', 'count', 'generation')
+found[4], found[5] = redis.call('LLEN', KEYS[2]), redis.call('LINDEX', KEYS[2], -1)
+return found
+""")
+
+# ARGV: the ids.
+LOOKUP = Script(THERE, HEAD, "return there(found, count, count, 1, 1)")
+
+# ARGV: "id" or "" and the entry to start after, the same for that to stop in front of, `first`,
+# `last` and `size` of the window (each may be "").
+# Returns count and generation of the log, the position of the first text, the texts, or -3 and an
+# id that is not there.
+READ = Script(
+    HEAD,
+    """
+if redis.call('LLEN', KEYS[2]) ~= count then return -2 end
+local bounds = {0, count + 1}
+for i = 1, 2 do
+  local named = ARGV[2 * i]
+  if ARGV[2 * i - 1] == 'id' then
+    bounds[i] = tonumber(redis.call('ZSCORE', KEYS[3], named) or nil)
+    if not bounds[i] then return {-3, named} end
+  elseif named ~= '' then
+    bounds[i] = i == 1 and tonumber(named) or math.min(tonumber(named), count + 1)
+  end
+end
+local low, high = bounds[1] + 1, bounds[2] - 1
+if ARGV[5] ~= '' then high = math.min(high, low + ARGV[5] - 1) end
+if ARGV[6] ~= '' then low = math.max(low, high - ARGV[6] + 1) end
+if low > high then return {count, found[4], low, {}} end
+local size, texts = tonumber(ARGV[7]), {}
+if not size then
+  return {count, found[4], low, redis.call('LRANGE', KEYS[2], low - 1, high - 1)}
+end
+local function take(text)
+  size = size - #text
+  if size < 0 and texts[1] then return false end
+  texts[#texts + 1] = text
+  return true
+end
+local step = 16
+if ARGV[6] == '' then
+  for start = low, high, step do
+    local stop = math.min(start + step - 1, high)
+    for _, text in ipairs(redis.call('LRANGE', KEYS[2], start - 1, stop - 1)) do
+      if not take(text) then return {count, found[4], low, texts} end
+    end
+  end
+  return {count, found[4], low, texts}
+end
+local full = false
+for stop = high, low, -step do
+  local some = redis.call('LRANGE', KEYS[2], math.max(stop - step + 1, low) - 1, stop - 1)
+  for i = #some, 1, -1 do
+    full = full or not take(some[i])
+  end
+  if full then break end
+end
+local n = #texts
+for i = 1, math.floor(n / 2) do texts[i], texts[n - i + 1] = texts[n - i + 1], texts[i] end
+return {count, found[4], high - n + 1, texts}
+""",
+)
