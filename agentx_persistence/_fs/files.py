@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from io import FileIO
 from typing import TypeVar
 
@@ -16,8 +17,10 @@ from agentx_persistence.storage._forking import ForkAware, renew_after_fork
 T = TypeVar("T")
 
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
-_BINARY = getattr(os, "O_BINARY", 0)  # on Windows
 _LONGEST_PAUSE = 0.002
+# No Python code runs between opening and having a file object, which closes itself: an interrupt
+# loses no descriptor.
+open_private = partial(os.open, mode=FILE_MODE)
 
 if sys.platform == "win32":
     import msvcrt
@@ -79,24 +82,18 @@ def draft(path: str, chunks: Iterable[bytes]) -> str:
 
     The caller holds the lock of the file, so a killed process's draft is overwritten.
     """
-    drafted = f"{path}.draft"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _BINARY
+    drafted, folder = f"{path}.draft", os.path.dirname(path)
     try:
-        descriptor = os.open(drafted, flags, FILE_MODE)
-    except FileNotFoundError:
-        folder = os.path.dirname(path)
-        os.mkdir(folder, FOLDER_MODE)  # not the folder above it: the store itself may be gone
-        sync_folder(os.path.dirname(folder))
-        descriptor = os.open(drafted, flags, FILE_MODE)
-    try:
-        for chunk in chunks:
-            write_all(descriptor, chunk)
-        sync(descriptor)
+        if not os.path.isdir(folder):
+            os.mkdir(folder, FOLDER_MODE)  # not the folder above it: the store itself may be gone
+            sync_folder(os.path.dirname(folder))
+        with open(drafted, "wb", buffering=0, opener=open_private) as file:
+            for chunk in chunks:
+                write_all(file.fileno(), chunk)
+            sync(file.fileno())
     except BaseException:
         remove(drafted)
         raise
-    finally:
-        os.close(descriptor)
     return drafted
 
 
@@ -144,7 +141,9 @@ class Locks(ForkAware):
     def hold(self, name: str, work: Callable[[], T], *, wait: bool = True) -> T | None:
         """Do the work while the lock is held; without `wait`, do nothing if it is taken."""
         path = f"{self._folder}/{name}"
-        with open(path, "r+b", buffering=0, opener=_open_lock) as file:
+        if not os.path.exists(path):
+            open(path, "ab", opener=open_private).close()
+        with open(path, "r+b", buffering=0) as file:
             try:
                 self._held.add(file)
                 if not self._acquire(file, path, wait):
@@ -181,7 +180,3 @@ class Locks(ForkAware):
         file.seek(0)
         file.write(b"%-20d" % os.getpid())
         return True
-
-
-def _open_lock(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
