@@ -48,6 +48,7 @@ class Append:
             "session": self.log,
             "number": len(self.entries),
             "at": self.at,
+            "latest": tables.latest(self.at),
             "expected": self.expected,
             "generation": self.generation,
         }
@@ -124,6 +125,7 @@ class Appending:
         return reserve.values(
             message_count=flavour.added(columns.message_count, bindparam("number")),
             updated_at=flavour.later(columns.updated_at, bindparam("at", type_=BigInteger)),
+            latest=flavour.earlier(columns.latest, bindparam("latest", type_=BigInteger)),
         )
 
     def _append_with_care(self, call: Append) -> int | Found:

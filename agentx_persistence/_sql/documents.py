@@ -23,7 +23,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 from agentx_persistence._sql.connections import Connections
 from agentx_persistence._sql.engine import Database, DuplicateError
 from agentx_persistence._sql.statements import Statement, chunks, named, numbered
-from agentx_persistence._sql.tables import TABLES
+from agentx_persistence._sql.tables import TABLES, latest
 from agentx_persistence.errors import BackendUnavailableError
 from agentx_persistence.storage import IMAGES, ITEMS, SESSIONS, Document, Kind, Stored
 from agentx_persistence.storage.kinds import item_key, split_item_key
@@ -78,6 +78,7 @@ def row_of(kind: Kind, document: Document) -> dict[str, Any]:
         row["name_digest"] = digest(document.fields["name"])
     elif kind is SESSIONS:
         row["generation"] = document.revision
+        row["latest"] = latest(document.updated_at)
         if "container_id" in row and "image_id" in row:
             row["owners_digest"] = digest(row["container_id"], row["image_id"])
     row["created_at"] = document.created_at

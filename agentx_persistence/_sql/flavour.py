@@ -99,6 +99,10 @@ class Flavour(ABC):
         """Return the expression for the later of two times."""
         return func.greatest(one, other)
 
+    def earlier(self, one: ColumnElement[Any], other: ColumnElement[Any]) -> ColumnElement[Any]:
+        """Return the expression for the smaller of two numbers."""
+        return func.least(one, other)
+
     def added(self, count: Column[Any], number: ColumnElement[Any]) -> ColumnElement[Any]:
         """Return the expression for `count` with this number more, as appending stores it."""
         return count + number

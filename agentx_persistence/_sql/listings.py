@@ -122,7 +122,7 @@ def _parse(kind: Kind, query: Query) -> tuple[_Shape, dict[str, Any]]:
         place = key_values(kind, query.after.key)
         values |= {f"after_{name}": value for name, value in place.items()}
         values["after_newest"] = -query.after.time
-        values["after_latest"] = -query.after.time * 1000
+        values["after_latest"] = -query.after.time
     limited = query.limit is not None
     shape = _Shape(
         kind, tuple(fields), query.order, tuple(bounds), query.after is not None, limited
@@ -134,8 +134,8 @@ def _times(query: Query) -> dict[str, int]:
     column, since, until = "newest", query.since, query.until
     if query.order == "active":
         column = "latest"
-        since = since if since is None else since // 1000 * 1000
-        until = until if until is None else -(-until // 1000) * 1000
+        since = since if since is None else since // 1000
+        until = until if until is None else -(-until // 1000)
     bounds = {f"{column}_since": since, f"{column}_until": until}
     return {name: -time for name, time in bounds.items() if time is not None}
 

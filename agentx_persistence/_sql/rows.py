@@ -175,10 +175,11 @@ class LogRows:
         """Store the number of entries, the time, and, if given, the generation."""
         statement = self.changing(generation is not None)
         values = {"session": log, "count": count, "at": at, "generation": generation}
+        values["latest"] = tables.latest(at)
         cursor.execute(statement.sql, statement.bind(values))
 
     def changing(self, renew: bool) -> Statement:
-        later = self._database.flavour.later
+        flavour = self._database.flavour
         return self._database.statement(
             ("change session", renew),
             lambda: (
@@ -186,7 +187,8 @@ class LogRows:
                 .where(_sessions.session_id == bindparam("session"))
                 .values(
                     message_count=bindparam("count"),
-                    updated_at=later(tables.sessions.c.updated_at, bindparam("at")),
+                    updated_at=flavour.later(_sessions.updated_at, bindparam("at")),
+                    latest=flavour.earlier(_sessions.latest, bindparam("latest")),
                     **({"generation": bindparam("generation")} if renew else {}),
                 )
             ),

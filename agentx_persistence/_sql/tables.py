@@ -144,14 +144,10 @@ sessions = Table(
     Column("message_count", Integer, nullable=False, server_default="0"),
     # The token of the last cut or replacement of messages.
     Column("generation", Token, nullable=False),
-    # Whole seconds of `updated_at`, in milliseconds and negated like `newest`. It changes at most
-    # once a second: only then does an append write to its index, and PostgreSQL updates the row
-    # without any index entry (https://www.postgresql.org/docs/current/storage-hot.html).
-    Column(
-        "latest",
-        BigInteger,
-        Computed("(updated_at % 1000 + 1000) % 1000 - updated_at", persisted=True),
-    ),
+    # The second of `updated_at`, negated like `newest`. It changes at most once a second: only then
+    # does an append write to its index, and PostgreSQL otherwise updates the row without any index
+    # entry (https://www.postgresql.org/docs/current/storage-hot.html).
+    Column("latest", BigInteger, nullable=False),
     *_document(),
     Index(None, "newest", "session_id"),
     Index(None, "container_id", "newest", "session_id"),
@@ -186,6 +182,12 @@ items = Table(
     *_document(),
     Index(None, "namespace", "newest", "key"),
 )
+
+
+def latest(at: int) -> int:
+    """Return what `latest` holds for this time."""
+    return -(at // 1000)
+
 
 TABLES: dict[Kind, Table] = {
     CONTAINERS: containers,

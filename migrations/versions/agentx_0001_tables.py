@@ -80,11 +80,7 @@ def upgrade() -> None:
         sa.Column("owners_digest", _DIGEST),
         sa.Column("message_count", sa.Integer(), server_default="0", nullable=False),
         sa.Column("generation", _TOKEN, nullable=False),
-        sa.Column(
-            "latest",
-            sa.BigInteger(),
-            sa.Computed("(updated_at % 1000 + 1000) % 1000 - updated_at", persisted=True),
-        ),
+        sa.Column("latest", sa.BigInteger(), nullable=False),
         *_document(),
         sa.PrimaryKeyConstraint("session_id", name="pk_agentx_sessions"),
         indexes=[

@@ -131,7 +131,8 @@ def _fill(server: Any, database: str) -> None:
     tables = {
         "containers": f"container_id, {documents}",
         "images": f"image_id, container_id, name_digest, {documents}",
-        "sessions": f"session_id, container_id, image_id, owners_digest, generation, {documents}",
+        "sessions": "session_id, container_id, image_id, owners_digest, generation, latest, "
+        + documents,
         "items": f"namespace, key, {documents}",
     }
     with server.connect(database) as connection, connection.cursor() as cursor:
@@ -143,7 +144,7 @@ def _fill(server: Any, database: str) -> None:
                 begin: tuple[object, ...] = {
                     "containers": (f"c{number}",),
                     "images": (f"i{number}", f"c{few}", digest(f"n{few}")),
-                    "sessions": (f"s{number}", f"c{few}", f"i{few}", owners, "g"),
+                    "sessions": (f"s{number}", f"c{few}", f"i{few}", owners, "g", -number),
                     "items": (f"c{few}\x1f", f"k{number}"),
                 }[table]
                 rows.append((*begin, number, number * 1000, "r", "{}"))

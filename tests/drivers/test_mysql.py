@@ -122,7 +122,7 @@ def test_tls_is_used_where_the_server_has_it(mysql_server: MysqlServer, mysql_ba
     options = {**mysql_backend.options, "connect_args": {"ssl": {"verify_mode": "none"}}}
     with create_persistence(mysql_server.new_driver(**options)) as persistence:
         persistence.ping()
-        database: Any = persistence.sessions
+        database: Any = persistence._storage
         assert database._database.fetch("SHOW STATUS LIKE 'Ssl_cipher'")[0][1]
 
 
@@ -137,7 +137,7 @@ def test_a_lock_that_is_held_too_long_ends_in_an_error_and_changes_nothing(
     with create_persistence(mysql_server.new_driver(**options)) as persistence:
         saved_session(persistence)
         with mysql_server.connect(options["database"], autocommit=False) as other:
-            other.cursor().execute("SELECT 1 FROM sessions FOR UPDATE")
+            other.cursor().execute("SELECT 1 FROM agentx_sessions FOR UPDATE")
             with pytest.raises(BackendUnavailableError):
                 persistence.sessions.add_message("session", message())
         assert persistence.sessions.add_message("session", message("later")) == 1
