@@ -146,6 +146,7 @@ def paged_keys(storage: Storage, kind: Kind, query: Query, size: int) -> list[st
     while True:
         listing = storage.find(kind, query)
         keys += [found.key for found in listing.documents]
+        assert len(keys) == len({*keys})  # or it might go on for ever
         if listing.after is None:
             return keys
         assert len(listing.documents) == size
