@@ -79,7 +79,7 @@ class Reading:
             texts.reverse()
         return Slice(texts, None, None)
 
-    def _fetch(self, shape: _Shape, values: dict[str, Any]) -> list[Sequence[Any]]:
+    def _fetch(self, shape: _Shape, values: dict[str, Any]) -> Sequence[Sequence[Any]]:
         statement = self._database.statement(("read", *shape), lambda: self._read(shape))
         return self._database.fetch(statement.sql, statement.bind(values))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from agentx_persistence.storage import Entry, Text
 VALUES = ("message_id", "role", "subtype", "timestamp", "size", "body")
 COLUMNS = ("session_id", "position", *VALUES)
 # How many rows one transaction deletes at most. Until it ends, appends to the session wait.
-CHUNK = 2000
+CHUNK = 5000
 
 _sessions, _messages = tables.sessions.c, tables.messages.c
 
@@ -49,6 +50,11 @@ def entry_values(entry: Entry) -> dict[str, Any]:
 class LogRows:
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def in_chunks(self, work: Callable[[Cursor], bool]) -> None:
+        """Run `work` in one transaction after the other until it returns True."""
+        while not self._database.write(work):
+            time.sleep(self._database.flavour.rest)
 
     def lock(self, cursor: Cursor, log: str) -> State | None:
         """Lock the session's row until the end of the transaction."""
