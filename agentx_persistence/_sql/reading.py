@@ -83,10 +83,9 @@ class Reading:
         statement = self._database.statement(("read", *shape), lambda: self._read(shape))
         return self._database.fetch(statement.sql, statement.bind(values))
 
-    def _headed(self, log: str, window: Window, rows: list[Sequence[Any]]) -> Slice:
-        rows = sorted(
-            rows, key=itemgetter(0)
-        )  # MySQL does not keep the order of a part of an answer
+    def _headed(self, log: str, window: Window, found: Sequence[Sequence[Any]]) -> Slice:
+        # MySQL does not keep the order of a part of an answer.
+        rows = sorted(found, key=itemgetter(0))
         if not rows or rows[0][0] > 0:
             raise RecordNotFoundError("session", log)
         count, generation = rows.pop(0)

@@ -35,16 +35,19 @@ class State(NamedTuple):
 
 def entry_values(entry: Entry) -> dict[str, Any]:
     """Return the columns of a message, without its place."""
-    role, subtype = entry.fields.get("role"), entry.fields.get("subtype")
     return {
         "message_id": entry.id,
-        # PostgreSQL's text holds no NUL. The body has it, escaped.
-        "role": role.replace("\x00", "\ufffd") if isinstance(role, str) else None,
-        "subtype": subtype.replace("\x00", "\ufffd") if isinstance(subtype, str) else None,
+        "role": _short(entry.fields.get("role")),
+        "subtype": _short(entry.fields.get("subtype")),
         "timestamp": entry.fields.get("timestamp"),
         "size": len(entry.text.encode()),
         "body": entry.text,
     }
+
+
+def _short(value: str | int | None) -> str | None:
+    # PostgreSQL's text holds no NUL. The body has it, escaped.
+    return value[:255].replace("\x00", "\ufffd") if isinstance(value, str) else None
 
 
 class LogRows:
