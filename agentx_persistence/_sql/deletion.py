@@ -15,7 +15,7 @@ from collections.abc import Callable
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
 from agentx_persistence._sql.engine import Database
-from agentx_persistence._sql.owned import LISTED, OwnedRows, Owner, Sessions
+from agentx_persistence._sql.owned import LISTED, OwnedRows, Owner
 from agentx_persistence._sql.rows import CHUNK, LogRows
 from agentx_persistence.storage import CONTAINERS, IMAGES, ITEMS, SESSIONS, Kind
 
@@ -104,32 +104,35 @@ class Deletion:
             self._owned.remove(cursor, SESSIONS, id)
             return True
 
-        while not self._database.write(work):
-            pass
+        self._rows.in_chunks(work)
 
     def _clear_sessions(self, owner: Owner, holds: Callable[[Cursor], bool]) -> bool:
-        """Delete the owner's sessions; tell whether none are left.
+        """Delete the owner's sessions; tell whether that was done.
 
         :param holds: tells, in each transaction, whether to go on
         """
+        held = True
+        large: list[str] = []
 
-        def work(cursor: Cursor) -> Sessions | None:
-            if not holds(cursor):
-                return None
+        def chunk(cursor: Cursor) -> bool:
+            nonlocal held, large
+            large = []
+            held = holds(cursor)
+            if not held:
+                return True
             sessions = self._owned.lock_sessions(cursor, owner)
             self._owned.remove_sessions(cursor, sessions.small)
             for id in sessions.large:
                 self._owned.hide(cursor, SESSIONS, id)
-            return sessions
+            large = sessions.large
+            return bool(large) or not sessions.more
 
-        while True:
-            sessions = self._database.write(work)
-            if sessions is None:
-                return False
-            for id in sessions.large:
+        self._rows.in_chunks(chunk)
+        while large:
+            for id in large:
                 self._clear_session(id)
-            if not sessions.more:
-                return True
+            self._rows.in_chunks(chunk)
+        return held
 
     def _clear_image(self, id: str) -> None:
         """Delete the sessions of an image that is hidden or absent, then the image."""
@@ -145,27 +148,29 @@ class Deletion:
             self._database.write(work)
 
     def _clear_container(self, id: str) -> None:
-        def chunk(cursor: Cursor) -> tuple[bool, str | None]:
-            """Tell whether there may be more images, and which one was only hidden."""
+        hidden: str | None = None
+
+        def images(cursor: Cursor) -> bool:
+            """Delete a few images; tell whether none are left, or one was only hidden."""
+            nonlocal hidden
+            hidden = None
             images = self._owned.lock_images(cursor, id, _IMAGES)
             for some in (images, images[:1]):
                 if self._delete_sessions(cursor, Owner(images=some)):
                     self._owned.remove_images(cursor, some)
-                    return len(images) == _IMAGES or some != images, None
-            self._owned.hide(cursor, IMAGES, images[0])
-            return True, images[0]
+                    return len(images) < _IMAGES and some == images
+            hidden = images[0]
+            self._owned.hide(cursor, IMAGES, hidden)
+            return True
 
-        more = True
-        while more:
-            more, hidden = self._database.write(chunk)
-            if hidden is not None:
-                self._clear_image(hidden)
+        def items(cursor: Cursor) -> bool:
+            last = self._owned.last_item(cursor, id)
+            self._owned.remove_items(cursor, id, last)
+            return last is None
+
+        self._rows.in_chunks(images)
+        while hidden is not None:
+            self._clear_image(hidden)
+            self._rows.in_chunks(images)
         self._clear_sessions(Owner(container=id), lambda cursor: True)
-        while not self._database.write(lambda cursor: self._clear_items(cursor, id)):
-            pass
-
-    def _clear_items(self, cursor: Cursor, container: str) -> bool:
-        """Delete a chunk of the container's items; tell whether none are left."""
-        last = self._owned.last_item(cursor, container)
-        self._owned.remove_items(cursor, container, last)
-        return last is None
+        self._rows.in_chunks(items)

@@ -32,6 +32,9 @@ class Flavour(ABC):
     # What SQLAlchemy sets for a migration on the caller's engine, which may be in any mode.
     unit_isolation: ClassVar[str | None] = "READ COMMITTED"
 
+    # Seconds between two transactions of a large deletion.
+    rest: ClassVar[float] = 0.0
+
     def __init__(self, place: str) -> None:
         """:param place: where the data is, as errors name it; holds no password"""
         self.place = place

@@ -79,14 +79,13 @@ class Reading:
             texts.reverse()
         return Slice(texts, None, None)
 
-    def _fetch(self, shape: _Shape, values: dict[str, Any]) -> list[Sequence[Any]]:
+    def _fetch(self, shape: _Shape, values: dict[str, Any]) -> Sequence[Sequence[Any]]:
         statement = self._database.statement(("read", *shape), lambda: self._read(shape))
         return self._database.fetch(statement.sql, statement.bind(values))
 
-    def _headed(self, log: str, window: Window, rows: list[Sequence[Any]]) -> Slice:
-        rows = sorted(
-            rows, key=itemgetter(0)
-        )  # MySQL does not keep the order of a part of an answer
+    def _headed(self, log: str, window: Window, found: Sequence[Sequence[Any]]) -> Slice:
+        # MySQL does not keep the order of a part of an answer.
+        rows = sorted(found, key=itemgetter(0))
         if not rows or rows[0][0] > 0:
             raise RecordNotFoundError("session", log)
         count, generation = rows.pop(0)

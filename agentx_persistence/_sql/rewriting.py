@@ -73,8 +73,7 @@ class Rewriting:
             # Without its row, or in deletion, a session's messages are deleted by others.
             return state is None or not state.revision or self._rows.clear(cursor, log, state.count)
 
-        while not self._database.write(work):
-            pass
+        self._rows.in_chunks(work)
 
     def swap(self, log: str, entry: Entry, at: int, token: str) -> None:
         self._check_sizes(log, [entry])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from agentx_persistence.storage import Entry, Text
 VALUES = ("message_id", "role", "subtype", "timestamp", "size", "body")
 COLUMNS = ("session_id", "position", *VALUES)
 # How many rows one transaction deletes at most. Until it ends, appends to the session wait.
-CHUNK = 2000
+CHUNK = 5000
 
 _sessions, _messages = tables.sessions.c, tables.messages.c
 
@@ -34,21 +35,29 @@ class State(NamedTuple):
 
 def entry_values(entry: Entry) -> dict[str, Any]:
     """Return the columns of a message, without its place."""
-    role, subtype = entry.fields.get("role"), entry.fields.get("subtype")
     return {
         "message_id": entry.id,
-        # PostgreSQL's text holds no NUL. The body has it, escaped.
-        "role": role.replace("\x00", "\ufffd") if isinstance(role, str) else None,
-        "subtype": subtype.replace("\x00", "\ufffd") if isinstance(subtype, str) else None,
+        "role": _short(entry.fields.get("role")),
+        "subtype": _short(entry.fields.get("subtype")),
         "timestamp": entry.fields.get("timestamp"),
         "size": len(entry.text.encode()),
         "body": entry.text,
     }
 
 
+def _short(value: str | int | None) -> str | None:
+    # PostgreSQL's text holds no NUL. The body has it, escaped.
+    return value[:255].replace("\x00", "\ufffd") if isinstance(value, str) else None
+
+
 class LogRows:
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def in_chunks(self, work: Callable[[Cursor], bool]) -> None:
+        """Run `work` in one transaction after the other until it returns True."""
+        while not self._database.write(work):
+            time.sleep(self._database.flavour.rest)
 
     def lock(self, cursor: Cursor, log: str) -> State | None:
         """Lock the session's row until the end of the transaction."""

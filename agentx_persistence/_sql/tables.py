@@ -164,8 +164,9 @@ messages = Table(
     Column("session_id", IdText, primary_key=True),
     Column("position", Integer, primary_key=True, autoincrement=False),
     Column("message_id", IdText, nullable=False),
-    Column("role", LongText),
-    Column("subtype", LongText),
+    # Up to their 255th character.
+    Column("role", IdText),
+    Column("subtype", IdText),
     Column("timestamp", BigInteger),
     # Of the body, in bytes. Reading it here reads no body.
     Column("size", Integer, nullable=False),
