@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -14,41 +13,20 @@ from redis import Redis, RedisCluster
 from redis.client import NEVER_DECODE
 from redis.exceptions import (
     AskError,
-    AuthenticationError,
-    ClusterError,
-    ConnectionError,
-    NoPermissionError,
     NoScriptError,
-    ReadOnlyError,
     RedisClusterException,
     RedisError,
     ResponseError,
-    TimeoutError,
 )
 
 from agentx_persistence._redis.pool import LARGE, Argument, Command, NotSentError, Pool, exchange
+from agentx_persistence._redis.refusals import LOST, Subject, failure, is_wrong_type, may_pass
 from agentx_persistence._redis.scripts import Script
-from agentx_persistence.errors import (
-    BackendError,
-    BackendUnavailableError,
-    ConfigurationError,
-    CorruptRecordError,
-    PersistenceClosedError,
-    PersistenceError,
-)
+from agentx_persistence.errors import BackendUnavailableError, PersistenceClosedError
 from agentx_persistence.storage._retrying import Retries
 
 T = TypeVar("T")
 
-# The noun and the id of the record that an error is about.
-Subject = tuple[str, str]
-
-# An AskError is also what tells that a slot has moved.
-_LOST = (ConnectionError, TimeoutError, ClusterError, RedisClusterException, AskError)
-# Refusals that pass. redis-py removes some of these words, and has a class for each of those; Redis
-# wraps the refusal of a command in a script, so that the word is not the first one.
-_PASSING = re.compile(r"\b(READONLY|NOREPLICAS|BUSY|LOADING|TRYAGAIN|CLUSTERDOWN|MASTERDOWN) ")
-_NO_CLUSTER = "Cluster mode is not enabled"
 # Replies as bytes, even from a client that decodes.
 _UNDECODED: dict[str, Any] = {NEVER_DECODE: []}
 
@@ -101,7 +79,8 @@ class Connection:
         :param unsure: whether this reply, to an attempt whose predecessor may have done the work,
             does not tell if it did
         """
-        reply, lost = self._attempt(lambda: self._run(script, [(keys, arguments)])[0], subject)
+        given = [(keys, arguments)]
+        (reply,), lost = self._attempt(lambda: self._run(script, given), subject, keys[0])
         if lost and unsure and unsure(reply):
             raise BackendUnavailableError(
                 "redis",
@@ -132,7 +111,7 @@ class Connection:
         def work() -> list[Any]:
             replies = self._exchange(commands)
             for reply in replies:
-                if isinstance(reply, Exception) and not _is_wrong_type(reply):
+                if isinstance(reply, Exception) and not is_wrong_type(reply):
                     raise reply
             return replies
 
@@ -140,7 +119,7 @@ class Connection:
         for number, reply in enumerate(replies):
             if isinstance(reply, Exception):
                 subject = subjects[number] if subjects else None
-                raise self._failure(reply, subject, commands[number][1]) from reply
+                raise failure(self.target.place, reply, subject, commands[number][1]) from reply
         return replies
 
     def _run(
@@ -187,8 +166,7 @@ class Connection:
             # Connections of the client may be half greeted, or have an answer to come.
             if self.target.owned:
                 self._process = 0
-            for server in servers(client):
-                server.connection_pool.disconnect(inuse_connections=False)
+            _disconnect(client)
             raise
 
     def inspect(self, commands: Sequence[Command], seconds: float | None = None) -> list[list[Any]]:
@@ -209,7 +187,7 @@ class Connection:
         for replies in self.inspect([("PING",)]):
             for reply in replies:
                 if isinstance(reply, Exception):
-                    raise self._failure(reply, None, b"") from reply
+                    raise failure(self.target.place, reply, None, b"") from reply
 
     def close(self) -> None:
         self._closed = True
@@ -217,11 +195,13 @@ class Connection:
             return
         if self._pool is not None:
             self._pool.closed = True
+        self._drop_idle()  # those that are in use come back, and `_attempt` closes them
+
+    def _drop_idle(self) -> None:
+        if self._pool is not None:
             self._pool.disconnect()
         else:
-            for server in servers(self._client):
-                # Those that other threads use come back and are closed when they are done.
-                server.connection_pool.disconnect(inuse_connections=False)
+            _disconnect(self._client)
 
     def _attempt(
         self,
@@ -244,34 +224,19 @@ class Connection:
             except (RedisError, RedisClusterException, UnicodeDecodeError) as error:
                 if self._closed:
                     raise PersistenceClosedError from error
-                if not _may_pass(error):
-                    raise self._failure(error, subject, key) from error
-                if not isinstance(error, _LOST) and self._pool is not None:
-                    self._pool.disconnect()  # from a server that is not the primary any more
-                lost = lost or (isinstance(error, _LOST) and not isinstance(error, NotSentError))
+                if not may_pass(error):
+                    raise failure(self.target.place, error, subject, key) from error
+                if not isinstance(error, LOST):
+                    self._drop_idle()  # from a server that is not the primary any more
+                lost = lost or (isinstance(error, LOST) and not isinstance(error, NotSentError))
                 deadline = deadline or time.monotonic() + self.target.retry_seconds
                 retries = retries or Retries("redis", deadline)
                 if not retries.pause(f"{self.target.place}: {error}"):
-                    raise self._failure(error, subject, key) from error
+                    raise failure(self.target.place, error, subject, key) from error
             else:
                 if self._closed:
                     self.close()
                 return result, lost
-
-    def _failure(
-        self, error: Exception, subject: Subject | None, key: Argument
-    ) -> PersistenceError:
-        name = key.decode() if isinstance(key, bytes) else str(key)
-        if subject and (_is_wrong_type(error) or isinstance(error, UnicodeDecodeError)):
-            noun, id = subject
-            where = f"key {name!r}: " if name else ""
-            return CorruptRecordError(noun, id, f"redis, {where}{error}")
-        failure: type[BackendError] = BackendError
-        if isinstance(error, (AuthenticationError, NoPermissionError)) or _NO_CLUSTER in str(error):
-            failure = ConfigurationError
-        elif _may_pass(error):
-            failure = BackendUnavailableError
-        return failure("redis", f"{self.target.place}{name and f', key {name!r}'}: {error}")
 
 
 def exchange_with(pool: Any, commands: Sequence[Command]) -> list[Any]:
@@ -288,6 +253,11 @@ def exchange_with(pool: Any, commands: Sequence[Command]) -> list[Any]:
         pool.release(connection)
 
 
+def _disconnect(client: Any) -> None:
+    for server in servers(client):
+        server.connection_pool.disconnect(inuse_connections=False)
+
+
 def servers(client: Any, *, primaries: bool = False) -> list[Any]:
     """Return a client of each node of a cluster, or the client itself."""
     if not isinstance(client, RedisCluster):
@@ -300,14 +270,3 @@ def servers(client: Any, *, primaries: bool = False) -> list[Any]:
 
 def _size(command: Command) -> int:
     return sum(len(argument) for argument in command if isinstance(argument, bytes))
-
-
-def _is_wrong_type(error: Exception) -> bool:
-    return isinstance(error, ResponseError) and "WRONGTYPE" in str(error)
-
-
-def _may_pass(error: Exception) -> bool:
-    if isinstance(error, AuthenticationError) or _NO_CLUSTER in str(error):
-        return False
-    passing = isinstance(error, (*_LOST, ReadOnlyError))
-    return passing or (isinstance(error, ResponseError) and bool(_PASSING.search(str(error))))

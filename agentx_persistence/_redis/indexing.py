@@ -75,6 +75,14 @@ class Indexing(ABC):
             self._sweep(kind, [id], [reply])
             self._connection.command(("ZREM", index, stored))
 
+    def leave_first(self, first: str) -> None:
+        """Remove the first element of items, if there are none, where no script does it."""
+        index, firsts = self._keys.items(first), self._keys.firsts()
+        if not self._connection.command(("EXISTS", index)):
+            self._connection.command(("ZREM", firsts, first))
+            if self._connection.command(("EXISTS", index)):
+                self._connection.command(("ZADD", firsts, 0, first))
+
     def _pair(self, kind: Kind, id: str) -> list[bytes]:
         return [self._keys.document(kind, id), self._keys.journal(kind, id)]
 

@@ -41,21 +41,14 @@ class ItemIndexing(AtomicIndexing):
 
     def delete(self, kind: Kind, keys: Sequence[str], seen: Sequence[Version]) -> list[bool]:
         gone = super().delete(kind, keys, seen)
-        self._leave({first_element(key): key for key in keys})
+        for first in {*map(first_element, keys)}:
+            self.leave_first(first)
         return gone
 
     def delete_any(self, kind: Kind, key: str) -> bool:
         gone = super().delete_any(kind, key)
-        self._leave({first_element(key): key})
+        self.leave_first(first_element(key))
         return gone
-
-    def _leave(self, firsts: dict[str, str]) -> None:
-        for first, key in firsts.items():
-            index = self._keys.items(key)
-            if not self._connection.command(("EXISTS", index)):
-                self._connection.command(("ZREM", self._keys.firsts(), first))
-                if self._connection.command(("EXISTS", index)):
-                    self._connection.command(("ZADD", self._keys.firsts(), 0, first))
 
 
 class JournalledIndexing(Indexing):

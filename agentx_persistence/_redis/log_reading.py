@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from agentx_persistence._redis.documents import Documents
-from agentx_persistence._redis.log_reads import LOOKUP, NEWEST, READ
 from agentx_persistence._redis.log_scripts import DAMAGED, NO_ENTRY, NO_SESSION
 from agentx_persistence._redis.pool import Argument, Command
+from agentx_persistence._redis.read_scripts import LOOKUP, NEWEST, READ
 from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
 from agentx_persistence.storage import Found, Head, Slice, Window
 

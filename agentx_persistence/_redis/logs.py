@@ -12,7 +12,6 @@ from agentx_persistence._redis.connection import Connection
 from agentx_persistence._redis.indexing import ATTEMPTS, contended
 from agentx_persistence._redis.keys import Entries, member
 from agentx_persistence._redis.log_reading import LogReading, bound
-from agentx_persistence._redis.log_reads import COPY, COPY_IN, COPY_OUT
 from agentx_persistence._redis.log_scripts import (
     AGAIN,
     COPY_FIRST,
@@ -25,6 +24,7 @@ from agentx_persistence._redis.log_scripts import (
     LogScripts,
 )
 from agentx_persistence._redis.pool import Argument
+from agentx_persistence._redis.read_scripts import COPY, COPY_IN, COPY_OUT
 from agentx_persistence._redis.scripts import Script
 from agentx_persistence.errors import RecordNotFoundError
 from agentx_persistence.storage import Document, Entry, Found

@@ -36,6 +36,8 @@ class RedisStorage(Logs, Listings):
                 self._indexing.delete(SESSIONS, ids, _whatever_revision(versions))
             for ids, versions in self._owned(ITEMS, self._by_prefix(key + SEPARATOR)):
                 self._indexing.delete(ITEMS, ids, _whatever_revision(versions))
+            if self._connection.cluster:
+                self._indexing.leave_first(key)  # an interrupted deletion may not have
         return there
 
     def _owned(self, kind: Kind, span: Span) -> Iterator[tuple[list[str], list[Version]]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 
-from agentx_persistence import Persistence
+from agentx_persistence import ItemRecord, Persistence
+from agentx_persistence._redis.keys import Keys
 from agentx_persistence._redis.scripts import JOURNALLED_PUT
 from tests.backends.backend import Backend
 from tests.backends.redis import connected
@@ -115,9 +117,15 @@ def test_a_deletion_that_is_interrupted_anywhere_can_be_repeated(either: Backend
             saved_session(persistence)
             persistence.sessions.save(session(image_id="i"))
             persistence.sessions.add_message("session", message())
+            # Only the image tells that this one goes with the container.
+            persistence.sessions.save(session("away", image_id="i", container_id="other"))
+            persistence.items.save(ItemRecord(namespace=("box", "n"), key="k", value=1))
         died = die_in(either, steps, lambda persistence: persistence.containers.delete("box"))
         with either.open() as persistence:
             persistence.containers.delete("box")
+            assert persistence.sessions.find_all() == []
+            # An entry that is left in the index of another owner is removed by listing it.
+            assert persistence.sessions.find_all(container_id="other") == []
         assert raw_keys(either) == []
         steps += 1
     assert steps > 2
@@ -171,3 +179,36 @@ def test_a_record_stays_listed_while_another_process_changes_it(
         assert reader.images.find_all() == [reader.images.get("i")]
         reader.images.delete("i")
     assert raw_keys(either) == []
+
+
+def test_an_append_that_dies_before_the_index_of_active_sessions_is_repaired(
+    redis_cluster_backend: Backend,
+) -> None:
+    backend = redis_cluster_backend
+    options = {**backend.options}
+    index = Keys(options.pop("base")).active("box")
+
+    def seconds() -> list[int]:
+        with connected(*backend.arguments, **options) as client:
+            return [-int(score) for _, score in client.zrange(index, 0, -1, withscores=True)]
+
+    with backend.open() as persistence:
+        for number in range(3):
+            saved_session(persistence, f"s{number}")
+            record = session(f"s{number}", updated_at=1000 * (number + 1))
+            persistence.sessions.save(record)
+        assert seconds() == [3, 2, 1]
+        assert die_in(backend, 1, lambda p: p.sessions.add_message("s0", message("kept")))
+        assert seconds() == [3, 2, 1]
+        active = persistence.sessions.find_all(container_id="box", order="active")
+        assert {found.session_id for found in active} == {"s0", "s1", "s2"}
+        active = persistence.sessions.find_all(container_id="box", order="active")
+        assert [found.session_id for found in active] == ["s0", "s2", "s1"]
+        assert seconds()[0] == active[0].updated_at // 1000
+        assert die_in(backend, 1, lambda p: p.sessions.add_message("s1", message("kept")))
+        time.sleep(1.1 - time.time() % 1)  # until the next second
+        persistence.sessions.add_message("s1", message("again"))
+        assert len(seconds()) == 3
+        assert seconds().count(2) == 0
+        persistence.containers.delete("box")
+    assert raw_keys(backend) == []
