@@ -47,12 +47,14 @@ class Append:
         """:param again: whether an earlier attempt may have been applied: only its ids tell"""
         log, found = self._log, dict[str, Row]()
         for attempt, _ in enumerate(log.scope.attempts(log.what)):
-            looked = attempt > 0 or again or self._in_transaction  # in which nothing may fail
+            # What is staged has to fit: nothing but a look tells. And only ids tell that an earlier
+            # attempt was applied.
+            looked = attempt > 0 or again or not self._is_simple(attempt)
             if looked:
                 head, found = log.look(self._ids)
             else:
                 head = log.find_head()
-            if attempt and head is not None and not found and not self._is_simple(attempt):
+            if head is not None and not found and self._is_to_hold(attempt):
                 self._staging.stage(self._entries)
                 log.hold(len(self._entries))
                 head, found = log.look(self._ids, since=head)
@@ -88,6 +90,9 @@ class Append:
         if self._in_transaction:
             return False
         return attempt < (_OF_A_BATCH if len(self._entries) > FEW else _SIMPLE_ATTEMPTS)
+
+    def _is_to_hold(self, attempt: int) -> bool:
+        return bool(self._entries) and not self._in_transaction and not self._is_simple(attempt)
 
     def _add(self, head: LogHead, attempt: int) -> bool:
         """Add the entries, if no other writer is faster."""

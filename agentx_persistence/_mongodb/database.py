@@ -70,6 +70,7 @@ class Database(ForkAware):
         self.closed = False
         self._rows: dict[tuple[str, bool], Rows] = {}
         self.turns = Turns()
+        self.inside: set[int] = set()  # the threads that are in a call
         self.max_size, self.has_transactions = 0, False
         renew_after_fork(self)
 
@@ -81,6 +82,7 @@ class Database(ForkAware):
             self.client = self._connect()
         self._rows = {}
         self.turns = Turns()
+        self.inside = set()
 
     def open(self) -> None:
         """Connect, and make the indexes that are missing; many processes may do so at once."""

@@ -210,7 +210,6 @@ class Log:
         }
         if self._holding is not None:
             change = {**change, "$unset": {"held": ""}}
-            self._holding = None
         times = {
             "$max": {"updated_at": Int64(at)},
             "$min": {"active": place(at // 1000, self.session_id)},
@@ -218,6 +217,7 @@ class Log:
         changed = self.scope.rows(SESSIONS).update_one(
             where, {**change, **times}, session=self.scope.unit
         )
+        self._holding = None
         return changed.matched_count == 1
 
     def settle(self, head: LogHead) -> None:

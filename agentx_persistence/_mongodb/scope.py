@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
+from threading import get_ident
 from typing import Any, TypeVar
 
 import bson
@@ -21,6 +22,7 @@ from agentx_persistence._mongodb.database import (
 )
 from agentx_persistence._mongodb.failures import is_passing, translated
 from agentx_persistence.errors import (
+    BackendError,
     BackendUnavailableError,
     PersistenceClosedError,
     PersistenceError,
@@ -65,13 +67,31 @@ class Scope:
 
         :param work: its argument tells whether an earlier attempt may have been applied
         """
+        me, inside = get_ident(), self.database.inside
+        if me in inside:
+            # pymongo may hold a lock that it would wait for.
+            raise BackendError(
+                "mongodb",
+                "a signal's handler or a finalizer cannot call this storage inside another call of "
+                "the same thread; set a flag there, and call it afterwards",
+            )
+        try:
+            inside.add(me)
+            return self._repeated(work) if self.unit is None else self._once(work)
+        finally:
+            inside.discard(me)
+
+    def _once(self, work: Callable[[bool], T]) -> T:
+        """Run `work` in the caller's transaction, which can only be repeated as a whole."""
         self.database.check_open()
-        if self.unit is not None:
-            return work(False)  # only the transaction as a whole can be repeated
+        return work(False)
+
+    def _repeated(self, work: Callable[[bool], T]) -> T:
         deadline = time.monotonic() + self.database.patience
         retries = None
         again = False
         while True:
+            self.database.check_open()
             try:
                 return work(again)
             except PyMongoError as error:
@@ -81,7 +101,6 @@ class Scope:
                 if self.database.closed or not retries.pause(error):
                     raise self._translated(error) from error
             again = True
-            self.database.check_open()
 
     def transaction(self, work: Callable[[Scope], T]) -> T:
         """Run `work` in one transaction.

@@ -7,22 +7,26 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pymongo import MongoClient
+from pymongo.collection import Collection
+from pymongo.errors import AutoReconnect, OperationFailure
 
 from agentx_persistence import (
     BackendUnavailableError,
     ConfigurationError,
     InvalidRecordError,
+    Persistence,
     create_persistence,
 )
 from agentx_persistence.mongodb import mongodb_driver
 from tests.backends.backend import Backend
 from tests.backends.mongodb import backend_on
-from tests.contract.records import image, message, saved_session, texts
+from tests.contract.records import image, message, saved_session, session, texts
 from tests.drivers.killing import exit_status, in_child
 from tests.servers.mongodb import MongodbServer, start_server
 from tests.servers.process import free_port
@@ -99,6 +103,113 @@ def test_a_name_that_mongodb_cannot_have_is_refused(
     with pytest.raises(InvalidRecordError) as raised:
         create_persistence(driver)
     assert raised.value.field == ("collection_prefix" if prefix else "database_name")
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"client": object()}, "client"),
+        ({"patience": 0}, "patience"),
+        ({"patience": "long"}, "patience"),
+    ],
+)
+def test_an_argument_of_a_wrong_kind_is_refused_by_name(
+    options: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidRecordError) as raised:
+        mongodb_driver(**options)
+    assert raised.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(13, "role readWrite"), (18, "password"), (8000, "password")]
+)
+def test_what_repeating_cannot_cure_is_a_configuration_error(
+    mongodb_backend: Backend, monkeypatch: pytest.MonkeyPatch, code: int, words: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OperationFailure("refused", code)
+
+    with mongodb_backend.open() as persistence:
+        with monkeypatch.context() as patch:
+            patch.setattr(Collection, "update_one", refuse)
+            with pytest.raises(ConfigurationError, match=words) as raised:
+                persistence.images.save(image())
+        assert isinstance(raised.value.__cause__, OperationFailure)
+        persistence.images.save(image())
+    monkeypatch.setattr(Collection, "create_indexes", refuse)
+    with pytest.raises(ConfigurationError, match=words):
+        mongodb_backend.open()
+
+
+def test_what_passes_is_repeated_and_logged(
+    mongodb_backend: Backend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    insert_many = Collection.insert_many
+    failures = 2
+
+    def lose(rows: Any, documents: Any, **options: Any) -> Any:
+        nonlocal failures
+        insert_many(rows, documents, **options)
+        if failures:
+            failures -= 1
+            raise AutoReconnect("the answer is lost")
+
+    with mongodb_backend.open() as persistence:
+        saved_session(persistence)
+        monkeypatch.setattr(Collection, "insert_many", lose)
+        assert persistence.sessions.add_message("session", message("once")) == 1
+        assert texts(persistence) == ["once"]
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+    assert "the answer is lost" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["update_one", "insert_one", "find_one_and_update"])
+def test_a_lost_answer_is_applied_once(
+    mongodb_backend: Backend, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Each verb, whose every such command is done, but answered only when it is repeated."""
+    with mongodb_backend.open() as persistence:
+        for verb, expected in LOSING.items():
+            saved_session(persistence, verb)
+            sessions = persistence.sessions
+            sessions.add_messages(verb, [message(text, id=text) for text in "abc"])
+            command, answered = getattr(Collection, name), set[str]()
+
+            def lose(
+                *arguments: Any,
+                command: Any = command,
+                answered: set[str] = answered,
+                **options: Any,
+            ) -> Any:
+                done = command(*arguments, **options)
+                if (key := str(arguments[1:])) not in answered:
+                    answered.add(key)
+                    raise AutoReconnect("the answer is lost")
+                return done
+
+            with monkeypatch.context() as patch:
+                patch.setattr(Collection, name, lose)
+                expected[0](persistence, verb)
+            assert texts(persistence, verb) == expected[1], verb
+            persistence.images.delete("image")
+
+
+LOSING: dict[str, tuple[Callable[[Persistence, str], object], list[str]]] = {
+    "append": (lambda p, id: p.sessions.add_message(id, message("d", id="d")), [*"abcd"]),
+    "rewrite": (
+        lambda p, id: p.sessions.rewrite(id, after="a", messages=[message("d", id="b")]),
+        [*"ad"],
+    ),
+    "truncate": (lambda p, id: p.sessions.truncate_after(id, "a"), ["a"]),
+    "replace": (
+        lambda p, id: p.sessions.replace_message(id, message("B", id="b")),
+        [*"aBc"],
+    ),
+    "create": (lambda p, id: p.images.create(image(f"of {id}")), [*"abc"]),
+    "update": (lambda p, id: p.sessions.update(id, {"title": "new"}), [*"abc"]),
+    "fork": (lambda p, id: p.sessions.fork(id, session("copy")), [*"abc"]),
+}
 
 
 def test_options_go_before_the_connection_string_and_that_before_the_defaults() -> None:

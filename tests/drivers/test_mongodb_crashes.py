@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from bson import ObjectId
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from agentx_persistence import Persistence, RecordNotFoundError, UserMessage
+from agentx_persistence._mongodb import appending, log
 from tests.backends.backend import Backend
 from tests.backends.mongodb import backend_on, checked_history
 from tests.contract.records import container, image, message, saved_session, session, texts
 from tests.servers.mongodb import MongodbServer, start_server
 
 COMMANDS = (
+    "aggregate",
     "find_one",
     "find",
     "insert_many",
     "update_one",
+    "update_many",
+    "insert_one",
     "delete_one",
     "delete_many",
     "find_one_and_update",
@@ -107,9 +113,24 @@ def steps(
     pytest.fail("it never ended")
 
 
+@pytest.fixture(params=["found free", "beaten"])
+def beaten(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether appends find another writer ahead, so that they stage their messages."""
+    if request.param == "beaten":
+        monkeypatch.setattr(appending, "_SIMPLE_ATTEMPTS", 0)
+        monkeypatch.setattr(appending, "_OF_A_BATCH", 0)
+        # The next writer waits so long for one that died while it held the head.
+        monkeypatch.setattr(log, "_HOLD", 0.05)
+    return request.param == "beaten"
+
+
 @pytest.mark.parametrize("size", [1, 5])
 def test_an_append_that_dies_is_there_wholly_or_not_at_all(
-    store: Persistence, raw: Database[Any], monkeypatch: pytest.MonkeyPatch, size: int
+    store: Persistence,
+    raw: Database[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    size: int,
+    beaten: bool,
 ) -> None:
     saved_session(store)
     expected: list[str] = []
@@ -120,25 +141,22 @@ def test_an_append_that_dies_is_there_wholly_or_not_at_all(
         store.sessions.add_messages("session", sent)
 
     for _ in steps(monkeypatch, append):
+        whole = [str(m.content) for m in sent]
         there = texts(store)[len(expected) :]
-        assert there in ([], [m.content for m in sent])
-        # The next one works, and finishes what was begun.
+        assert there in ([], whole)
         store.sessions.add_message("session", message("next"))
-        history = checked_history(store, raw)
-        added = history[len(expected) :]
-        whole = [m.content for m in sent]
-        assert added in (["next"], [*whole, "next"])
-        expected = history
+        expected += [*there, "next"]
+        assert texts(store) == expected
         # The same again keeps its place, or gets one.
         positions = store.sessions.add_messages("session", sent)
-        expected += [] if len(added) > 1 else whole
+        expected += [] if there else whole
         assert checked_history(store, raw) == expected
         assert [expected[position - 1] for position in positions] == whole
 
 
 @pytest.mark.parametrize("next_size", [1, 3, 8])
 @pytest.mark.parametrize("inserted", range(6))
-def test_a_batch_that_is_torn_while_it_is_inserted_is_never_seen_in_part(
+def test_a_batch_that_is_torn_while_it_is_inserted_is_never_seen(
     store: Persistence,
     raw: Database[Any],
     monkeypatch: pytest.MonkeyPatch,
@@ -163,13 +181,111 @@ def test_a_batch_that_is_torn_while_it_is_inserted_is_never_seen_in_part(
     assert texts(store) == ["first"]
     following = [message(f"next {number}") for number in range(next_size)]
     store.sessions.add_messages("session", following)
-    begun = whole if inserted == 5 else []
-    expected = ["first", *begun, *(str(m.content) for m in following)]
+    expected = ["first", *(str(m.content) for m in following)]
     assert texts(store) == expected
     store.sessions.add_messages("session", batch)
-    assert texts(store) == expected + ([] if begun else whole)
+    assert texts(store) == expected + whole
     store.sessions.add_messages("session", [message() for _ in range(5)])
     checked_history(store, raw)
+
+
+def test_a_creating_append_that_dies_creates_all_or_nothing(
+    store: Persistence, raw: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = session("session")
+
+    def create() -> None:
+        store.sessions.add_messages("session", [message("a"), message("b")], create=new)
+
+    for _ in steps(monkeypatch, create):
+        if store.sessions.exists("session"):
+            assert texts(store) == ["a", "b"]
+        else:
+            assert store.sessions.add_message("session", message("c"), create=new) == 1
+            assert texts(store) == ["c"]
+        store.sessions.delete("session")
+
+
+def test_a_rewrite_that_dies_is_done_or_not(
+    store: Persistence, raw: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = ["kept", "old 1", "old 2"]
+
+    def prepare() -> None:
+        store.sessions.delete("session")
+        saved_session(store)
+        store.sessions.add_messages("session", [message(text, id=text) for text in old])
+
+    def rewrite() -> None:
+        # One of the ids is used again.
+        new = [message("new 1", id="old 2"), message("new 2"), message("new 3")]
+        store.sessions.rewrite("session", after="kept", messages=new)
+
+    prepare()
+    for _ in steps(monkeypatch, rewrite):
+        history = texts(store)
+        assert history in (old, ["kept", "new 1", "new 2", "new 3"])
+        store.sessions.add_message("session", message("next"))
+        assert texts(store) == [*history, "next"]
+        assert store.sessions.get_message("session", "old 2").text in ("old 2", "new 1")
+        store.sessions.truncate_after("session", "kept")
+        store.sessions.add_messages("session", [message(text, id=f"{text}!") for text in old])
+        assert texts(store) == ["kept", *old]
+        prepare()
+
+
+def test_a_replacement_that_dies_is_done_or_not(
+    store: Persistence, raw: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved_session(store)
+    store.sessions.add_messages("session", [message(id, id=id) for id in "abc"])
+    expected = "b"
+    number = 0
+
+    def replace() -> None:
+        nonlocal number
+        number += 1
+        store.sessions.replace_message("session", message(f"b{number}", id="b"))
+
+    for _ in steps(monkeypatch, replace):
+        history = texts(store)
+        assert history in (["a", expected, "c"], ["a", f"b{number}", "c"])
+        expected = history[1]
+        number += 1
+        store.sessions.replace_message("session", message(f"b{number}", id="b"))
+        expected = f"b{number}"
+        assert texts(store) == ["a", expected, "c"]
+        assert store.sessions.get_message("session", "b").text == expected
+
+
+def test_a_fork_that_dies_is_there_wholly_or_not_at_all(
+    store: Persistence, raw: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved_session(store)
+    store.sessions.add_messages("session", [message(text) for text in "abc"])
+    for _ in steps(monkeypatch, lambda: store.sessions.fork("session", session("copy"))):
+        if store.sessions.exists("copy"):
+            assert texts(store, "copy") == ["a", "b", "c"]
+            store.sessions.delete("copy")
+        else:
+            store.sessions.save(session("copy"))
+            store.sessions.add_message("copy", message("own"))
+            assert texts(store, "copy") == ["own"]
+            store.sessions.delete("copy")
+
+
+def test_a_holder_that_died_is_not_waited_for_long(
+    store: Persistence, raw: Database[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved_session(store)
+    held = {"by": ObjectId(), "count": 1}
+    raw.sessions.update_one({"_id": "session"}, {"$set": {"held": held}})
+    monkeypatch.setattr(log, "_HOLD", 0.3)
+    assert texts(store) == []  # readers do not wait
+    began = time.monotonic()
+    assert store.sessions.add_message("session", message("next")) == 1
+    assert 0.3 <= time.monotonic() - began < 5
+    assert texts(store) == ["next"]
 
 
 def test_a_truncation_that_dies_is_done_or_not_and_nothing_comes_back(

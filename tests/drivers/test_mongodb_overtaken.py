@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,10 +12,18 @@ import pytest
 from pymongo.collection import Collection
 from pymongo.database import Database
 
-from agentx_persistence import Persistence, RecordNotFoundError
+from agentx_persistence import (
+    BackendError,
+    BackendUnavailableError,
+    Persistence,
+    RecordNotFoundError,
+    create_persistence,
+)
+from agentx_persistence.mongodb import mongodb_driver
 from tests.backends.backend import Backend
 from tests.backends.mongodb import checked_history
-from tests.contract.records import message, saved_session
+from tests.contract.records import message, saved_session, texts
+from tests.servers.mongodb import Commands
 
 
 @pytest.fixture
@@ -78,3 +89,77 @@ def test_an_append_that_something_else_gets_ahead_of_is_right_all_the_same(
     }[meanwhile]
     assert checked_history(store, raw_mongodb) == expected
     assert [expected[position - 1] for position in positions] == ["mine 1", "mine 2"]
+
+
+def test_a_batch_beside_a_fast_writer_needs_few_commands(
+    mongodb_backend: Backend, raw_mongodb: Database[Any]
+) -> None:
+    commands, ended = Commands(), threading.Event()
+    driver = mongodb_driver(
+        *mongodb_backend.arguments, **mongodb_backend.options, event_listeners=[commands]
+    )
+    sent: list[str] = []
+
+    def append() -> None:
+        with mongodb_backend.open() as other:
+            while not ended.is_set():
+                sent.append(f"other {len(sent)}")
+                other.sessions.add_message("session", message(sent[-1]))
+
+    with create_persistence(driver) as store:
+        saved_session(store)
+        writer = threading.Thread(target=append)
+        writer.start()
+        try:
+            for number in range(3):
+                while len(sent) < 5 * (number + 1):
+                    time.sleep(0.01)
+                commands.sent.clear()
+                batch = [f"{number} {place}" for place in range(300)]
+                added = store.sessions.add_messages("session", [message(text) for text in batch])
+                assert added == list(range(added[0], added[0] + 300))
+                assert commands.names.count("insert") <= 2
+                assert len(commands.names) < 20
+                assert texts(store)[added[0] - 1 : added[-1]] == batch
+        finally:
+            ended.set()
+            writer.join()
+        history = checked_history(store, raw_mongodb)
+    assert [text for text in history if text.startswith("other")] == sent
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_a_call_from_a_signal_handler_inside_another_call_is_refused_at_once(
+    mongodb_backend: Backend, raw_mongodb: Database[Any], count: int
+) -> None:
+    refused: list[BackendError] = []
+
+    class Signalling(Commands):
+        """Sends a signal before some of the commands of the main thread."""
+
+        def started(self, event: Any) -> None:
+            super().started(event)
+            if len(self.sent) in (12, 13, 14):
+                signal.raise_signal(signal.SIGUSR1)
+
+    def handle(*_: object) -> None:
+        with pytest.raises(BackendError, match="set a flag there") as raised:
+            store.sessions.add_message("session", message("from a handler"))
+        refused.append(raised.value)
+
+    driver = mongodb_driver(
+        *mongodb_backend.arguments, **mongodb_backend.options, event_listeners=[Signalling()]
+    )
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        with create_persistence(driver) as store:
+            saved_session(store)
+            for number in range(3):
+                store.sessions.add_messages(
+                    "session", [message(f"{number} {place}") for place in range(count)]
+                )
+            assert len(checked_history(store, raw_mongodb)) == 3 * count
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert len(refused) == 3
+    assert not isinstance(refused[0], BackendUnavailableError)

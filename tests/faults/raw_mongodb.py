@@ -27,14 +27,39 @@ def read(backend: Backend) -> Raw:
                 differ = [f for f, said in _FIELDS.items() if f in row and row[f] != record[said]]
                 if differ or row["created_at"] != record["createdAt"]:
                     raw.problems.append(f"{kind} {row['_id']}: differs from its text in {differ}")
+                if "hidden" in row or row["updated_at"] // 1000 != _second(row):
+                    raw.problems.append(f"{kind} {row['_id']}: is listed in a wrong place")
                 if kind == "sessions":
                     heads[row["_id"]] = row
         for row in database["messages"].find().sort([("session_id", 1), ("position", 1)]):
-            session, position = row["session_id"], row["position"]
-            head = heads.get(session)
-            if head is None or row["log"] != head["log"] or position > head["count"]:
-                raw.problems.append(f"session {session}: a stray message at {position}")
-                continue
-            raw.messages.setdefault(session, []).append((int(position), row["message_id"]))
+            session = row["session_id"]
+            position = _position(row, heads.get(session))
+            if position is not None:
+                raw.messages.setdefault(session, []).append((position, row["message_id"]))
+    for messages in raw.messages.values():
+        messages.sort()
     raw.counts = {session: head["count"] for session, head in heads.items()}
     return raw
+
+
+def _second(row: dict[str, Any]) -> int:
+    """Return the second by which a session is listed as active; of others that of their text."""
+    if "active" not in row:
+        return int(row["updated_at"]) // 1000
+    return 2**53 - int(row["active"].partition(" ")[0])
+
+
+def _position(row: dict[str, Any], head: dict[str, Any] | None) -> int | None:
+    """Return the position of a message, or ``None`` if it is not in the log; see `log.py`."""
+    if head is None:
+        return None
+    position = int(row["position"])
+    pending = head.get("pending")
+    if pending and row["log"] == pending["log"]:
+        return int(pending["first"]) + position - 1
+    if row["log"] != head["log"] or position > head["count"]:
+        return None
+    if pending and row["term"] < head["term"]:
+        cut = position >= pending["first"] if pending["cut"] else position == pending["first"]
+        return None if cut else position
+    return position
