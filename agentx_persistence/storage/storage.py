@@ -74,7 +74,8 @@ class Storage(ABC):
 
     @abstractmethod
     def count(self, kind: Kind, query: Query) -> int:
-        """Return how many documents `find` would return, without reading their texts."""
+        """Return how many documents `find` would return, `limit` and `after` included, without
+        reading their texts."""
 
     @abstractmethod
     def delete(self, kind: Kind, key: str) -> bool:
@@ -107,7 +108,8 @@ class Storage(ABC):
         Otherwise the session's `updated_at` becomes at least `at`. Without entries, nothing but
         the creation happens.
 
-        :param create: the session to create in the same step if there is none
+        :param create: the session to create in the same step if there is none. If more than 0
+            entries are expected, nothing is created, and the answer is `Found` with a count of 0
         """
 
     @abstractmethod
