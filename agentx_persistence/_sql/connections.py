@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, PoolProxiedConnection, exc, pool
+from sqlalchemy import Engine, PoolProxiedConnection, exc
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
 from agentx_persistence._sql.flavour import Flavour
@@ -66,7 +66,7 @@ class PooledConnections(Connections):
         self._engine, self._flavour = engine, flavour
         self._dbapi = engine.dialect.loaded_dbapi
         self._known = (self._dbapi.Error, exc.SQLAlchemyError, PersistenceError)
-        self._torn: pool.Pool | None = None
+        self._torn: ServerPool | None = None
 
     def fetch(self, sql: str, parameters: Any) -> Rows:
         return self._use(self._fetch, sql, parameters)
@@ -106,7 +106,7 @@ class PooledConnections(Connections):
     def _use(self, use: Callable[..., T], *arguments: Any) -> T:
         if self._torn is not None:
             self._replace_pool()
-        used = self._engine.pool
+        used = self._pool()
         try:
             pooled = self._engine.raw_connection()
         except self._known as error:
@@ -131,7 +131,7 @@ class PooledConnections(Connections):
         return result
 
     def _give_up(
-        self, pooled: PoolProxiedConnection, used: pool.Pool, error: BaseException
+        self, pooled: PoolProxiedConnection, used: ServerPool, error: BaseException
     ) -> bool:
         """Take a connection back whose use failed; tell whether it is lost."""
         lost = False
@@ -162,17 +162,20 @@ class PooledConnections(Connections):
         The pool may count a connection that nobody has.
         """
         torn = self._torn
-        if torn is self._engine.pool:
-            self._engine.dispose(close=False)
-        if isinstance(torn, ServerPool):
+        if torn is not None:
+            if torn is self._engine.pool:
+                self._engine.pool = torn.successor()
             torn.retire()
         self._torn = None
 
     def close(self) -> None:
-        used = self._engine.pool
-        if isinstance(used, ServerPool):
-            used.retire()
+        self._pool().retire()
 
     def after_fork(self) -> None:
         forgotten.append(self._engine.pool)
-        self._engine.dispose(close=False)
+        self._engine.pool = self._pool().successor()
+
+    def _pool(self) -> ServerPool:
+        pool = self._engine.pool
+        assert isinstance(pool, ServerPool)
+        return pool

@@ -5,6 +5,8 @@ from __future__ import annotations
 import queue
 from collections import deque
 from contextlib import suppress
+from copy import copy
+from threading import Lock
 from typing import Any
 
 from sqlalchemy import pool
@@ -23,6 +25,17 @@ class ServerPool(pool.QueuePool):
         if not record.info.pop(WHOLE, False):
             record.invalidate()
         super()._do_return_conn(record)
+
+    def successor(self) -> ServerPool:
+        """Return a new pool without connections.
+
+        SQLAlchemy's `recreate` takes a lock of `logging`, which an interrupt can leave locked.
+        """
+        new = copy(self)
+        new._pool = _Queue(self._pool.maxsize, self._pool.use_lifo)
+        new._overflow = -self._pool.maxsize
+        new._overflow_lock = Lock()
+        return new
 
     def retire(self) -> None:
         """Close what is idle, and the other connections when they come back."""
