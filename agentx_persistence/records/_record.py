@@ -185,7 +185,7 @@ class Record(BaseModel):
         self._check_ids()
         if not self._is_plain():
             self._prove(text)
-        if type(self) is not self._read_as:
+        if self._read_as is not type(self):
             self._prove_as_stored(text)
         return text.decode()
 
@@ -193,9 +193,9 @@ class Record(BaseModel):
         """Tell whether nothing inside, which was checked, can have been changed into no JSON."""
         for name, value in self.__dict__.items():
             kind = type(value)
-            if kind is str or kind in _UNCHANGING:
+            if kind is str or value is None:
                 continue
-            if kind is int and -(2**63) <= value < 2**63:
+            if kind in _UNCHANGING or (kind is int and -(2**63) <= value < 2**63):
                 continue
             if isinstance(value, Record):
                 plain = value._is_plain()
