@@ -35,11 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("no URL: give one, or set AGENTX_PERSISTENCE_URL")
     try:
         url = schema.parse_url(asked.url)
-        engine = schema.migrating_engine(url)
-        revision = schema.revision(engine)
+        address, name = schema.split_schema(url)
+        engine = schema.migrating_engine(address)
+        revision = schema.revision(engine, name)
         if asked.command == "upgrade" and revision in (None, *schema.REVISIONS):
-            schema.upgrade(engine)
-            revision = schema.revision(engine)
+            schema.upgrade(engine, name)
+            revision = schema.revision(engine, name)
         problem = schema.problem(revision, url)
     except (exc.SQLAlchemyError, ModuleNotFoundError) as error:
         print(f"error: {getattr(error, 'orig', None) or error}", file=sys.stderr)

@@ -40,6 +40,7 @@ from agentx_persistence._sql.appending import Append, Appending
 from agentx_persistence._sql.flavour import Flavour, replacement
 from agentx_persistence._sql.pool import ServerPool
 from agentx_persistence._sql.rows import COLUMNS, entry_values
+from agentx_persistence._sql.schema import split_schema
 from agentx_persistence._sql.server import ServerDriver, server_url
 
 # serialization_failure, deadlock_detected, lock_not_available, too_many_connections
@@ -84,6 +85,7 @@ def postgresql_driver(
     lock_timeout: float | None = 10.0,
     retry_seconds: float = 12.0,
     prepare_threshold: int | None = 5,
+    schema: str | None = None,
     connect_args: Mapping[str, Any] | None = None,
     engine: Engine | None = None,
 ) -> PersistenceDriver:
@@ -105,11 +107,14 @@ def postgresql_driver(
     :param prepare_threshold: after how many executions on a connection a statement is prepared;
         ``None`` for never, as PgBouncer needs before its version 1.21 or with its
         ``max_prepared_statements = 0``
+    :param schema: the schema of the tables, if not the first one in the role's ``search_path``; it
+        can also be given as ``?schema=…`` in the URL. `migrate` makes it if it does not exist
     :param connect_args: further arguments of ``psycopg.connect``, such as ``sslmode``, see
         https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
     :param engine: the caller's own engine, on psycopg, instead of all that; it is never closed
     """
     address = server_url(("postgresql+psycopg",), engine, url, host, port, user, password, database)
+    address, schema_in_url = split_schema(address)
     options: dict[str, Any] = {
         "pool_size": pool_size,
         "max_overflow": max_overflow,
@@ -132,7 +137,9 @@ def postgresql_driver(
         "client_encoding": "utf8",
     }
     options["connect_args"] = arguments
-    return _PostgresqlDriver(address, engine, migrate, options, retry_seconds, lock_timeout)
+    driver = _PostgresqlDriver(address, engine, migrate, options, retry_seconds, lock_timeout)
+    driver.schema = schema or schema_in_url
+    return driver
 
 
 def driver_from_url(url: str, **options: Any) -> PersistenceDriver:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -54,11 +54,6 @@ def key_values(kind: Kind, key: str) -> dict[str, str]:
         return {kind.key: key}
     namespace, own = split_item_key(key)
     return {"namespace": namespace, "key": own}
-
-
-def key_of(row: Sequence[Any], columns: int) -> str:
-    """Return the key of a row that begins with this number of key columns."""
-    return str(row[0]) if columns == 1 else item_key(row[0], row[1])
 
 
 def is_there(table: Table) -> list[ColumnElement[bool]]:
@@ -208,7 +203,8 @@ class Documents:
             values |= numbered(name, [parts[name] for parts in split])
         rows = self._database.fetch(statement.sql, statement.bind(values))
         width = len(columns)
-        documents = (Stored(key_of(row, width), *row[width:]) for row in rows)
+        key: Callable[..., str] = item_key if kind is ITEMS else str
+        documents = (Stored(key(*row[:width]), *row[width:]) for row in rows)
         return {document.key: document for document in documents}
 
     def columns(self, table: Table) -> list[ColumnElement[Any]]:

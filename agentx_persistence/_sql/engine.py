@@ -74,7 +74,7 @@ class Database(ForkAware):
         try:
             return self._statements[name]
         except KeyError:
-            statement = Statement(build(), self.dialect, columns)
+            statement = Statement(build(), self.dialect, columns, self.flavour.schema)
             self._statements[name] = statement
             return statement
 

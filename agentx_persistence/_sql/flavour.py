@@ -35,9 +35,11 @@ class Flavour(ABC):
     # Seconds between two transactions of a large deletion.
     rest: ClassVar[float] = 0.0
 
-    def __init__(self, place: str) -> None:
-        """:param place: where the data is, as errors name it; holds no password"""
-        self.place = place
+    def __init__(self, place: str, schema: str | None = None) -> None:
+        """:param place: where the data is, as errors name it; holds no password
+        :param schema: that of the tables, if not the connection's default
+        """
+        self.place, self.schema = place, schema
 
     def check(self, cursor: Any) -> None:  # noqa: B027
         """Look at a connection on opening.

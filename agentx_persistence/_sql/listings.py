@@ -11,14 +11,13 @@ from sqlalchemy import Column, ColumnElement, Select, Table, bindparam, func, se
 from agentx_persistence._sql.documents import (
     Documents,
     is_there,
-    key_of,
     key_values,
     search_values,
 )
 from agentx_persistence._sql.engine import Database
 from agentx_persistence._sql.tables import TABLES
-from agentx_persistence.storage import Kind, Listing, Place, Query, Stored
-from agentx_persistence.storage.kinds import SEPARATOR
+from agentx_persistence.storage import ITEMS, Kind, Listing, Place, Query, Stored
+from agentx_persistence.storage.kinds import SEPARATOR, item_key
 
 _NAMESPACE_END = SEPARATOR * 2
 # Times are negated, so that the later ones come first.
@@ -53,9 +52,11 @@ class Listings:
         if query.limit is not None:
             values["limit"] = query.limit + 1
         rows = self._database.fetch(statement.sql, statement.bind(values))
-        width = len(TABLES[kind].primary_key.columns)
         shown = rows if query.limit is None else rows[: query.limit]
-        documents = [Stored(key_of(row, width), row[width], row[width + 1], "") for row in shown]
+        if kind is ITEMS:
+            documents = [Stored(item_key(n, k), text, at, "") for n, k, text, at, _ in shown]
+        else:
+            documents = [Stored(key, text, at, "") for key, text, at, _ in shown]
         if len(shown) == len(rows) or not shown:
             return Listing(documents, None)
         return Listing(documents, Place(_time(query.order, shown[-1]), documents[-1].key))

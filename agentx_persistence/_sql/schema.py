@@ -29,8 +29,12 @@ _LOCK = 4_017_322_951
 def current(database: Database) -> str | None:
     """Return the revision of the schema, or ``None`` if there is none. Costs one query."""
 
+    table = VERSION_TABLE
+    if database.flavour.schema is not None:
+        quote = database.dialect.identifier_preparer.quote
+        table = f"{quote(database.flavour.schema)}.{table}"
     try:
-        rows = database.fetch(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608
+        rows = database.fetch(f"SELECT version_num FROM {table}")  # noqa: S608
     except SchemaError:
         return None
     return str(rows[0][0]) if rows else None
@@ -74,6 +78,14 @@ def parse_url(url: str | URL) -> URL:
         "postgresql": "postgresql+psycopg",
     }
     return parsed.set(drivername=drivers.get(parsed.drivername, parsed.drivername))
+
+
+def split_schema(url: URL) -> tuple[URL, str | None]:
+    """Return the URL without ``schema=…``, which client libraries do not know, and the schema."""
+    schema = url.query.get("schema") if url.get_backend_name() == "postgresql" else None
+    if not isinstance(schema, str):
+        return url, None
+    return url.difference_update_query(["schema"]), schema
 
 
 def migrating_engine(url: URL, **options: Any) -> Engine:
@@ -142,7 +154,7 @@ def lock(connection: Connection) -> None:
             )
 
 
-def revision(engine: Engine) -> str | None:
+def revision(engine: Engine, schema: str | None = None) -> str | None:
     """Return the revision of the schema, or ``None`` if there is none, as Alembic reads it."""
     from alembic.migration import MigrationContext
 
@@ -150,18 +162,18 @@ def revision(engine: Engine) -> str | None:
     if engine.dialect.name == "sqlite" and path and not Path(path).exists():
         return None  # connecting would make the file
     with engine.connect() as connection:
-        return MigrationContext.configure(
-            connection, opts={"version_table": VERSION_TABLE}
-        ).get_current_revision()
+        names = {"version_table": VERSION_TABLE, "version_table_schema": schema}
+        return MigrationContext.configure(connection, opts=names).get_current_revision()
 
 
-def upgrade(engine: Engine) -> None:
+def upgrade(engine: Engine, schema: str | None = None) -> None:
     """Run all migrations that are missing. Safe when many processes do so at once."""
     from alembic import command
 
     config = _config()
     with engine.connect() as connection:
         config.attributes["connection"] = connection
+        config.attributes["schema"] = schema
         command.upgrade(config, "head")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 from sqlalchemy import URL, Engine, exc, pool
@@ -23,6 +24,7 @@ class ServerDriver(PersistenceDriver):
     backend: ClassVar[str]
     flavour: ClassVar[type[Flavour]]
     appending: ClassVar[type[Appending]] = Appending
+    schema: str | None = None
 
     def __init__(
         self,
@@ -44,7 +46,7 @@ class ServerDriver(PersistenceDriver):
         """Return an engine, which is closed with the storage."""
 
     def create_storage(self) -> Storage:
-        flavour = self.flavour(_place(self.url))
+        flavour = self.flavour(_place(self.url), self.schema)
         connections: Connections
         if self._engine is None:
             engine = self.create_engine()
@@ -59,9 +61,12 @@ class ServerDriver(PersistenceDriver):
                 revision = schema.current(database)
                 known = revision in (None, *schema.REVISIONS)
                 if revision != schema.HEAD and self._migrate and known:
-                    database.migrate(schema.upgrade)
+                    database.migrate(partial(schema.upgrade, schema=self.schema))
                     revision = schema.current(database)
-            if problem := schema.problem(revision, self.url):
+            url = self.url
+            if self.schema is not None:
+                url = url.update_query_dict({"schema": self.schema})
+            if problem := schema.problem(revision, url):
                 raise problem
         except TypeError as error:  # of the client library's function to connect
             database.close()

@@ -24,11 +24,21 @@ class Statement:
     _pick: Callable[[dict[str, Any]], tuple[Any, ...]] | None
 
     def __init__(
-        self, construct: ClauseElement, dialect: Dialect, columns: Iterable[str] | None = None
+        self,
+        construct: ClauseElement,
+        dialect: Dialect,
+        columns: Iterable[str] | None = None,
+        schema: str | None = None,
     ) -> None:
-        """:param columns: for an insert, the columns that get a value"""
+        """:param columns: for an insert, the columns that get a value
+        :param schema: that of the tables, if not the connection's default
+        """
         names = list(columns) if columns else None
-        compiled = construct.compile(dialect=dialect, column_keys=names)
+        options: dict[str, Any] = {}
+        if schema is not None:
+            options["schema_translate_map"] = {None: schema}
+            options["render_schema_translate"] = True
+        compiled = construct.compile(dialect=dialect, column_keys=names, **options)
         self.sql = str(compiled)
         # What the construct itself fixed, such as the 0 in SQLite's "OFFSET 0".
         self._constants = {k: v for k, v in compiled.params.items() if v is not None}

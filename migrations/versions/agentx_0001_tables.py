@@ -142,15 +142,16 @@ def _table(
     there: set[str | None] = set()
     if not op.get_context().as_sql:
         inspector = sa.inspect(op.get_bind())
-        if inspector.has_table(name):
-            found = {column["name"] for column in inspector.get_columns(name)}
+        place = op.get_context().opts.get("version_table_schema")
+        if inspector.has_table(name, schema=place):
+            found = {column["name"] for column in inspector.get_columns(name, schema=place)}
             ours = {part.name for part in parts if isinstance(part, sa.Column)}
             if found != ours:
                 raise SchemaError(
                     f"the database has a table {name} that this package did not make",
                     "rename or remove it",
                 )
-            there = {index["name"] for index in inspector.get_indexes(name)}
+            there = {index["name"] for index in inspector.get_indexes(name, schema=place)}
     # MySQL commits each of these statements by itself: after an interruption some are there.
     op.create_table(name, *parts, if_not_exists=True, mysql_engine="InnoDB", **options)
     for columns in indexes:

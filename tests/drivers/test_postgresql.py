@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
+from argparse import Namespace
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
+from alembic.config import Config
 from sqlalchemy import create_engine
 
-from agentx_persistence import InvalidRecordError, create_persistence
+from agentx_persistence import InvalidRecordError, SchemaError, create_persistence
+from agentx_persistence.__main__ import main
 from agentx_persistence.mysql import mysql_driver
 from agentx_persistence.postgresql import postgresql_driver
 from tests.backends.pgbouncer import pooled
@@ -86,3 +92,38 @@ def test_what_does_not_fit_together_is_refused() -> None:
     for arguments in ({"url": "postgresql://localhost/agentx"}, {"engine": engine}):
         with pytest.raises(InvalidRecordError):
             mysql_driver(**arguments)
+
+
+def test_the_tables_can_be_in_a_schema_of_their_own(postgresql_server: PostgresqlServer) -> None:
+    database, name = "agentx_schemas", 'a "schema" %s'
+    postgresql_server.recreate(database)
+    options = {**postgresql_server.options(database), "schema": name}
+    with pytest.raises(SchemaError, match="schema="):
+        create_persistence(postgresql_server.new_driver(**options))
+    with create_persistence(postgresql_server.new_driver(**options, migrate=True)) as persistence:
+        saved_session(persistence)
+        persistence.sessions.add_messages("session", [message("a"), message("b")])
+        assert texts(persistence) == ["a", "b"]
+        assert persistence.sessions.clear_messages("session") == 2
+        assert [found.session_id for found in persistence.sessions.find_all()] == ["session"]
+    listed = "SELECT table_schema FROM information_schema.tables WHERE table_name LIKE 'agentx%%'"
+    assert {row[0] for row in postgresql_server.execute(listed, database=database)} == {name}
+    url = postgresql_server.url.set(database=database, drivername="postgresql+psycopg")
+    engine = create_engine(url)
+    driver = postgresql_server.new_driver(engine=engine, schema=name)
+    with create_persistence(driver) as persistence:
+        assert persistence.sessions.delete("session")
+    engine.dispose()
+    address = url.update_query_dict({"schema": name}).render_as_string(hide_password=False)
+    assert main(["check", address]) == 0
+    with create_persistence(address) as persistence:
+        assert persistence.sessions.find_all() == []
+    config = Config(Path(__file__).parents[2] / "alembic.ini", output_buffer=io.StringIO())
+    plain = url.render_as_string(hide_password=False)
+    config.cmd_opts = Namespace(x=[f"url={plain}", f"schema={name}"])
+    command.check(config)
+    command.downgrade(config, "base")
+    command.upgrade(config, "head")
+    assert main(["check", address]) == 0
+    assert main(["check", plain]) == 1
+    postgresql_server.execute(f"DROP DATABASE {database}")
