@@ -22,6 +22,7 @@ except ModuleNotFoundError as error:
 
 from agentx_persistence._redis.connection import Connection, Target
 from agentx_persistence._redis.opening import DataLossWarning, examine
+from agentx_persistence._redis.pool import NodePool
 from agentx_persistence._redis.storage import RedisStorage
 from agentx_persistence.storage import PersistenceDriver, Storage
 
@@ -50,7 +51,9 @@ def redis_driver(
         it; or ``redis+sentinel://host:26379,host:26379/service/db``
     :param base: what all keys begin with; stores with different bases know nothing of each other
     :param cluster: whether the server is a node of a Redis Cluster
-    :param client: use this client, which is never closed here, instead of `url` and `options`
+    :param client: use this client, which is never closed here, instead of `url` and `options`. If
+        signal handlers of the application raise exceptions, prefer a URL: redis-py's pool loses
+        connections then, and the packing of hiredis can crash the process
     :param retry_seconds: how long a call is repeated when the connection was lost or the server
         refuses it for the moment
     :param pool_timeout: how many seconds a call waits for one of ``max_connections``
@@ -65,12 +68,14 @@ def redis_driver(
         raise InvalidRecordError(
             "argument", "client", "must be a redis.Redis or redis.RedisCluster, not an asyncio one"
         )
-    defaults = {
+    defaults: dict[str, Any] = {
         "socket_connect_timeout": 3.0,
         "socket_timeout": 4.0,
         "retry": Retry(NoBackoff(), 0),  # Connection repeats, for a server and a cluster alike
-        **({"reinitialize_steps": 1} if cluster else {}),  # ask anew at the first sign of a move
     }
+    if cluster:
+        defaults["reinitialize_steps"] = 1  # ask anew at the first sign of a move
+        defaults["connection_pool_class"] = NodePool
     if client is not None:
         is_cluster = isinstance(client, RedisCluster)
         target = Target("the given client", False, lambda: client, is_cluster, retry_seconds)

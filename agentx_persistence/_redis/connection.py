@@ -19,7 +19,15 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from agentx_persistence._redis.pool import LARGE, Argument, Command, NotSentError, Pool, exchange
+from agentx_persistence._redis.pool import (
+    LARGE,
+    PACKER,
+    Argument,
+    Command,
+    NotSentError,
+    Pool,
+    exchange,
+)
 from agentx_persistence._redis.refusals import LOST, Subject, failure, is_wrong_type, may_pass
 from agentx_persistence._redis.scripts import Script
 from agentx_persistence.errors import BackendUnavailableError, PersistenceClosedError
@@ -62,7 +70,8 @@ class Connection:
         client = target.connect()
         if target.owned and not target.cluster:
             pool = client.connection_pool
-            make, options = pool.connection_class, pool.connection_kwargs
+            make = pool.connection_class
+            options = {"command_packer": PACKER, **pool.connection_kwargs}
             self._pool = Pool(lambda: make(**options), target.max_connections, target.pool_timeout)
         self._client, self._process = client, os.getpid()
 

@@ -15,6 +15,7 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from redis.connection import ConnectionPool, PythonRespSerializer
 from redis.exceptions import AuthenticationError, ConnectionError, ResponseError, TimeoutError
 
 from agentx_persistence.errors import BackendUnavailableError
@@ -31,6 +32,21 @@ _SLOWEST = 2**20
 
 # What comes in front of a value of this size.
 _SIZES = [b"\r\n$%d\r\n" % size for size in range(1000)]
+
+
+def _encoded(argument: Argument) -> bytes:
+    return argument if isinstance(argument, bytes) else str(argument).encode()
+
+
+# hiredis' packing crashes the process if the exception of a signal handler interrupts it.
+PACKER = PythonRespSerializer(LARGE, _encoded)
+
+
+class NodePool(ConnectionPool):
+    """The pool of a node, for redis-py's client of a cluster."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"command_packer": PACKER, **options})
 
 
 class NotSentError(ConnectionError):

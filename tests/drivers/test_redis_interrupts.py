@@ -20,6 +20,7 @@ from redis import RedisCluster as ClusterClient
 from redis.connection import AbstractConnection
 
 from agentx_persistence import BackendUnavailableError, Persistence, create_persistence
+from agentx_persistence._redis.pool import PACKER, NodePool
 from agentx_persistence.redis import redis_driver
 from tests.contract.records import message, saved_session, texts
 from tests.servers.redis import RedisCluster, RedisServer, redis_binary, start_server
@@ -45,11 +46,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 @contextmanager
 def opened(server: RedisServer, how: str) -> Iterator[Persistence]:
-    """Open database 5, over connections of our own or of a client of the application's."""
+    """Open database 5, over connections of our own or of a client of the application's.
+
+    That one does without hiredis' packing, which crashes in a storm.
+    """
     base = f"test-{secrets.token_hex(6)}"
     if how == "given":
         with (
-            server.client(db=5) as client,
+            server.client(db=5, command_packer=PACKER) as client,
             create_persistence(redis_driver(client=client, base=base)) as persistence,
         ):
             yield persistence
@@ -177,7 +181,11 @@ def test_a_storm_of_interrupts_on_a_cluster_loses_and_doubles_nothing(
     redis_cluster_server: RedisCluster, given: bool
 ) -> None:
     base = f"test-{secrets.token_hex(6)}"
-    client = ClusterClient.from_url(redis_cluster_server.url) if given else None
+    client = (
+        ClusterClient.from_url(redis_cluster_server.url, connection_pool_class=NodePool)
+        if given
+        else None
+    )
     driver = (
         redis_driver(client=client, base=base)
         if given
