@@ -17,10 +17,11 @@ from threading import RLock
 from typing import Any, TypeVar
 
 from agentx_persistence._fs.files import FILE_MODE, Locks, remove, sync_folder
+from agentx_persistence._fs.listings import conditions_of
 from agentx_persistence._fs.log import Line, Log
 from agentx_persistence._fs.records import FIELDS, Row
 from agentx_persistence.errors import PersistenceClosedError
-from agentx_persistence.storage import KINDS, Kind, Place, Query
+from agentx_persistence.storage import KINDS, Kind, Query
 from agentx_persistence.storage._forking import ForkAware, renew_after_fork
 
 T = TypeVar("T")
@@ -219,7 +220,7 @@ class Index(ForkAware):
 
     def find(self, kind: Kind, query: Query) -> list[Row]:
         """Return the rows of the query, in order."""
-        condition, direction, values = _conditions(query)
+        condition, direction, values = conditions_of(query)
         return self.read(
             f"SELECT {', '.join(_COLUMNS[kind])} FROM {kind} WHERE {condition} "
             f"ORDER BY {direction} LIMIT ?",
@@ -228,7 +229,7 @@ class Index(ForkAware):
 
     def count(self, kind: Kind, query: Query) -> tuple[int, set[str]]:
         """Return the number of the documents that are surely listed, and the keys of the others."""
-        condition, _, values = _conditions(query)
+        condition, _, values = conditions_of(query)
         ((number, unsure),) = self.read(
             "SELECT count(*) FILTER (WHERE sure), json_group_array(key) FILTER (WHERE NOT sure) "
             f"FROM {kind} WHERE {condition}",
@@ -297,61 +298,6 @@ class Index(ForkAware):
                 )
             )
         return found
-
-
-def rank(query: Query, row: Row) -> tuple[Any, ...]:
-    """Return what the rows of the query are sorted by."""
-    if query.order == "key":
-        return (row[0],)
-    return row[2 if query.order == "active" else 1], row[0]
-
-
-def place(query: Query, row: Row) -> Place:
-    *time, key = rank(query, row)
-    return Place(-time[0] if time else 0, key)
-
-
-def listed(kind: Kind, query: Query, row: Row) -> bool:
-    """Tell whether the query has the document that is at this row."""
-    unit, time = (1000, -row[2]) if query.order == "active" else (1, -row[1])
-    after = None if query.after is None else (-query.after.time, query.after.key)
-    if query.order == "key":
-        return row[0].startswith(query.prefix) and (after is None or row[0] > after[1])
-    return (
-        all(row[3 + FIELDS[kind].index(name)] == value for name, value in query.where.items())
-        and (query.since is None or time >= query.since // unit)
-        and (query.until is None or time < -(-query.until // unit))
-        and (
-            after is None
-            or (rank(query, row) < after if query.order == "oldest" else rank(query, row) > after)
-        )
-    )
-
-
-def _conditions(query: Query) -> tuple[str, str, list[Any]]:
-    """Return an SQL condition, an order, and the values of the condition."""
-    where, order, prefix, since, until, after, _ = query
-    time = "active" if order == "active" else "time"
-    conditions, values = [f"{name} = ?" for name in where], list[Any](where.values())
-    columns, compared, direction = f"({time}, key)", ">", f"{time}, key"
-    if order == "key":
-        columns, direction = "key", "key"
-        if prefix:
-            conditions.append("key >= ? AND key < CAST(? AS TEXT)")
-            values += [prefix, prefix.encode() + b"\xff"]  # a byte that no key has
-    elif order == "oldest":
-        compared, direction = "<", "time DESC, key DESC"
-    unit = 1000 if order == "active" else 1
-    if since is not None:
-        conditions.append(f"{time} <= ?")
-        values.append(-(since // unit))
-    if until is not None:
-        conditions.append(f"{time} > ?")
-        values.append(until // -unit)
-    if after is not None:
-        conditions.append(f"{columns} {compared} {'?' if order == 'key' else '(?, ?)'}")
-        values += [after.key] if order == "key" else [-after.time, after.key]
-    return " AND ".join([*conditions, "true"]), direction, values
 
 
 def _insertion(kind: Kind) -> str:
