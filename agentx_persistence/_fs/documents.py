@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -29,6 +30,7 @@ from agentx_persistence._fs.records import (
     record_of,
 )
 from agentx_persistence.errors import (
+    BackendUnavailableError,
     CorruptRecordError,
     RecordNotFoundError,
 )
@@ -81,7 +83,7 @@ class FileDocuments(Storage, ForkAware):
             files.make_folder(self.base + name)
         self._index.open()
         for kind, key in self._index.unsure():
-            self._locks.hold(lock_of(kind, key), partial(self._settle, kind, key), wait=False)
+            self._repair(kind, key)
 
     def close(self) -> None:
         self.closed = True
@@ -136,6 +138,8 @@ class FileDocuments(Storage, ForkAware):
                     # A document that is being saved may have another row, or be elsewhere by now.
                     moved = moved or rank(query, loaded[1]) != rank(query, row)
                     found[row[0]] = rank(query, loaded[1]), loaded[0]
+                if loaded is None:
+                    self._repair(kind, row[0])
             more = len(rows) == size
             after = place(query, rows[-1]) if rows else None
         every = list(found.values())
@@ -259,7 +263,13 @@ class FileDocuments(Storage, ForkAware):
         if moved:
             self._index.settle(kind, key, row)
 
-    def _settle(self, kind: Kind, key: str) -> None:
+    def _repair(self, kind: Kind, key: str) -> None:
+        """Settle the document's rows, if nobody else is writing."""
+        with suppress(OSError, sqlite3.Error, CorruptRecordError, BackendUnavailableError):
+            work = partial(self._settle, kind, key, wait=False)
+            self._locks.hold(lock_of(kind, key), work, wait=False)
+
+    def _settle(self, kind: Kind, key: str, *, wait: bool = True) -> None:
         """List the document where its file says; the caller holds its lock."""
         path = self._records.path(kind, key)
         if os.path.exists(f"{path}.hidden") and not os.path.exists(path):
@@ -267,7 +277,7 @@ class FileDocuments(Storage, ForkAware):
         loaded = self._load(kind, key)
         if loaded is None:
             self._remove_rest(kind, key)
-        self._index.settle(kind, key, None if loaded is None else loaded[1])
+        self._index.settle(kind, key, None if loaded is None else loaded[1], wait=wait)
 
     def _scan(self) -> Iterator[tuple[Kind, Row]]:
         """Give each record of the store, with its row."""

@@ -20,7 +20,7 @@ from agentx_persistence._fs.files import FILE_MODE, Locks, remove, sync_folder
 from agentx_persistence._fs.listings import conditions_of
 from agentx_persistence._fs.log import Line, Log
 from agentx_persistence._fs.records import FIELDS, Row
-from agentx_persistence.errors import PersistenceClosedError
+from agentx_persistence.errors import BackendUnavailableError, PersistenceClosedError
 from agentx_persistence.storage import KINDS, Kind, Query
 from agentx_persistence.storage._forking import ForkAware, renew_after_fork
 
@@ -156,7 +156,13 @@ class Index(ForkAware):
                 if self._connection is not None:
                     return self._connection.execute(statement, values).fetchall()
 
-    def write(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = False) -> T:
+    def write(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        *,
+        durable: bool = False,
+        wait: bool = True,
+    ) -> T:
         """Do the work in a transaction."""
 
         def commit() -> tuple[T] | None:
@@ -178,8 +184,10 @@ class Index(ForkAware):
 
         while True:
             self.open()
-            if done := self._locks.hold("index", commit):
+            if done := self._locks.hold("index", commit, wait=wait):
                 return done[0]
+            if not wait:
+                raise BackendUnavailableError("fs", f"others are writing to {self._path}")
 
     # Documents
 
@@ -196,9 +204,13 @@ class Index(ForkAware):
             if row is not None:
                 connection.execute(_insertion(kind), (*row, 0))
 
-        self.write(work, durable=True)
+        # A power failure can undo a deletion's announcement: then the row is passed over, and
+        # settled, when it is found. It must not undo that of a place.
+        self.write(work, durable=row is not None)
 
-    def settle(self, kind: Kind, key: str, row: Row | None, log: str | None = None) -> None:
+    def settle(
+        self, kind: Kind, key: str, row: Row | None, log: str | None = None, *, wait: bool = True
+    ) -> None:
         """Say that the document is at the row, or that it is gone, and the log of this name."""
 
         def work(connection: sqlite3.Connection) -> None:
@@ -209,7 +221,7 @@ class Index(ForkAware):
                 _forget(connection, log)
             _sweep(connection, 16)
 
-        self.write(work)
+        self.write(work, wait=wait)
 
     def unsure(self) -> list[tuple[Kind, str]]:
         return [
