@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import functools
 import logging
 import os
 import sqlite3
@@ -16,9 +14,12 @@ from threading import get_ident
 from typing import Any, TypeVar, cast
 
 from agentx_persistence._fs import files
+from agentx_persistence._fs.calls import port_call
+from agentx_persistence._fs.entries import Entries
 from agentx_persistence._fs.files import Locks
-from agentx_persistence._fs.index import Index, listed, place, rank
-from agentx_persistence._fs.logs import Logs, lock_of
+from agentx_persistence._fs.index import Index
+from agentx_persistence._fs.listings import listed, place, rank
+from agentx_persistence._fs.logs import lock_of
 from agentx_persistence._fs.records import (
     Record,
     Records,
@@ -29,11 +30,8 @@ from agentx_persistence._fs.records import (
     record_of,
 )
 from agentx_persistence.errors import (
-    BackendError,
     BackendUnavailableError,
-    ConfigurationError,
     CorruptRecordError,
-    PersistenceClosedError,
     RecordNotFoundError,
 )
 from agentx_persistence.storage import (
@@ -52,51 +50,10 @@ from agentx_persistence.storage import (
 from agentx_persistence.storage._forking import ForkAware, renew_after_fork
 from agentx_persistence.storage.kinds import SEPARATOR
 
-F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 _LOGGER = logging.getLogger("agentx_persistence")
 _PAGE = 1_000
-# What the system says when a folder is missing, is none, or is not ours to use.
-_UNREACHABLE = {errno.ENOENT, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ETIMEDOUT}
-_FORBIDDEN = {errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
-
-
-def port_call(method: F) -> F:
-    """Refuse a call inside another one of the same thread, and translate the system's errors."""
-
-    @functools.wraps(method)
-    def call(self: FileDocuments, *args: Any, **named: Any) -> Any:
-        if self.closed:
-            raise PersistenceClosedError
-        me = get_ident()
-        if me in self.inside:
-            raise BackendError(
-                "fs",
-                "a signal's handler or a finalizer cannot call this storage inside another call of "
-                "the same thread; set a flag there, and call it afterwards",
-            )
-        try:
-            self.inside.add(me)
-            return method(self, *args, **named)
-        except OSError as error:
-            kind = (
-                BackendUnavailableError
-                if error.errno in _UNREACHABLE
-                else ConfigurationError
-                if error.errno in _FORBIDDEN
-                else BackendError
-            )
-            raise kind("fs", str(error)) from error
-        except sqlite3.Error as error:
-            reason = (
-                f"{self.base}/index.sqlite3: {error}; if it is damaged, delete it: it is rebuilt"
-            )
-            raise BackendError("fs", reason) from error
-        finally:
-            self.inside.discard(me)
-
-    return cast(F, call)
 
 
 class FileDocuments(Storage, ForkAware):
@@ -111,7 +68,7 @@ class FileDocuments(Storage, ForkAware):
         self._locks = Locks(f"{base}/locks", timeout)
         self._records = Records(base)
         self._index = Index(base, self._locks, timeout, self._scan)
-        self._logs = Logs(self._records, self._locks, self._index)
+        self._logs = Entries(self._records, self._locks, self._index)
         renew_after_fork(self)
 
     def __repr__(self) -> str:
@@ -126,7 +83,7 @@ class FileDocuments(Storage, ForkAware):
             files.make_folder(self.base + name)
         self._index.open()
         for kind, key in self._index.unsure():
-            self._locks.hold(lock_of(kind, key), partial(self._settle, kind, key), wait=False)
+            self._repair(kind, key)
 
     def close(self) -> None:
         self.closed = True
@@ -181,6 +138,8 @@ class FileDocuments(Storage, ForkAware):
                     # A document that is being saved may have another row, or be elsewhere by now.
                     moved = moved or rank(query, loaded[1]) != rank(query, row)
                     found[row[0]] = rank(query, loaded[1]), loaded[0]
+                if loaded is None:
+                    self._repair(kind, row[0])
             more = len(rows) == size
             after = place(query, rows[-1]) if rows else None
         every = list(found.values())
@@ -242,7 +201,7 @@ class FileDocuments(Storage, ForkAware):
 
     def _remove(self, kind: Kind, key: str, *, hide: bool = False) -> bool:
         """Remove or hide the record; tell whether it was there. The caller holds its lock."""
-        path, log = self._records.path(kind, key), self._records.path(kind, key, "jsonl")
+        path = self._records.path(kind, key)
         existed = os.path.exists(path)
         if existed:
             self._index.announce(kind, key, None)
@@ -251,14 +210,19 @@ class FileDocuments(Storage, ForkAware):
             else:
                 os.unlink(path)
         if not hide:
-            rest = (f"{path}.hidden", f"{path}.draft")
-            for left in (*rest, log, f"{log}.draft") if kind is SESSIONS else rest:
-                files.remove(left)
+            self._remove_rest(kind, key)
         if existed:
             files.sync_folder(os.path.dirname(path))
         if not hide and (existed or self._index.rows(kind, key)):
             self._index.settle(kind, key, None, file_name(kind, key))
         return existed
+
+    def _remove_rest(self, kind: Kind, key: str) -> None:
+        """Remove what belongs to a record that is gone, or was never published."""
+        for form in ("json", "jsonl") if kind is SESSIONS else ("json",):
+            path = self._records.path(kind, key, form)
+            for rest in (f"{path}.draft", f"{path}.hidden" if form == "json" else path):
+                files.remove(rest)
 
     def _save(
         self,
@@ -299,15 +263,21 @@ class FileDocuments(Storage, ForkAware):
         if moved:
             self._index.settle(kind, key, row)
 
-    def _settle(self, kind: Kind, key: str) -> None:
+    def _repair(self, kind: Kind, key: str) -> None:
+        """Settle the document's rows, if nobody else is writing."""
+        with suppress(OSError, sqlite3.Error, CorruptRecordError, BackendUnavailableError):
+            work = partial(self._settle, kind, key, wait=False)
+            self._locks.hold(lock_of(kind, key), work, wait=False)
+
+    def _settle(self, kind: Kind, key: str, *, wait: bool = True) -> None:
         """List the document where its file says; the caller holds its lock."""
         path = self._records.path(kind, key)
         if os.path.exists(f"{path}.hidden") and not os.path.exists(path):
             return  # a deletion that is repeated finds it by its row
         loaded = self._load(kind, key)
         if loaded is None:
-            files.remove(f"{path}.draft")
-        self._index.settle(kind, key, None if loaded is None else loaded[1])
+            self._remove_rest(kind, key)
+        self._index.settle(kind, key, None if loaded is None else loaded[1], wait=wait)
 
     def _scan(self) -> Iterator[tuple[Kind, Row]]:
         """Give each record of the store, with its row."""

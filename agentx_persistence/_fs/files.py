@@ -17,7 +17,7 @@ from agentx_persistence.storage._forking import ForkAware, renew_after_fork
 T = TypeVar("T")
 
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
-_LONGEST_PAUSE = 0.002
+_LONGEST_PAUSE = 0.0005
 # No Python code runs between opening and having a file object, which closes itself: an interrupt
 # loses no descriptor.
 open_private = partial(os.open, mode=FILE_MODE)

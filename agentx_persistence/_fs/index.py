@@ -17,10 +17,11 @@ from threading import RLock
 from typing import Any, TypeVar
 
 from agentx_persistence._fs.files import FILE_MODE, Locks, remove, sync_folder
+from agentx_persistence._fs.listings import conditions_of
 from agentx_persistence._fs.log import Line, Log
 from agentx_persistence._fs.records import FIELDS, Row
-from agentx_persistence.errors import PersistenceClosedError
-from agentx_persistence.storage import KINDS, Kind, Place, Query
+from agentx_persistence.errors import BackendUnavailableError, PersistenceClosedError
+from agentx_persistence.storage import KINDS, Kind, Query
 from agentx_persistence.storage._forking import ForkAware, renew_after_fork
 
 T = TypeVar("T")
@@ -155,7 +156,13 @@ class Index(ForkAware):
                 if self._connection is not None:
                     return self._connection.execute(statement, values).fetchall()
 
-    def write(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = False) -> T:
+    def write(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        *,
+        durable: bool = False,
+        wait: bool = True,
+    ) -> T:
         """Do the work in a transaction."""
 
         def commit() -> tuple[T] | None:
@@ -177,8 +184,10 @@ class Index(ForkAware):
 
         while True:
             self.open()
-            if done := self._locks.hold("index", commit):
+            if done := self._locks.hold("index", commit, wait=wait):
                 return done[0]
+            if not wait:
+                raise BackendUnavailableError("fs", f"others are writing to {self._path}")
 
     # Documents
 
@@ -195,9 +204,13 @@ class Index(ForkAware):
             if row is not None:
                 connection.execute(_insertion(kind), (*row, 0))
 
-        self.write(work, durable=True)
+        # A power failure can undo a deletion's announcement: then the row is passed over, and
+        # settled, when it is found. It must not undo that of a place.
+        self.write(work, durable=row is not None)
 
-    def settle(self, kind: Kind, key: str, row: Row | None, log: str | None = None) -> None:
+    def settle(
+        self, kind: Kind, key: str, row: Row | None, log: str | None = None, *, wait: bool = True
+    ) -> None:
         """Say that the document is at the row, or that it is gone, and the log of this name."""
 
         def work(connection: sqlite3.Connection) -> None:
@@ -208,7 +221,7 @@ class Index(ForkAware):
                 _forget(connection, log)
             _sweep(connection, 16)
 
-        self.write(work)
+        self.write(work, wait=wait)
 
     def unsure(self) -> list[tuple[Kind, str]]:
         return [
@@ -219,7 +232,7 @@ class Index(ForkAware):
 
     def find(self, kind: Kind, query: Query) -> list[Row]:
         """Return the rows of the query, in order."""
-        condition, direction, values = _conditions(query)
+        condition, direction, values = conditions_of(query)
         return self.read(
             f"SELECT {', '.join(_COLUMNS[kind])} FROM {kind} WHERE {condition} "
             f"ORDER BY {direction} LIMIT ?",
@@ -228,7 +241,7 @@ class Index(ForkAware):
 
     def count(self, kind: Kind, query: Query) -> tuple[int, set[str]]:
         """Return the number of the documents that are surely listed, and the keys of the others."""
-        condition, _, values = _conditions(query)
+        condition, _, values = conditions_of(query)
         ((number, unsure),) = self.read(
             "SELECT count(*) FILTER (WHERE sure), json_group_array(key) FILTER (WHERE NOT sure) "
             f"FROM {kind} WHERE {condition}",
@@ -297,61 +310,6 @@ class Index(ForkAware):
                 )
             )
         return found
-
-
-def rank(query: Query, row: Row) -> tuple[Any, ...]:
-    """Return what the rows of the query are sorted by."""
-    if query.order == "key":
-        return (row[0],)
-    return row[2 if query.order == "active" else 1], row[0]
-
-
-def place(query: Query, row: Row) -> Place:
-    *time, key = rank(query, row)
-    return Place(-time[0] if time else 0, key)
-
-
-def listed(kind: Kind, query: Query, row: Row) -> bool:
-    """Tell whether the query has the document that is at this row."""
-    unit, time = (1000, -row[2]) if query.order == "active" else (1, -row[1])
-    after = None if query.after is None else (-query.after.time, query.after.key)
-    if query.order == "key":
-        return row[0].startswith(query.prefix) and (after is None or row[0] > after[1])
-    return (
-        all(row[3 + FIELDS[kind].index(name)] == value for name, value in query.where.items())
-        and (query.since is None or time >= query.since // unit)
-        and (query.until is None or time < -(-query.until // unit))
-        and (
-            after is None
-            or (rank(query, row) < after if query.order == "oldest" else rank(query, row) > after)
-        )
-    )
-
-
-def _conditions(query: Query) -> tuple[str, str, list[Any]]:
-    """Return an SQL condition, an order, and the values of the condition."""
-    where, order, prefix, since, until, after, _ = query
-    time = "active" if order == "active" else "time"
-    conditions, values = [f"{name} = ?" for name in where], list[Any](where.values())
-    columns, compared, direction = f"({time}, key)", ">", f"{time}, key"
-    if order == "key":
-        columns, direction = "key", "key"
-        if prefix:
-            conditions.append("key >= ? AND key < CAST(? AS TEXT)")
-            values += [prefix, prefix.encode() + b"\xff"]  # a byte that no key has
-    elif order == "oldest":
-        compared, direction = "<", "time DESC, key DESC"
-    unit = 1000 if order == "active" else 1
-    if since is not None:
-        conditions.append(f"{time} <= ?")
-        values.append(-(since // unit))
-    if until is not None:
-        conditions.append(f"{time} > ?")
-        values.append(until // -unit)
-    if after is not None:
-        conditions.append(f"{columns} {compared} {'?' if order == 'key' else '(?, ?)'}")
-        values += [after.key] if order == "key" else [-after.time, after.key]
-    return " AND ".join([*conditions, "true"]), direction, values
 
 
 def _insertion(kind: Kind) -> str:

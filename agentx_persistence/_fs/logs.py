@@ -5,24 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from io import FileIO
-from typing import NoReturn, TypeVar, cast
+from typing import TypeVar, cast
 
 from agentx_persistence._fs import files
 from agentx_persistence._fs.files import Locks
 from agentx_persistence._fs.index import Index
 from agentx_persistence._fs.log import (
-    Line,
     Log,
     advance,
-    blank,
-    format_entries,
-    format_mark,
     last_call,
     new_header,
-    parse_entry,
     read_header,
 )
 from agentx_persistence._fs.records import Record, Records, file_name
@@ -31,16 +26,14 @@ from agentx_persistence.errors import (
     CorruptRecordError,
     RecordNotFoundError,
 )
-from agentx_persistence.storage import SESSIONS, Document, Entry, Found, Head, Kind, Text
+from agentx_persistence.storage import SESSIONS, Document, Kind
 
 T = TypeVar("T")
 
 _LOGGER = logging.getLogger("agentx_persistence")
-# So many entries at most are not in the index yet: a new process reads them from the file.
-_UNINDEXED = 256
+_MANY_LINES = 600
 _CHUNK = 10_000
 _LONG_TAIL = 4_000_000
-_FEW_BYTES = 65_536
 _REMEMBERED = 1_000
 _ATTEMPTS = 100
 
@@ -94,7 +87,7 @@ class Logs:
         path = self._path(key)
         for _ in range(_ATTEMPTS):
             try:
-                file = cast(FileIO, open(path, mode, buffering=0))
+                file = cast(FileIO, open(path, mode, buffering=0))  # noqa: SIM115
             except FileNotFoundError:
                 if not self._records.exists(SESSIONS, key):
                     break
@@ -149,7 +142,7 @@ class Logs:
         if (
             log is None
             or log.end > size
-            or len(log.lines) > 2 * _UNINDEXED
+            or len(log.lines) > _MANY_LINES
             or files.read_at(file, 0, len(log.header)) != log.header
         ):
             log, known = self._empty(key, file), self._index.head(name)
@@ -195,178 +188,3 @@ class Logs:
     def draft(self, document: Document, *lines: bytes) -> str:
         header = new_header(document.key, document.revision, document.updated_at)
         return files.draft(self._path(document.key), (header, *lines))
-
-    def write(
-        self, key: str, file: FileIO, state: Log, at: int, form: Callable[[int], list[bytes]]
-    ) -> tuple[list[bytes], int]:
-        """Add the lines of one call to the log, durably; return them and the time they have."""
-        stat, known = os.stat(self._records.path(SESSIONS, key)), self._seconds.get(key)
-        row, latest = None, max(at, state.at)
-        if known != (stat.st_ino, stat.st_mtime_ns, latest // 1000):
-            record = self._records.read(SESSIONS, key)
-            if record is None:
-                raise RecordNotFoundError("session", key)
-            latest = max(at, changed_at(record, state))
-            row = record.row(SESSIONS, latest)
-            if self._index.rows(SESSIONS, key) == [(*row, 1)]:
-                row = None
-            else:
-                self._index.announce(SESSIONS, key, row)
-        lines = form(latest)
-        try:
-            file.seek(state.end)
-            files.write_all(file.fileno(), b"".join(lines))
-            files.sync(file.fileno())
-        except BaseException:
-            with suppress(OSError):
-                os.truncate(self._path(key), state.end)
-            raise
-        if row is not None:
-            self._index.settle(SESSIONS, key, row)
-        self._seconds[key] = stat.st_ino, stat.st_mtime_ns, latest // 1000
-        return lines, latest
-
-    def change(
-        self,
-        key: str,
-        file: FileIO,
-        state: Log,
-        keep: int,
-        entries: Sequence[Entry],
-        first: int,
-        at: int,
-        generation: str,
-    ) -> None:
-        """Keep so many entries, and put these from the position `first` on."""
-        name = file_name(SESSIONS, key)
-        gone = self.regions(
-            key, state, *((keep + 1, state.count) if keep < first else (first, first))
-        )
-
-        def form(latest: int) -> list[bytes]:
-            mark = format_mark(keep, generation, len(entries), latest)
-            return [mark, *format_entries(entries, first, latest)]
-
-        self.write(key, file, state, at, form)
-        state = advance(state, file, sys.maxsize)
-        state, dead = self._index.flush(name, state, sum(stop - start for start, stop in gone))
-        self.remember(key, state)
-        if dead > max(_FEW_BYTES, state.end // 2):
-            chunks = self.copied(key, state.generation, state.at, file, state, state.count)
-            path = self._path(key)
-            os.replace(files.draft(path, chunks), path)
-            files.sync_folder(os.path.dirname(path))
-            self._index.forget(name)
-            self.with_log(key, lambda new: self.state(key, new, locked=True))
-        else:
-            for start, stop in gone:
-                blank(file, start, stop)
-
-    def regions(self, key: str, state: Log, first: int, last: int) -> list[tuple[int, int]]:
-        """Return where the entries are in the file, those that are side by side as one."""
-        regions: list[tuple[int, int]] = []
-        for start in range(first, last + 1, _CHUNK):
-            for line in self.lines(key, state, start, min(last, start + _CHUNK - 1)):
-                if regions and regions[-1][1] == line.offset:
-                    regions[-1] = (regions[-1][0], line.offset + line.length)
-                else:
-                    regions.append((line.offset, line.offset + line.length))
-        return regions
-
-    def copied(
-        self, key: str, generation: str, at: int, file: FileIO, state: Log, count: int
-    ) -> Iterator[bytes]:
-        """Give the content of a log with the same first entries."""
-        yield new_header(key, generation, at)
-        for start, stop in self.regions(key, state, 1, count):
-            for offset in range(start, stop, 1 << 20):
-                yield files.read_at(file, offset, min(1 << 20, stop - offset))
-        yield format_mark(count, generation, 0, at)
-
-    def appended(self, key: str, state: Log) -> Log:
-        if len(state.lines) >= _UNINDEXED:
-            state, _ = self._index.flush(file_name(SESSIONS, key), state)
-        return self.remember(key, state)
-
-    def refused(
-        self,
-        key: str,
-        file: FileIO,
-        state: Log,
-        entries: Sequence[Entry],
-        expected: int | None,
-        generation: str | None,
-        keep: int,
-    ) -> Found | None:
-        """Return what forbids to add the entries to the first `keep`, if anything."""
-        ids = [entry.id for entry in entries]
-        there = self.positions(key, state, ids)
-        if (
-            expected in (None, state.count)
-            and generation in (None, state.generation)
-            and not any(position <= keep for position in there.values())
-        ):
-            return None
-        files.sync(file.fileno())  # as an interrupted call may have written without that
-        return self.found(key, file, state, ids)
-
-    def positions(self, key: str, state: Log, ids: Sequence[str]) -> dict[str, int]:
-        there = {id: at for id in ids if 0 < (at := state.ids.get(id, 0)) <= state.count}
-        if len(there) < len(ids):
-            there |= self._index.positions(state, [id for id in ids if id not in there])
-            if state.damaged and len(there) < len(ids):
-                # The id of the damaged entry could be one of these.
-                for position in state.damaged:
-                    self._refuse(key, position, self.lines(key, state, position, position)[0])
-        return there
-
-    def position(self, key: str, state: Log, entry: str | int | None, default: int) -> int:
-        if entry is None or isinstance(entry, int):
-            return default if entry is None else entry
-        there = self.positions(key, state, [entry])
-        if entry not in there:
-            raise RecordNotFoundError("message", entry)
-        return there[entry]
-
-    def found(self, key: str, file: FileIO, state: Log, ids: Sequence[str]) -> Found:
-        there = {
-            id: (at, self.texts(key, file, self.lines(key, state, at, at), at)[0])
-            for id, at in self.positions(key, state, ids).items()
-        }
-        return Found(Head(state.count, state.generation), there)
-
-    def lines(self, key: str, state: Log, first: int, last: int) -> list[Line]:
-        newer = [state.lines.get(at) for at in range(first, last + 1)]
-        if None not in newer:
-            return cast(list[Line], newer)
-        found = self._index.lines(state, first, last)
-        lines = [line or found.get(at) for at, line in enumerate(newer, first)]
-        if None in lines:
-            raise CorruptRecordError("session", key, self._path(key))
-        return cast(list[Line], lines)
-
-    def texts(self, key: str, file: FileIO, lines: Sequence[Line], first: int) -> list[Text]:
-        """Return the texts of these entries, which are from the position `first` on."""
-        texts: list[Text] = []
-        start = 0
-        while start < len(lines):
-            begin = end = lines[start].offset
-            for line in lines[start:]:
-                if line.offset != end:
-                    break
-                end += line.length
-            data = files.read_at(file, begin, end - begin)
-            for line in lines[start:]:
-                at = line.offset - begin
-                if at < 0 or at >= end - begin:
-                    break
-                entry = parse_entry(data, at, at + line.length)
-                if entry is None or entry[0] != line.id or entry[1] != first + start:
-                    self._refuse(key, first + start, line)
-                texts.append(entry[2])
-                start += 1
-        return texts
-
-    def _refuse(self, key: str, position: int, line: Line) -> NoReturn:
-        where = f"{self._path(key)}, byte {line.offset}"
-        raise CorruptRecordError("message", line.id or f"#{position}", where)

@@ -9,7 +9,8 @@ from functools import partial
 from io import FileIO
 
 from agentx_persistence._fs import files
-from agentx_persistence._fs.documents import FileDocuments, port_call
+from agentx_persistence._fs.calls import port_call
+from agentx_persistence._fs.documents import FileDocuments
 from agentx_persistence._fs.log import Log, appended, format_entries
 from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
 from agentx_persistence.storage import (

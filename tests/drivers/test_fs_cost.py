@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agentx_persistence import Persistence, create_persistence
-from agentx_persistence._fs import files, log, logs
+from agentx_persistence._fs import entries, files, log
 from agentx_persistence._fs.index import Index
 from agentx_persistence.fs import fs_driver
 from tests.contract.records import image, message, saved_session
@@ -109,7 +109,7 @@ def test_a_new_process_reads_only_what_is_not_indexed(
             saved_session(persistence), _messages(present)[start : start + 50]
         )
     persistence.close()
-    longest = (logs._UNINDEXED + 50) * 500
+    longest = (entries.UNINDEXED + 50) * 500
     near = f"message {present - 20:06}"
     for call in (
         lambda p: p.sessions.add_message("session", message()),

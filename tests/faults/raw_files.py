@@ -54,7 +54,7 @@ def read(backend: Backend) -> Raw:
 
 def _rows(index: sqlite3.Connection, kind: str) -> list[tuple[Any, ...]]:
     columns = ", ".join(("key", "time", "active", *_FIELDS[kind]))
-    return [(kind, *row) for row in index.execute(f"SELECT {columns}, sure FROM {kind}")]
+    return [(kind, *row) for row in index.execute(f"SELECT {columns}, sure FROM {kind}")]  # noqa: S608
 
 
 def _read_record(raw: Raw, kind: str, path: Path) -> tuple[Any, ...]:

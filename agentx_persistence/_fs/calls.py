@@ -1,0 +1,66 @@
+"""What each call of the port does first and last."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import sqlite3
+from collections.abc import Callable
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from agentx_persistence.errors import (
+    BackendError,
+    BackendUnavailableError,
+    ConfigurationError,
+    PersistenceClosedError,
+)
+
+if TYPE_CHECKING:
+    from agentx_persistence._fs.documents import FileDocuments
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# What the system says when a folder is missing, is none, or is not ours to use.
+_UNREACHABLE = {errno.ENOENT, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ETIMEDOUT}
+_FORBIDDEN = {errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
+
+
+def port_call(method: F) -> F:
+    """Refuse a call inside another one of the same thread, and translate the system's errors."""
+
+    @functools.wraps(method)
+    def call(self: FileDocuments, *args: Any, **named: Any) -> Any:
+        if self.closed:
+            raise PersistenceClosedError
+        me = get_ident()
+        if me in self.inside:
+            raise BackendError(
+                "fs",
+                "a signal's handler or a finalizer cannot call this storage inside another call of "
+                "the same thread; set a flag there, and call it afterwards",
+            )
+        try:
+            self.inside.add(me)
+            return method(self, *args, **named)
+        except OSError as error:
+            kind = (
+                BackendUnavailableError
+                if error.errno in _UNREACHABLE
+                else ConfigurationError
+                if error.errno in _FORBIDDEN
+                else BackendError
+            )
+            raise kind("fs", str(error)) from error
+        except sqlite3.Error as error:
+            busy = getattr(error, "sqlite_errorcode", 0) & 0xFF in (
+                *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED),
+            )
+            raise (BackendUnavailableError if busy else BackendError)(
+                "fs",
+                f"{self.base}/index.sqlite3: {error}; if it is damaged, delete it: it is rebuilt",
+            ) from error
+        finally:
+            self.inside.discard(me)
+
+    return cast(F, call)
