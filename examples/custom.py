@@ -10,7 +10,7 @@ from threading import RLock
 from typing import TypeVar
 
 from agentx_persistence import PersistenceDriver, errors
-from agentx_persistence.storage import TransactionalStorage
+from agentx_persistence.storage.transactional import TransactionalStorage
 
 T = TypeVar("T")
 

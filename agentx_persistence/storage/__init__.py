@@ -1,7 +1,7 @@
 """The port between the repositories and the backends.
 
 To write a backend of your own, implement `Storage`, or, if the backend has transactions, the
-shorter `TransactionalStorage`.
+shorter `agentx_persistence.storage.transactional.TransactionalStorage`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from agentx_persistence.storage.kinds import (
     owned_by,
 )
 from agentx_persistence.storage.storage import Storage
-from agentx_persistence.storage.transactional import TransactionalStorage
 from agentx_persistence.storage.values import (
     Document,
     Entry,
@@ -53,7 +52,6 @@ __all__ = [
     "Storage",
     "Stored",
     "Text",
-    "TransactionalStorage",
     "Window",
     "owned_by",
 ]
