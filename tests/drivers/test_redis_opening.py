@@ -93,6 +93,20 @@ def test_the_rights_that_the_error_names_are_enough(server: RedisServer) -> None
         assert persistence.sessions.find_all() == []
 
 
+def test_each_scheme_opens_its_server(
+    server: RedisServer, redis_cluster_server: RedisCluster
+) -> None:
+    address = server.url.removeprefix("redis")
+    for url in (f"redis{address}", f"REDIS{address}", f"valkey{address}/3"):
+        create_persistence(url, base="scheme").close()
+    url = f"redis+cluster{redis_cluster_server.url.removeprefix('redis')}"
+    create_persistence(url, base="scheme").close()
+    # Without TLS there, the greeting of the secure ones fails.
+    for url in (f"valkeys{address}", f"rediss{address}"):
+        with pytest.raises(BackendUnavailableError):
+            create_persistence(url, socket_timeout=0.3, retry_seconds=0)
+
+
 def test_opening_leaves_nothing_behind(server: RedisServer) -> None:
     base = f"test-{secrets.token_hex(6)}"
     create_persistence(redis_driver(server.url, base=base)).close()
@@ -209,7 +223,7 @@ def test_a_batch_may_take_longer_than_the_time_out_of_a_call(
 ) -> None:
     """A time-out that all attempts meet would never be acknowledged."""
     server = request.getfixturevalue("redis_cluster_server" if cluster else "server")
-    options = {"socket_timeout": 0.3, "retry_seconds": 1, "cluster": cluster}
+    options: dict[str, Any] = {"socket_timeout": 0.3, "retry_seconds": 1, "cluster": cluster}
     with create_persistence(redis_driver(server.url, base="slow", **options)) as persistence:
         saved_session(persistence)
         persistence.sessions.add_message("session", message())
