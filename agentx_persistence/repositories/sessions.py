@@ -94,6 +94,9 @@ class SessionRepository(Conversations):
             reason = f"must be SessionRecord, not {type(new).__name__}"
             raise InvalidRecordError("session", "new", reason)
         document = self._document(new.model_copy(update={"forked_from": origin}))
+        if document.key == session_id:
+            self._storage.head(session_id)  # it is there, and so it is in its own way
+            raise RecordConflictError("session", session_id)
         copied = self._storage.fork(session_id, through, document)
         if copied is None:
             raise RecordConflictError("session", document.key)

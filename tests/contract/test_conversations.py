@@ -500,6 +500,14 @@ def test_a_fork_over_a_session_that_is_there_is_a_conflict(
     assert sessions.count_messages("session") == 10
 
 
+def test_a_session_cannot_be_its_own_fork(persistence: Persistence) -> None:
+    for through in (None, "m"):
+        with pytest.raises(RecordNotFoundError) as raised:
+            persistence.sessions.fork("absent", session("absent"), through=through)
+        assert (raised.value.kind, raised.value.id) == ("session", "absent")
+    assert persistence.sessions.find_all() == []
+
+
 def test_a_long_history_is_forked(persistence: Persistence) -> None:
     saved_session(persistence)
     history = [message(str(number)) for number in range(1201)]

@@ -371,7 +371,11 @@ def test_a_wrong_question_is_refused(persistence: Persistence, wrong: dict[str, 
         persistence.items.find_all(namespace=SPACE, limit=-1)
 
 
-@pytest.mark.parametrize("wrong", [None, {"namespace": SPACE}, image(), session()], ids=lambda wrong: type(wrong).__name__)
+@pytest.mark.parametrize(
+    "wrong",
+    [None, {"namespace": SPACE}, image(), session()],
+    ids=lambda wrong: type(wrong).__name__,
+)
 def test_only_an_item_can_be_saved(persistence: Persistence, wrong: Any) -> None:
     for call in (persistence.items.save, persistence.items.create):
         with pytest.raises(InvalidRecordError):
