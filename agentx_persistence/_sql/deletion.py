@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
+from agentx_persistence._sql.documents import Documents
 from agentx_persistence._sql.engine import Database
 from agentx_persistence._sql.owned import LISTED, OwnedRows, Owner
 from agentx_persistence._sql.rows import CHUNK, LogRows
@@ -24,8 +25,8 @@ _IMAGES = 50
 
 
 class Deletion:
-    def __init__(self, database: Database, rows: LogRows) -> None:
-        self._database, self._rows = database, rows
+    def __init__(self, database: Database, documents: Documents, rows: LogRows) -> None:
+        self._database, self._documents, self._rows = database, documents, rows
         self._owned = OwnedRows(database)
         self._whole: dict[Kind, Callable[[Cursor, str], bool]] = {
             CONTAINERS: self._whole_container,
@@ -44,7 +45,7 @@ class Deletion:
 
         def work(cursor: Cursor) -> bool:
             nonlocal there
-            revision = self._owned.lock(cursor, kind, key)
+            revision = self._documents.lock(cursor, kind, key)
             there = there or bool(revision)
             # An absent document cannot be locked. It may have been created since.
             if revision is None and kind not in (CONTAINERS, IMAGES):
@@ -138,10 +139,10 @@ class Deletion:
         """Delete the sessions of an image that is hidden or absent, then the image."""
 
         def gone(cursor: Cursor) -> bool:
-            return not self._owned.lock(cursor, IMAGES, id)
+            return not self._documents.lock(cursor, IMAGES, id)
 
         def work(cursor: Cursor) -> None:
-            if self._owned.lock(cursor, IMAGES, id) == "":
+            if self._documents.lock(cursor, IMAGES, id) == "":
                 self._owned.remove(cursor, IMAGES, id)
 
         if self._clear_sessions(Owner(images=[id]), gone):

@@ -101,21 +101,25 @@ class Documents:
                 attempt.run()
                 return True
             except DuplicateError:
-                created = self._database.write(lambda cursor: self._recreate(cursor, kind, row))
+                created = self._database.write(
+                    lambda cursor: self._recreate(cursor, kind, document, row)
+                )
             if created is False:
                 attempt.require_first(f"{kind.noun} {document.key!r}")
             if created is not None:
                 return created
 
-    def _recreate(self, cursor: Cursor, kind: Kind, row: dict[str, Any]) -> bool | None:
+    def _recreate(
+        self, cursor: Cursor, kind: Kind, document: Document, row: dict[str, Any]
+    ) -> bool | None:
         """Create a document whose key was taken; return ``None`` if it is free by now."""
-        revision = self._lock(cursor, kind, row)
+        revision = self.lock(cursor, kind, document.key)
         if revision == "":
             statement = self._upsert(kind, row)
             cursor.execute(statement.sql, statement.bind(row))
             return True
         # An earlier attempt of this call may have created it.
-        return None if revision is None else revision == row["revision"]
+        return None if revision is None else revision == document.revision
 
     def insert(self, cursor: Cursor, row: dict[str, Any], *, over: bool = False) -> None:
         """Insert the row of a session.
@@ -153,10 +157,8 @@ class Documents:
         if attempt.run():
             return True
         if attempt.number > 1:
-            if (
-                self._database.write(lambda cursor: self._lock(cursor, kind, row))
-                == row["revision"]
-            ):
+            now = self._database.write(lambda cursor: self.lock(cursor, kind, document.key))
+            if now == document.revision:
                 return True
             attempt.require_first(f"{kind.noun} {document.key!r}")
         return False
@@ -211,7 +213,11 @@ class Documents:
         """Return the text and the time of the last change."""
         return [self._database.flavour.body(table.c.body), table.c.updated_at]
 
-    def _lock(self, cursor: Cursor, kind: Kind, row: dict[str, Any]) -> str | None:
+    def lock(self, cursor: Cursor, kind: Kind, key: str) -> str | None:
+        """Lock the document until the end of the transaction; return its revision.
+
+        It is empty if the document is being deleted; ``None`` if there is no document to lock.
+        """
         table = TABLES[kind]
         statement = self._database.statement(
             (kind.name, "lock"),
@@ -221,9 +227,9 @@ class Documents:
                 .with_for_update()
             ),
         )
-        cursor.execute(statement.sql, statement.bind(row))
-        found = cursor.fetchone()
-        return None if found is None else str(found[0])
+        cursor.execute(statement.sql, statement.bind(key_values(kind, key)))
+        row = cursor.fetchone()
+        return None if row is None else str(row[0])
 
     def _checked(self, kind: Kind, document: Document) -> dict[str, Any]:
         row = row_of(kind, document)

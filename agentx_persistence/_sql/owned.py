@@ -51,25 +51,6 @@ class OwnedRows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def lock(self, cursor: Cursor, kind: Kind, key: str) -> str | None:
-        """Lock the document until the end of the transaction; return its revision.
-
-        It is empty if the document is being deleted; ``None`` if there is no document to lock.
-        """
-        table = TABLES[kind]
-        columns = list(table.primary_key)
-        statement = self._database.statement(
-            (kind.name, "lock"),
-            lambda: (
-                select(table.c.revision)
-                .where(*(column == bindparam(column.name) for column in columns))
-                .with_for_update()
-            ),
-        )
-        cursor.execute(statement.sql, statement.bind(key_values(kind, key)))
-        row = cursor.fetchone()
-        return None if row is None else str(row[0])
-
     def hide(self, cursor: Cursor, kind: Kind, key: str) -> None:
         """Hide the document from all but its deletion."""
         table = TABLES[kind]

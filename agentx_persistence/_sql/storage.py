@@ -38,7 +38,7 @@ class SqlStorage(Storage):
         self._reading = Reading(database)
         self._appending = appending(database, self._documents, rows, self._reading)
         self._rewriting = Rewriting(database, self._documents, rows)
-        self._deletion = Deletion(database, rows)
+        self._deletion = Deletion(database, self._documents, rows)
 
     def put(self, kind: Kind, document: Document) -> None:
         self._documents.put(kind, document)
