@@ -6,7 +6,7 @@ import logging
 import os
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from operator import itemgetter
@@ -26,9 +26,9 @@ from agentx_persistence._fs.records import (
     Row,
     file_name,
     format_record,
-    parse_record,
     record_of,
 )
+from agentx_persistence._fs.scan import scan
 from agentx_persistence.errors import (
     BackendUnavailableError,
     CorruptRecordError,
@@ -67,7 +67,9 @@ class FileDocuments(Storage, ForkAware):
         self.inside: set[int] = set()
         self._locks = Locks(f"{base}/locks", timeout)
         self._records = Records(base)
-        self._index = Index(base, self._locks, timeout, self._scan)
+        self._index = Index(
+            base, self._locks, timeout, lambda: scan(base, self._records, self._logs)
+        )
         self._logs = Entries(self._records, self._locks, self._index)
         renew_after_fork(self)
 
@@ -278,32 +280,6 @@ class FileDocuments(Storage, ForkAware):
         if loaded is None:
             self._remove_rest(kind, key)
         self._index.settle(kind, key, None if loaded is None else loaded[1], wait=wait)
-
-    def _scan(self) -> Iterator[tuple[Kind, Row]]:
-        """Give each record of the store, with its row."""
-        for kind in KINDS:
-            for folder in os.listdir(f"{self.base}/{kind}"):
-                path = f"{self.base}/{kind}/{folder}"
-                for name in os.listdir(path) if os.path.isdir(path) else ():
-                    if name.endswith((".json", ".json.hidden")):
-                        row = self._scanned(kind, f"{path}/{name}")
-                        if row is not None:
-                            yield kind, row
-
-    def _scanned(self, kind: Kind, path: str) -> Row | None:
-        """Return the row of the record file at this path, or ``None`` if it is another file."""
-        try:
-            with open(path, "rb", buffering=0) as file:
-                record = parse_record(file.readall())
-            if record is not None and path.startswith(self._records.path(kind, record.key)):
-                logged = kind is SESSIONS and path.endswith(".json")
-                at = self._logs.scanned_at(record) if logged else record.updated_at
-                return record.row(kind, at)
-        except (OSError, CorruptRecordError, RecordNotFoundError) as error:
-            _LOGGER.warning("%s is not listed: %s", path, error)
-        else:
-            _LOGGER.warning("%s is not listed: it is damaged, or no file of this store", path)
-        return None
 
     def _sound(self, kind: Kind, key: str) -> Record | None:
         """Return the record unless it is damaged or missing."""

@@ -20,13 +20,11 @@ from agentx_persistence._fs.log import (
     new_header,
     parse_entry,
 )
-from agentx_persistence._fs.logs import Logs, changed_at
+from agentx_persistence._fs.logs import LONG_TAIL, UNINDEXED, Logs, changed_at
 from agentx_persistence._fs.records import file_name
 from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
 from agentx_persistence.storage import SESSIONS, Entry, Found, Head, Text
 
-# So many entries at most are not in the index yet: a new process reads them from the file.
-UNINDEXED = 256
 _CHUNK = 10_000
 _FEW_BYTES = 65_536
 
@@ -120,7 +118,8 @@ class Entries(Logs):
         yield format_mark(count, generation, 0, at)
 
     def appended(self, key: str, state: Log) -> Log:
-        if len(state.lines) >= UNINDEXED:
+        begin = next(iter(state.lines.values())).offset
+        if len(state.lines) >= UNINDEXED or state.end - begin > LONG_TAIL:
             state, _ = self._index.flush(file_name(SESSIONS, key), state)
         return self.remember(key, state)
 

@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 from agentx_persistence._fs.files import FILE_MODE, Locks, remove, sync_folder
 from agentx_persistence._fs.listings import conditions_of
 from agentx_persistence._fs.log import Line, Log
-from agentx_persistence._fs.records import FIELDS, Row
+from agentx_persistence._fs.records import Row
+from agentx_persistence._fs.schema import COLUMNS, VERSION, insertion, statements
 from agentx_persistence.errors import BackendUnavailableError, PersistenceClosedError
 from agentx_persistence.storage import KINDS, Kind, Query
 from agentx_persistence.storage._forking import ForkAware, renew_after_fork
@@ -27,9 +28,7 @@ from agentx_persistence.storage._forking import ForkAware, renew_after_fork
 T = TypeVar("T")
 
 _LOGGER = logging.getLogger("agentx_persistence")
-_VERSION = 1
 _PAGE = 500
-_COLUMNS = {kind: ("key", "time", "active", *FIELDS[kind]) for kind in KINDS}
 # A child process must not even close its parent's connections.
 _of_the_parent: list[sqlite3.Connection] = []
 
@@ -114,7 +113,7 @@ class Index(ForkAware):
     def _stamp(self, path: str) -> str:
         # A copy of the folder has other inodes; a file that is restored has another ctime.
         witness = os.stat(self._witness)
-        return f"{_VERSION} {os.stat(path).st_ino} {witness.st_ino} {witness.st_ctime_ns}"
+        return f"{VERSION} {os.stat(path).st_ino} {witness.st_ino} {witness.st_ctime_ns}"
 
     def _rebuild(self) -> None:
         known = os.path.exists(self._path)
@@ -131,10 +130,10 @@ class Index(ForkAware):
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("BEGIN")
-            for statement in _schema():
+            for statement in statements():
                 connection.execute(statement)
             for kind, row in self._scan():
-                connection.execute(_insertion(kind), (*row, 1))
+                connection.execute(insertion(kind), (*row, 1))
                 number += 1
             connection.execute("INSERT INTO meta VALUES (?)", (self._stamp(draft),))
             connection.execute("COMMIT")
@@ -193,7 +192,7 @@ class Index(ForkAware):
 
     def rows(self, kind: Kind, key: str) -> list[Row]:
         """Return the document's rows, each with whether it is sure."""
-        columns = ", ".join(_COLUMNS[kind])
+        columns = ", ".join(COLUMNS[kind])
         return self.read(f"SELECT {columns}, sure FROM {kind} WHERE key = ?", (key,))
 
     def announce(self, kind: Kind, key: str, row: Row | None) -> None:
@@ -202,7 +201,7 @@ class Index(ForkAware):
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(f"UPDATE {kind} SET sure = 0 WHERE key = ?", (key,))
             if row is not None:
-                connection.execute(_insertion(kind), (*row, 0))
+                connection.execute(insertion(kind), (*row, 0))
 
         # A power failure can undo a deletion's announcement: then the row is passed over, and
         # settled, when it is found. It must not undo that of a place.
@@ -216,7 +215,7 @@ class Index(ForkAware):
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(f"DELETE FROM {kind} WHERE key = ?", (key,))
             if row is not None:
-                connection.execute(_insertion(kind), (*row, 1))
+                connection.execute(insertion(kind), (*row, 1))
             if log is not None:
                 _forget(connection, log)
             _sweep(connection, 16)
@@ -234,7 +233,7 @@ class Index(ForkAware):
         """Return the rows of the query, in order."""
         condition, direction, values = conditions_of(query)
         return self.read(
-            f"SELECT {', '.join(_COLUMNS[kind])} FROM {kind} WHERE {condition} "
+            f"SELECT {', '.join(COLUMNS[kind])} FROM {kind} WHERE {condition} "
             f"ORDER BY {direction} LIMIT ?",
             (*values, -1 if query.limit is None else query.limit),
         )
@@ -312,10 +311,6 @@ class Index(ForkAware):
         return found
 
 
-def _insertion(kind: Kind) -> str:
-    return f"INSERT INTO {kind} VALUES ({', '.join('?' * (len(_COLUMNS[kind]) + 1))})"
-
-
 def _forget(connection: sqlite3.Connection, name: str) -> None:
     connection.execute("INSERT INTO dead SELECT number FROM heads WHERE name = ?", (name,))
     connection.execute("DELETE FROM heads WHERE name = ?", (name,))
@@ -331,31 +326,3 @@ def _sweep(connection: sqlite3.Connection, limit: int) -> None:
         ).rowcount
         if removed < limit:
             connection.execute("DELETE FROM dead WHERE number = ?", (number,))
-
-
-def _schema() -> Iterable[str]:
-    yield "CREATE TABLE meta (stamp TEXT)"
-    yield (
-        "CREATE TABLE heads (number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE, "
-        "header BLOB, end INTEGER, count INTEGER, generation TEXT, at INTEGER, damaged TEXT, "
-        "dead INTEGER)"
-    )
-    yield "CREATE TABLE dead (number INTEGER PRIMARY KEY)"
-    yield (
-        "CREATE TABLE lines (number INTEGER, position INTEGER, id TEXT, offset INTEGER, "
-        "length INTEGER, size INTEGER, PRIMARY KEY (number, position)) WITHOUT ROWID"
-    )
-    yield "CREATE INDEX line_ids ON lines (number, id)"
-    for kind in KINDS:
-        columns = "key TEXT, time INTEGER, active INTEGER" + "".join(
-            f", {name} TEXT" for name in FIELDS[kind]
-        )
-        yield f"CREATE TABLE {kind} ({columns}, sure INTEGER)"
-        yield f"CREATE INDEX {kind}_key ON {kind} (key)"
-        yield f"CREATE INDEX {kind}_unsure ON {kind} (key) WHERE sure = 0"
-        for names in kind.indexes:
-            ordered = ", ".join((*names, "time", "key", "sure"))
-            yield f"CREATE INDEX {'_'.join((kind.name, *names, 'time'))} ON {kind} ({ordered})"
-        for names in kind.active:
-            ordered = ", ".join((*names, "active", "key", "sure"))
-            yield f"CREATE INDEX {'_'.join((kind.name, *names, 'active'))} ON {kind} ({ordered})"

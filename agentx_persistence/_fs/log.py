@@ -197,6 +197,18 @@ def _lines(file: FileIO, start: int) -> Iterator[tuple[int, bytes]]:
             start += len(line)
 
 
+def ends_as_known(log: Log, file: FileIO) -> bool:
+    """Tell whether the last entry that is remembered is still there.
+
+    A call that failed may have been taken back, and another one be in its place.
+    """
+    last = log.lines.get(log.count)
+    if last is None or last.id is None:
+        return True
+    begin = b'{"id":' + to_json(last.id)
+    return read_at(file, last.offset, len(begin)) == begin
+
+
 def last_call(file: FileIO) -> tuple[int, int] | None:
     """Return the number of entries and the time after the last call, if the file's end tells."""
     size = os.fstat(file.fileno()).st_size

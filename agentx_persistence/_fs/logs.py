@@ -16,6 +16,7 @@ from agentx_persistence._fs.index import Index
 from agentx_persistence._fs.log import (
     Log,
     advance,
+    ends_as_known,
     last_call,
     new_header,
     read_header,
@@ -31,9 +32,11 @@ from agentx_persistence.storage import SESSIONS, Document, Kind
 T = TypeVar("T")
 
 _LOGGER = logging.getLogger("agentx_persistence")
-_MANY_LINES = 600
+# So many entries at most, or so many bytes and one entry, are not in the index yet: a new process
+# reads them from the file.
+UNINDEXED = 256
+LONG_TAIL = 1_000_000
 _CHUNK = 10_000
-_LONG_TAIL = 4_000_000
 _REMEMBERED = 1_000
 _ATTEMPTS = 100
 
@@ -142,8 +145,9 @@ class Logs:
         if (
             log is None
             or log.end > size
-            or len(log.lines) > _MANY_LINES
+            or len(log.lines) > 2 * UNINDEXED
             or files.read_at(file, 0, len(log.header)) != log.header
+            or (locked and not ends_as_known(log, file))
         ):
             log, known = self._empty(key, file), self._index.head(name)
             if known is not None and known.header == log.header and known.end <= size:
@@ -151,7 +155,7 @@ class Logs:
             elif known is not None:
                 _LOGGER.warning("the index of %s is of another file: it is rebuilt", file.name)
         while log.end < size:
-            if not locked and size - log.end > _LONG_TAIL:
+            if not locked and size - log.end > LONG_TAIL:
                 found = self._locks.hold(
                     lock_of(SESSIONS, key), lambda: self.state(key, file, locked=True), wait=False
                 )
@@ -168,7 +172,7 @@ class Logs:
                     )
                 break
             log = following
-            if locked and len(log.lines) >= _CHUNK:
+            if locked and len(log.lines) >= UNINDEXED:
                 log, _ = self._index.flush(name, log)
         return self.remember(key, log)
 

@@ -204,7 +204,10 @@ def test_what_others_have_seen_before_it_failed_is_taken_back(
     module: Any = files if step == "write_all" else os
     done = getattr(module, step)
 
-    with create_persistence(fs_driver(base)) as another:
+    with (
+        create_persistence(fs_driver(base)) as another,
+        create_persistence(fs_driver(base)) as third,
+    ):
         assert texts(another) == ["1"]
         seen: list[str] = []
 
@@ -212,6 +215,7 @@ def test_what_others_have_seen_before_it_failed_is_taken_back(
             monkeypatch.setattr(module, step, done)
             done(*arguments)
             seen.extend(texts(another))
+            assert third.sessions.count_messages("session") == 2
             assert another.sessions.get_messages("session", after=lost.id) == []
             raise error
 
@@ -222,8 +226,9 @@ def test_what_others_have_seen_before_it_failed_is_taken_back(
         # Of the same length, so that nothing but the generation tells the two apart.
         found = message("gone", id="m3", timestamp=lost.timestamp)
         assert persistence.sessions.add_message("session", found) == 2
-        assert texts(another) == ["1", "gone"]
-        assert another.sessions.add_message("session", lost) == 3
+        # Its next call is the repetition of what it has seen.
+        assert third.sessions.add_message("session", lost) == 3
+        assert texts(another) == ["1", "gone", "lost"]
     assert texts(persistence) == ["1", "gone", "lost"]
 
 

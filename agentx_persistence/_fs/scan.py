@@ -1,0 +1,42 @@
+"""Finding all the records of a store by its files."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+
+from agentx_persistence._fs.logs import Logs
+from agentx_persistence._fs.records import Records, Row, parse_record
+from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
+from agentx_persistence.storage import KINDS, SESSIONS, Kind
+
+_LOGGER = logging.getLogger("agentx_persistence")
+
+
+def scan(base: str, records: Records, logs: Logs) -> Iterator[tuple[Kind, Row]]:
+    """Give each record of the store, with its row."""
+    for kind in KINDS:
+        for folder in os.listdir(f"{base}/{kind}"):
+            path = f"{base}/{kind}/{folder}"
+            for name in os.listdir(path) if os.path.isdir(path) else ():
+                if name.endswith((".json", ".json.hidden")):
+                    row = _scanned(records, logs, kind, f"{path}/{name}")
+                    if row is not None:
+                        yield kind, row
+
+
+def _scanned(records: Records, logs: Logs, kind: Kind, path: str) -> Row | None:
+    """Return the row of the record file at this path, or ``None`` if it is another file."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            record = parse_record(file.readall())
+        if record is not None and path.startswith(records.path(kind, record.key)):
+            logged = kind is SESSIONS and path.endswith(".json")
+            at = logs.scanned_at(record) if logged else record.updated_at
+            return record.row(kind, at)
+    except (OSError, CorruptRecordError, RecordNotFoundError) as error:
+        _LOGGER.warning("%s is not listed: %s", path, error)
+    else:
+        _LOGGER.warning("%s is not listed: it is damaged, or no file of this store", path)
+    return None
