@@ -38,8 +38,10 @@ class Retries:
         if self._attempt:
             pause = min(_LONGEST_PAUSE, 0.05 * 2**self._attempt) * random.uniform(0.5, 1.0)
         self._attempt += 1
-        if time.monotonic() + pause > self._deadline:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
             return False
+        pause = min(pause, left)
         _logger.warning(
             "%s: attempt %d failed, the next one follows in %.2f s: %s",
             self._backend,
