@@ -1,0 +1,244 @@
+"""Exceptions at random moments, as Ctrl-C and time limits raise them, on every backend.
+
+The long form: ``AGENTX_TEST_INTERRUPTS=2000``.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from agentx_persistence import BackendError, Persistence, UserMessage
+from tests.backends.backend import Backend
+from tests.contract.records import image, message, session
+
+_INTERRUPTS = int(os.environ.get("AGENTX_TEST_INTERRUPTS", "40"))
+_SESSIONS = ["one", "two", "three"]
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers"),
+    pytest.mark.timeout(300 if _INTERRUPTS < 1000 else 0),
+]
+
+
+class Interrupted(BaseException):
+    """What a signal's handler raises here, like `KeyboardInterrupt`."""
+
+
+class Storm:
+    """Raises in the main thread every few milliseconds, only while `raging`."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+        self.raging = False
+        self.interrupts = 0
+
+    def _strike(self, number: int, frame: FrameType | None) -> None:
+        if self.raging:
+            self.interrupts += 1
+            self._aim()
+            raise Interrupted
+        self._aim()
+
+    def _aim(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, self._chance.uniform(0.0002, 0.008))
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        # A client library that is interrupted while it connects leaves its socket to the collector,
+        # which warns of it. The test runner's own hook must not be interrupted by that.
+        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        old = signal.signal(signal.SIGALRM, self._strike)
+        self._aim()
+        try:
+            yield
+        finally:
+            self.raging = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, old)
+            gc.collect()
+            sys.unraisablehook = hook
+
+    def call(self, work: Callable[[], Any]) -> bool:
+        """Run `work` in the storm; tell whether it came to its end."""
+        try:
+            self.raging = True
+            work()
+            self.raging = False
+        except Interrupted:
+            return False
+        finally:
+            self.raging = False
+        return True
+
+
+def test_interrupts_lose_double_and_damage_nothing_and_leave_nothing_locked(
+    backend: Backend, report: Callable[[str], None]
+) -> None:
+    seed = random.getrandbits(32)
+    chance = random.Random(seed)
+    acknowledged: defaultdict[str, list[str]] = defaultdict(list)
+    sent: defaultdict[str, set[str]] = defaultdict(set)
+    with backend.open() as persistence:
+        for id in [*_SESSIONS, "beside", "child"]:
+            persistence.sessions.save(session(id))
+        _check_that_every_call_works(persistence)  # pydantic builds its validators at first use
+        persistence.images.save(image("image 0", name="a"))
+        persistence.images.find_all()
+        storm, stop = Storm(chance), threading.Event()
+        beside = threading.Thread(target=_write_beside, args=(persistence, stop, acknowledged))
+        with storm.on():
+            beside.start()
+            deadline = time.monotonic() + 100 + _INTERRUPTS
+            try:
+                while storm.interrupts < _INTERRUPTS:
+                    assert time.monotonic() < deadline, (seed, storm.interrupts)
+                    _one_call(persistence, storm, chance, acknowledged, sent)
+            finally:
+                stop.set()
+                beside.join(60)
+        assert not beside.is_alive(), seed
+        _check(persistence, acknowledged, sent, seed)
+        if _can_fork(backend):
+            _append_in_a_child(persistence)
+        _check_that_every_call_works(persistence)
+    if backend.name not in ("memory", "encrypted_memory"):
+        with backend.open() as persistence:
+            _check(persistence, acknowledged, sent, seed)
+    report(f"interrupts, {backend.name}: {storm.interrupts:,}, seed {seed}")
+
+
+def _one_call(
+    persistence: Persistence,
+    storm: Storm,
+    chance: random.Random,
+    acknowledged: dict[str, list[str]],
+    sent: dict[str, set[str]],
+) -> None:
+    id = chance.choice(_SESSIONS)
+    sessions, images = persistence.sessions, persistence.images
+    kind = chance.randrange(8)
+    if kind < 4:
+        new = [message(str(n)) for n in range(1 if kind < 3 else 3)]
+        sent[id].update(each.id for each in new)
+        if storm.call(lambda: sessions.add_messages(id, new)):
+            acknowledged[id].extend(each.id for each in new)
+    elif kind == 4:
+        storm.call(lambda: sessions.get_messages(id, last=5))
+    elif kind == 5:
+        record = image(f"image {chance.randrange(4)}", name=chance.choice(["a", "b"]))
+        storm.call(lambda: images.save(record))
+    elif kind == 6:
+        storm.call(lambda: images.find_all(container_id="box", name="a"))
+    else:
+        storm.call(lambda: images.delete(f"image {chance.randrange(4)}"))
+
+
+def _write_beside(
+    persistence: Persistence, stop: threading.Event, acknowledged: dict[str, list[str]]
+) -> None:
+    while not stop.is_set():
+        new = message("beside")
+        persistence.sessions.add_message("beside", new)
+        acknowledged["beside"].append(new.id)
+        stop.wait(0.005)
+
+
+def _check(
+    persistence: Persistence,
+    acknowledged: dict[str, list[str]],
+    sent: dict[str, set[str]],
+    seed: int,
+) -> None:
+    for id in [*_SESSIONS, "beside"]:
+        found = [each.id for each in persistence.sessions.get_messages(id)]
+        assert len(set(found)) == len(found), (seed, id)
+        there = set(acknowledged[id])
+        assert [each for each in found if each in there] == acknowledged[id], (seed, id)
+        assert set(found) <= there | sent[id], (seed, id)
+        assert persistence.sessions.count_messages(id) == len(found), (seed, id)
+    listed = persistence.images.find_all()
+    assert [each for each in listed if persistence.images.find(each.image_id) != each] == [], seed
+    by_name = [each for name in ("a", "b") for each in persistence.images.find_all(name=name)]
+    assert sorted(each.image_id for each in by_name) == sorted(each.image_id for each in listed)
+
+
+def _can_fork(backend: Backend) -> bool:
+    return hasattr(os, "fork") and backend.name != "mongodb"  # whose test server is slow to fork
+
+
+def _append_in_a_child(persistence: Persistence) -> None:
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            signal.alarm(30)
+            persistence.sessions.add_message("child", UserMessage(content="hello"))
+            status = 0
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(child, 0)
+    assert status == 0
+
+
+def _check_that_every_call_works(persistence: Persistence) -> None:
+    sessions = persistence.sessions
+    sessions.save(session("after"))
+    assert sessions.add_messages("after", [message("a"), message("b")]) == [1, 2]
+    newest = sessions.pop_message("after")
+    assert newest is not None
+    assert sessions.clear_messages("after") == 1
+    assert sessions.delete("after")
+
+
+def test_a_call_inside_another_call_of_the_same_thread_works_or_is_refused(
+    backend: Backend,
+) -> None:
+    """As a signal's handler does that saves a last message."""
+    chance = random.Random(1)
+    outcomes: list[str] = []
+
+    with backend.open() as persistence:
+        for id in ("outer", "inner"):
+            persistence.sessions.save(session(id))
+        inside = False
+
+        def handler(number: int, frame: FrameType | None) -> None:
+            nonlocal inside
+            if not inside:
+                inside = True
+                try:
+                    persistence.sessions.add_message("inner", message())
+                    outcomes.append("works")
+                except BackendError:
+                    outcomes.append("refused")
+                finally:
+                    inside = False
+            signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0002, 0.004))
+
+        old = signal.signal(signal.SIGALRM, handler)
+        added = 0
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.001)
+            deadline = time.monotonic() + 60
+            while len(outcomes) < _INTERRUPTS and time.monotonic() < deadline:
+                persistence.sessions.add_message("outer", message())
+                added += 1
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, old)
+        assert len(outcomes) >= _INTERRUPTS
+        assert persistence.sessions.count_messages("outer") == added
+        assert persistence.sessions.count_messages("inner") == outcomes.count("works")
