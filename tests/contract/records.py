@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from agentx_persistence import (
     ContainerRecord,
     ImageRecord,
     ItemRecord,
+    Message,
     Persistence,
     SessionRecord,
     UserMessage,
@@ -46,3 +48,25 @@ def saved_session(persistence: Persistence, session_id: str = "session") -> str:
 
 def texts(persistence: Persistence, session_id: str = "session", **window: Any) -> list[str]:
     return [str(m.content) for m in persistence.sessions.get_messages(session_id, **window)]
+
+
+def stored(persistence: Persistence) -> tuple[SessionRecord, list[Message]]:
+    """Return all that is stored of the session."""
+    return persistence.sessions.get("session"), persistence.sessions.get_messages("session")
+
+
+def ids_of(records: Iterable[Any]) -> list[str]:
+    return [next(iter(record.model_dump().values())) for record in records]
+
+
+def walk(repository: Any, size: int, **asked: Any) -> list[Any]:
+    """Return the records of all pages."""
+    found, cursor = [], None
+    while True:
+        page = repository.find_page(size=size, cursor=cursor, **asked)
+        assert len(page.items) <= size
+        found += page.items
+        cursor = page.next_cursor
+        if cursor is None:
+            return found
+        assert page.items

@@ -8,8 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentx_persistence import CorruptRecordError, Persistence, RecordConflictError
+from agentx_persistence.storage.kinds import SEPARATOR, item_key
 from tests.backends.backend import Backend
-from tests.contract.records import container, image, message, saved_session, session
+from tests.contract.records import container, image, item, message, saved_session, session
 
 RAW = [
     b"",
@@ -176,6 +177,34 @@ def test_a_damaged_record_is_reported_by_every_verb_that_reads_it(
     assert images.delete("damaged") is True
     images.create(image("damaged"))
     assert images.exists("damaged")
+
+
+def test_a_damaged_item_is_named_and_left_alone(backend: Backend, persistence: Persistence) -> None:
+    items, space = persistence.items, ("box", "state")
+    for key in ("damaged", "whole"):
+        items.save(item(space, key, created_at=len(key)))
+    key = item_key("".join(element + SEPARATOR for element in space), "damaged")
+    if not _corrupt(backend, persistence, "items", key, None, b'{"namespace":'):
+        return
+    for read in (
+        lambda: items.get(space, "damaged"),
+        lambda: items.find(space, "damaged"),
+        lambda: items.find_many([(space, "whole"), (space, "damaged")]),
+        lambda: items.find_all(namespace=space),
+        lambda: items.find_page(namespace_prefix=("box",)),
+        lambda: items.find_all(namespace=space, order="newest"),
+        lambda: items.update(space, "damaged", {"value": 1}),
+    ):
+        with pytest.raises(CorruptRecordError) as raised:
+            read()
+        assert (raised.value.kind, raised.value.id) == ("item", "box/state/damaged")
+        assert raised.value.where
+    assert items.exists(space, "damaged")
+    assert items.count(namespace=space) == 2
+    assert items.get(space, "whole").key == "whole"
+    assert items.find_all(namespace=space, order="oldest", limit=1)[0].key == "whole"
+    assert items.delete(space, "damaged") is True
+    assert [i.key for i in items.find_all(namespace=space)] == ["whole"]
 
 
 def test_random_bytes_for_a_message_are_always_corrupt(

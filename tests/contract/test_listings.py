@@ -11,7 +11,7 @@ import pytest
 
 from agentx_persistence import InvalidRecordError, Persistence
 from tests.contract import hostile
-from tests.contract.records import container, image, item, message, session
+from tests.contract.records import container, ids_of, image, item, message, session, walk
 
 RECORDS = {
     "containers": (container, "container_id"),
@@ -31,23 +31,6 @@ TIMES = {
 }
 
 
-def _ids(records: Any) -> list[str]:
-    return [next(iter(record.model_dump().values())) for record in records]
-
-
-def _walk(repository: Any, size: int, **asked: Any) -> list[Any]:
-    """Return all records of all pages."""
-    found, cursor = [], None
-    while True:
-        page = repository.find_page(size=size, cursor=cursor, **asked)
-        assert len(page.items) <= size
-        found += page.items
-        cursor = page.next_cursor
-        if cursor is None:
-            return found
-        assert page.items
-
-
 @pytest.mark.parametrize("kind", RECORDS)
 def test_the_oldest_come_in_exactly_the_reverse_order_of_the_newest(
     persistence: Persistence, kind: str
@@ -56,11 +39,11 @@ def test_the_oldest_come_in_exactly_the_reverse_order_of_the_newest(
     for id, created_at in TIMES.items():
         repository.save(make(id, created_at=created_at))
     newest = sorted(TIMES, key=lambda id: (-TIMES[id], id))
-    assert _ids(repository.find_all(order="newest")) == newest
-    assert _ids(repository.find_all(order="oldest")) == newest[::-1]
-    assert _ids(repository.find_all(order="oldest", limit=4)) == newest[:-5:-1]
+    assert ids_of(repository.find_all(order="newest")) == newest
+    assert ids_of(repository.find_all(order="oldest")) == newest[::-1]
+    assert ids_of(repository.find_all(order="oldest", limit=4)) == newest[:-5:-1]
     for size in (1, 2, 9):
-        assert _ids(_walk(repository, size, order="oldest")) == newest[::-1]
+        assert ids_of(walk(repository, size, order="oldest")) == newest[::-1]
 
 
 @pytest.mark.parametrize("kind", RECORDS)
@@ -79,12 +62,12 @@ def test_bounds_take_what_is_since_and_leave_what_is_until(
                 if (since is None or since <= TIMES[id]) and (until is None or TIMES[id] < until)
             ]
             asked = {"since": since, "until": until}
-            assert _ids(repository.find_all(**asked)) == expected, asked
-            assert _ids(repository.find_all(order="oldest", **asked)) == expected[::-1], asked
-            assert _ids(repository.find_all(limit=2, **asked)) == expected[:2], asked
+            assert ids_of(repository.find_all(**asked)) == expected, asked
+            assert ids_of(repository.find_all(order="oldest", **asked)) == expected[::-1], asked
+            assert ids_of(repository.find_all(limit=2, **asked)) == expected[:2], asked
     asked = {"since": 4, "until": 6}
     for order, expected in (("newest", newest[1:-1]), ("oldest", newest[-2:0:-1])):
-        assert _ids(_walk(repository, 2, order=order, **asked)) == expected
+        assert ids_of(walk(repository, 2, order=order, **asked)) == expected
 
 
 def test_bounds_and_orders_go_with_filters(persistence: Persistence) -> None:
@@ -110,94 +93,9 @@ def test_bounds_and_orders_go_with_filters(persistence: Persistence) -> None:
             asked = {{"box": "container_id", "name": named}[k]: v for k, v in filters.items()}
             expected = [f"{kind[0]}{number:02}" for number in numbers]
             bounds = {"since": 1, "until": 5, **asked}
-            assert _ids(repository.find_all(**bounds)) == expected
-            assert _ids(_walk(repository, 2, order="oldest", **bounds)) == expected[::-1]
+            assert ids_of(repository.find_all(**bounds)) == expected
+            assert ids_of(walk(repository, 2, order="oldest", **bounds)) == expected[::-1]
             assert repository.count(**asked) == len(repository.find_all(**asked))
-
-
-def test_a_session_that_got_a_message_is_first_in_the_order_of_activity(
-    persistence: Persistence,
-) -> None:
-    sessions = persistence.sessions
-    for number, id in enumerate(["s0", "s1", "s2", "s3"]):
-        sessions.save(session(id, created_at=9 - number, updated_at=1000 * number))
-    sessions.save(session("elsewhere", container_id="other", updated_at=10**12))
-
-    def active(**asked: Any) -> str:
-        return " ".join(_ids(sessions.find_all(container_id="box", order="active", **asked)))
-
-    assert active() == "s3 s2 s1 s0"
-    sessions.add_message("s1", message())
-    assert active() == "s1 s3 s2 s0"
-    assert active(limit=2) == "s1 s3"
-    assert _ids(_walk(sessions, 1, container_id="box", order="active")) == ["s1", "s3", "s2", "s0"]
-    sessions.save(session("s1", created_at=8, updated_at=1))
-    assert active() == "s3 s2 s0 s1"
-    sessions.update("s0", {"updated_at": 99_000})
-    assert active() == "s0 s3 s2 s1"
-    assert _ids(sessions.find_all(container_id="other", order="active")) == ["elsewhere"]
-    assert sessions.find_all(container_id="absent", order="active") == []
-    sessions.delete("s3")
-    sessions.update("s2", {"container_id": "other"})
-    assert active() == "s0 s1"
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda sessions: sessions.add_messages("s0", [message(), message()]),
-        lambda sessions: sessions.rewrite("s0", after="m"),
-        lambda sessions: sessions.pop_message("s0"),
-        lambda sessions: sessions.replace_message("s0", message("other", id="m")),
-        lambda sessions: sessions.truncate_after("s0", "m"),
-        lambda sessions: sessions.clear_messages("s0"),
-        lambda sessions: sessions.update("s0", {"title": "t"}),
-    ],
-    ids=["add", "rewrite", "pop", "replace", "truncate", "clear", "update"],
-)
-def test_each_change_counts_as_activity(persistence: Persistence, change: Any) -> None:
-    sessions = persistence.sessions
-    for id in ("s0", "s1"):
-        sessions.save(session(id))
-        sessions.add_messages(id, [message(id="m"), message()])
-        sessions.save(session(id, created_at=1, updated_at=5_000))
-    change(sessions)
-    saved = sessions.get("s0")
-    assert saved.updated_at > 5_000
-    assert sessions.find_all(container_id="box", order="active") == [saved, sessions.get("s1")]
-    assert sessions.find_all(container_id="box", order="active", since=6_000) == [saved]
-
-
-def test_activity_is_exact_to_the_second_and_then_by_id(persistence: Persistence) -> None:
-    for id, updated_at in {"a": 5_001, "b": 5_999, "c": 5_000, "d": 6_000, "e": -1}.items():
-        persistence.sessions.save(session(id, updated_at=updated_at))
-
-    def active(**asked: Any) -> str:
-        return "".join(
-            _ids(persistence.sessions.find_all(container_id="box", order="active", **asked))
-        )
-
-    assert active() == "dabce"
-    assert (
-        "".join(_ids(_walk(persistence.sessions, 2, container_id="box", order="active"))) == "dabce"
-    )
-    assert active(since=6_000) == "d"
-    assert active(until=5_000) == "e"
-    assert active(since=5_000, until=6_000) == "abc"
-    assert active(since=0) == "dabc"
-    assert active(since=-1000) == "dabce"
-
-
-def test_activity_lists_by_container_and_by_nothing_else(persistence: Persistence) -> None:
-    sessions = persistence.sessions
-    for wrong in ({}, {"image_id": "i"}, {"container_id": "c", "image_id": "i"}):
-        for call in (sessions.find_all, sessions.find_page):
-            with pytest.raises(InvalidRecordError) as raised:
-                call(order="active", **wrong)  # type: ignore[operator]
-            assert raised.value.field == "order"
-    for repository in (persistence.containers, persistence.images):
-        with pytest.raises(InvalidRecordError):
-            repository.find_all(order="active")
 
 
 @pytest.mark.parametrize("kind", RECORDS)
@@ -266,12 +164,12 @@ def test_a_cursor_goes_with_any_size_and_survives_what_it_points_at(
 ) -> None:
     for number in range(9):
         persistence.images.save(image(f"i{number}", created_at=number // 2))
-    everything = _ids(persistence.images.find_all())
+    everything = ids_of(persistence.images.find_all())
     first = persistence.images.find_page(size=3)
     persistence.images.delete(first.items[-1].image_id)
     second = persistence.images.find_page(size=1, cursor=first.next_cursor)
     rest = persistence.images.find_page(size=50, cursor=second.next_cursor)
-    assert _ids([*first.items, *second.items, *rest.items]) == everything
+    assert ids_of([*first.items, *second.items, *rest.items]) == everything
     assert rest.next_cursor is None
     again = persistence.images.find_page(size=1, cursor=first.next_cursor)
     assert again == second
@@ -378,7 +276,7 @@ def test_pages_beside_writers_skip_and_repeat_nothing_that_stays(
         walks, deadline = 0, time.monotonic() + 60
         while (walks < 3 or written < 40) and not wrong:
             assert time.monotonic() < deadline, f"{walks} walks, {written} writes"
-            found = _ids(_walk(sessions, 3, container_id="box", order=order))
+            found = ids_of(walk(sessions, 3, container_id="box", order=order))
             kept = [id for id in found if id in staying]
             expected = sorted(staying, key=lambda id: (-(int(id[-2:]) // 3), id))
             assert kept == (expected[::-1] if order == "oldest" else expected)

@@ -11,14 +11,6 @@ from agentx_persistence import (
 from tests.contract.records import container, message, saved_session, session, texts
 
 
-@pytest.fixture
-def ten(persistence: Persistence) -> list[str]:
-    """A session with the messages "1" to "10"; their ids."""
-    messages = [message(str(number)) for number in range(1, 11)]
-    persistence.sessions.add_messages(saved_session(persistence), messages)
-    return [m.id for m in messages]
-
-
 def test_a_new_session_has_no_messages(persistence: Persistence) -> None:
     saved_session(persistence)
     assert persistence.sessions.get_messages("session") == []

@@ -31,7 +31,7 @@ from tests.faults.checker import Verdict
 from tests.faults.recorder import lines
 
 _MOVERS = 2
-_PATIENCE = 60.0
+_PATIENCE = 150.0
 
 
 class Moves:
@@ -46,14 +46,15 @@ class Moves:
         self._direct = [f"moves {number} s{n}" for n in range(owned // 5)]
         self._journals = [folder / f"moves{number}-{mover}" for mover in range(_MOVERS)]
 
-    def run(self, verdict: Verdict) -> None:
+    def run(self, verdict: Verdict, kills: float) -> None:
+        """:param kills: how probable it is that the deletion is killed"""
         self._fill()
         movers = [
             in_child(partial(self._move, mover, self._chance.getrandbits(32)))
             for mover in range(_MOVERS)
         ]
         deleter = in_child(self._delete)
-        if self._chance.random() < 0.5:
+        if self._chance.random() < kills:
             time.sleep(self._chance.uniform(0, 0.05))
             os.kill(deleter, signal.SIGKILL)
         verdict.counts["owners deleted"] += 1

@@ -124,9 +124,11 @@ class Proof:
         """Delete owners, and kill some of the deletions, while others move away what they own."""
         chance = random.Random(f"moves {self._seed}")
         verdict = Verdict()
+        # A transaction whose client was killed keeps its locks on MongoDB for a minute.
+        kills = 0.03 if self.lab.backend.name == "mongodb" else 0.5
         with self.lab.backend.open() as persistence:
             for number in range(rounds):
-                Moves(persistence, self._folder, number, owned, chance).run(verdict)
+                Moves(persistence, self._folder, number, owned, chance).run(verdict, kills)
         raw = READERS[self.lab.backend.name](self.lab.backend)
         for kind, found in raw.ids.items():
             for id in found:
