@@ -109,6 +109,9 @@ class Rewriting:
 
     def fork(self, log: str, through: str | None, document: Document) -> int | None:
         row = self._documents.checked_session(document)
+        if log == document.key:  # which the copy would create before it looks for the origin
+            self._database.write(lambda cursor: self._rows.lock_visible(cursor, log))
+            return None
         while True:
             try:
                 return self._database.write(lambda cursor: self._copy(cursor, log, through, row))

@@ -236,3 +236,12 @@ def test_a_long_log_is_forked_whole(storage: Storage) -> None:
     assert storage.fork("log", "id-2400", session("copy")) == 2401
     assert history(storage, "copy") == ids[:2401]
     assert storage.append("copy", entries(*ids[2401:]), 1) == 2500
+
+
+def test_a_fork_onto_itself_creates_nothing(storage: Storage) -> None:
+    with pytest.raises(RecordNotFoundError):
+        storage.fork("log", None, session("log"))
+    assert storage.get(SESSIONS, ["log"]) == {}
+    log_of(storage, "ab")
+    assert storage.fork("log", None, session("log")) is None
+    assert history(storage) == ["a", "b"]

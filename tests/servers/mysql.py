@@ -93,7 +93,8 @@ class MysqlServer:
         """Change more rows than the other one: the smaller transaction is undone."""
         for number in range(50):
             cursor.execute(
-                "INSERT INTO agentx_containers (container_id, created_at, updated_at, revision, body)"
+                "INSERT INTO agentx_containers"
+                " (container_id, created_at, updated_at, revision, body)"
                 " VALUES (%s, 1, 1, 'r', '{}')",
                 (str(number),),
             )
