@@ -18,7 +18,7 @@ from agentx_persistence._fs.log import (
     format_entries,
     format_mark,
     new_header,
-    parse_entry,
+    text_at,
 )
 from agentx_persistence._fs.logs import LONG_TAIL, UNINDEXED, Logs, changed_at
 from agentx_persistence._fs.records import file_name
@@ -195,10 +195,10 @@ class Entries(Logs):
                 at = line.offset - begin
                 if at < 0 or at >= end - begin:
                     break
-                entry = parse_entry(data, at, at + line.length)
-                if entry is None or entry[0] != line.id or entry[1] != first + start:
+                text = text_at(data, at, line, first + start)
+                if text is None:
                     self._refuse(key, first + start, line)
-                texts.append(entry[2])
+                texts.append(text)
                 start += 1
         return texts
 

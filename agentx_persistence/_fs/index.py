@@ -287,13 +287,13 @@ class Index(ForkAware):
         return self.write(work)
 
     def lines(self, log: Log, first: int, last: int) -> dict[int, Line]:
-        """Return those of the entries at these positions that are indexed."""
+        """Return those of the entries at these positions that are indexed, in their order."""
         rows = self.read(
             "SELECT position, id, offset, length, size FROM lines "
-            "WHERE number = ? AND position BETWEEN ? AND ?",
+            "WHERE number = ? AND position BETWEEN ? AND ? ORDER BY position",
             (log.number, first, min(last, log.indexed)),
         )
-        return {row[0]: Line(*row[1:]) for row in rows}
+        return {position: Line(*line) for position, *line in rows}
 
     def positions(self, log: Log, ids: Sequence[str]) -> dict[str, int]:
         """Return the positions of those of the entries that are indexed."""
