@@ -23,7 +23,7 @@ from agentx_persistence._mongodb.staging import Messages, Staging
 from agentx_persistence.storage import SESSIONS, Document, Entry, Found, Head
 
 # A batch costs more to repeat.
-_SIMPLE_ATTEMPTS, _OF_A_BATCH = 5, 1
+_SIMPLE_ATTEMPTS, _OF_A_BATCH = 10, 1
 
 
 class Append:

@@ -126,7 +126,10 @@ class Log:
         :param latest: whether a writer asks: readers do not wait for a holder
         """
         if head.pending is not None:
-            self.settle(head)
+            # Most often its own call is about to finish it.
+            if self._waiting is not None and self._waiting[0] == head.pending["log"]:
+                self.settle(head)
+            self._waiting = head.pending["log"], time.monotonic()
             return True
         held = head.held
         if not latest or held is None or held["by"] == self._holding:
