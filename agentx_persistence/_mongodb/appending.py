@@ -23,7 +23,7 @@ from agentx_persistence._mongodb.staging import Messages, Staging
 from agentx_persistence.storage import SESSIONS, Document, Entry, Found, Head
 
 # A batch costs more to repeat.
-_SIMPLE_ATTEMPTS, _OF_A_BATCH = 5, 1
+_SIMPLE_ATTEMPTS, _OF_A_BATCH = 10, 1
 
 
 class Append:
@@ -51,13 +51,13 @@ class Append:
             # attempt was applied.
             looked = attempt > 0 or again or not self._is_simple(attempt)
             if looked:
-                head, found = log.look(self._ids)
+                head, found = log.look(self._ids, apart=True)
             else:
                 head = log.find_head()
             if head is not None and not found and self._is_to_hold(attempt):
                 self._staging.stage(self._entries)
                 log.hold(len(self._entries))
-                head, found = log.look(self._ids, since=head)
+                head, found = log.look(self._ids, apart=True, since=head)
             if head is None:
                 if create is None:
                     self._staging.discard()
@@ -83,7 +83,7 @@ class Append:
         raise AssertionError
 
     def _look_up(self) -> Found:
-        head, found = self._log.look(self._ids)
+        head, found = self._log.look(self._ids, apart=True)
         return found_of(self._log.require(head), found)
 
     def _is_simple(self, attempt: int) -> bool:
@@ -98,7 +98,7 @@ class Append:
         """Add the entries, if no other writer is faster."""
         if not self._is_simple(attempt):
             return self._add_staged(head)
-        if attempt:
+        if attempt > 1:  # it is not only that another writer was faster
             self._log.remove_dead(head, int(head.count) + 1)
         return self._add_simply(head)
 

@@ -85,10 +85,16 @@ class Log:
             raise CorruptRecordError("session", self.session_id, where) from error
 
     def look(
-        self, ids: Sequence[str], *, latest: bool = True, since: LogHead | None = None
+        self,
+        ids: Sequence[str],
+        *,
+        latest: bool = True,
+        apart: bool = False,
+        since: LogHead | None = None,
     ) -> tuple[LogHead | None, dict[str, Row]]:
         """Return the head, and those of the messages that are in the log, all of one moment.
 
+        :param apart: by two commands, each of which is quicker than one for both
         :param since: a head under which none of them was there: it is enough to look at what was
             appended since
         """
@@ -97,13 +103,13 @@ class Log:
         if since is not None:
             among = {"position": {"$gt": since.count}, "log": since.log}
         for _ in self.scope.attempts(self.what):
-            head, rows = self.fetch(among, latest=latest, many=since is None and len(ids) > FEW)
+            head, rows = self.fetch(among, latest=latest, apart=apart)
             if head is None:
                 return None, {}
             if self._has_to_wait(head, latest=latest):
                 continue
             if since is not None and not head.only_grew(since):
-                return self.look(ids, latest=latest)
+                return self.look(ids, latest=latest, apart=apart)
             found = {row["message_id"]: row for row in rows if head.holds(row)}
             if since is not None:
                 found = {id: found[id] for id in ids if id in found}
@@ -120,7 +126,10 @@ class Log:
         :param latest: whether a writer asks: readers do not wait for a holder
         """
         if head.pending is not None:
-            self.settle(head)
+            # Most often its own call is about to finish it.
+            if self._waiting is not None and self._waiting[0] == head.pending["log"]:
+                self.settle(head)
+            self._waiting = head.pending["log"], time.monotonic()
             return True
         held = head.held
         if not latest or held is None or held["by"] == self._holding:
@@ -155,21 +164,23 @@ class Log:
         )
 
     def fetch(
-        self, places: Mapping[str, Any], *stages: Row, latest: bool, many: bool = False
+        self, places: Mapping[str, Any], *stages: Row, latest: bool, apart: bool = False
     ) -> tuple[LogHead | None, Iterable[Row]]:
         """Return the head, and documents of messages that may not belong to the log.
 
-        They are read by one command, or two if there are many, the head first: what it counts is
-        there, unless the log was changed since.
+        The head is read first: what it counts is there, unless the log was changed since.
         """
         sessions = self.scope.rows(SESSIONS, latest=latest)
         messages = self.scope.messages(latest=latest)
         where = {"session_id": self.session_id, **places}
-        if many or self.scope.unit is not None:  # in a transaction $unionWith is not allowed
+        if apart or self.scope.unit is not None:  # in a transaction $unionWith is not allowed
             row = sessions.find_one({"_id": self.session_id}, HEAD, session=self.scope.unit)
+            if not stages:
+                found = messages.find(where, ROW, session=self.scope.unit)
+                return self.head_of(row), found.batch_size(BATCH)
             pipeline: list[Row] = [{"$match": where}, *stages, {"$project": ROW}]
-            found = messages.aggregate(pipeline, session=self.scope.unit, batchSize=BATCH)
-            return self.head_of(row), found
+            ordered = messages.aggregate(pipeline, session=self.scope.unit, batchSize=BATCH)
+            return self.head_of(row), ordered
         union = {"coll": messages.name, "pipeline": [{"$match": where}, *stages, {"$project": ROW}]}
         rows = sessions.aggregate(
             [{"$match": {"_id": self.session_id}}, {"$project": HEAD}, {"$unionWith": union}],

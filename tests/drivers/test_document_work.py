@@ -58,7 +58,7 @@ OPERATIONS: dict[str, Callable[[Persistence], object]] = {
 COMMANDS = {
     "append": "find insert update",
     "append 100": "find insert update",
-    "append again": "aggregate 2 find 2 insert 2",
+    "append again": "find 6 insert 2",
     "load": "aggregate",
     "last": "aggregate",
     "above": "aggregate 2",

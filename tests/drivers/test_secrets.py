@@ -229,7 +229,10 @@ def guarded_mongodb(tmp_path: Path) -> Iterator[MongodbServer]:
 def test_mongodb_shows_no_password(guarded_mongodb: MongodbServer, shown: Shown) -> None:
     bare = guarded_mongodb.url
     user = {"username": USER, "authSource": "admin"}
-    for password, end in ((SECRET, shown.use), (WRONG, shown.fail)):
+    for password, end in (
+        (SECRET, shown.use),
+        (WRONG, lambda driver: shown.fail(driver, ConfigurationError)),
+    ):
         address = bare.replace("//", f"//{USER}:{quote(password, safe='')}@")
         end(mongodb_driver(f"{address}&authSource=admin"))
         end(mongodb_driver(bare, **user, password=password))
