@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agentx_persistence.cli.options import (
+    URL_HELP,
     Containers,
     Json,
     Limit,
@@ -23,9 +23,9 @@ from agentx_persistence.cli.options import (
     opened,
     print_json,
     progress,
+    url_and,
     visible,
 )
-from agentx_persistence.cli.schema import VARIABLE
 from agentx_persistence.persistence import Persistence
 from agentx_persistence.records import ImageRecord, ItemRecord, Message, SessionRecord
 from agentx_persistence.transfer.conversation import (
@@ -121,9 +121,7 @@ def _print_records(records: Iterable[Any]) -> None:
 
 
 def show(
-    first: Annotated[
-        str, typer.Argument(metavar="URL", help=f"The store; may be left out if {VARIABLE} is set.")
-    ],
+    first: Annotated[str, typer.Argument(metavar="URL", help=URL_HELP)],
     second: Annotated[
         str | None, typer.Argument(metavar="SESSION", help="The id of the session.")
     ] = None,
@@ -141,9 +139,7 @@ def show(
     agentx-persistence show sqlite:///agentx.db sess_1f00 --last 10 --full
     agentx-persistence show sqlite:///agentx.db sess_1f00 --markdown > talk.md
     """
-    url, session_id = (os.environ.get(VARIABLE), first) if second is None else (first, second)
-    if not url:
-        raise typer.BadParameter(f"give a URL and a session, or set {VARIABLE}")
+    url, session_id = url_and(first, second, "a session")
     with opened(url) as persistence:
         session = persistence.sessions.get(session_id)
         messages: Iterable[Message]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -10,18 +12,28 @@ from rich.text import Text
 
 from agentx_persistence import transfer
 from agentx_persistence.cli.options import (
+    URL_HELP,
     Containers,
     DryRun,
     Json,
+    Url,
     console,
     opened,
     print_json,
     progress,
+    url_and,
     visible,
 )
 from agentx_persistence.transfer import Comparison
 
 _SHOWN = 20
+
+
+class Source(StrEnum):
+    agentx_persistence = "agentx-persistence"
+    agentx = "agentx"
+    openai_agents = "openai-agents"
+    langchain = "langchain"
 
 
 def copy(
@@ -82,6 +94,70 @@ def compare(
         _print_comparison(found)
     if not found.equal:
         raise typer.Exit(1)
+
+
+def export(
+    first: Annotated[str, typer.Argument(metavar="URL", help=URL_HELP)],
+    second: Annotated[str | None, typer.Argument(metavar="FILE", help="The file.")] = None,
+    containers: Containers = None,
+    since: Annotated[
+        datetime | None, typer.Option(help="Only what was changed since then, in UTC.")
+    ] = None,
+) -> None:
+    """Write a store to a file: JSON Lines, or Markdown if its name ends with .md.
+
+    The file is compressed if its name ends with .gz. `import` reads JSON Lines again.
+
+    \b
+    agentx-persistence export sqlite:///agentx.db agentx.jsonl.gz
+    agentx-persistence export sqlite:///agentx.db user-42.md --container user-42 --since 2026-01-31
+    """
+    url, file = url_and(first, second, "a file")
+    at = int(since.replace(tzinfo=UTC).timestamp() * 1000) if since else None
+    with opened(url) as persistence, progress() as tell:
+        messages = transfer.export(
+            persistence, file, containers=containers, since=at, progress=tell
+        )
+    typer.echo(f"{file}: {messages} messages")
+
+
+def import_records(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The file, or the other store.")],
+    url: Url,
+    kind: Annotated[
+        Source, typer.Option("--from", help="What has written it.")
+    ] = Source.agentx_persistence,
+    keys: Annotated[
+        bool, typer.Option("--keys", help="Copy the API keys of providers, too (agentx).")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Read a file that `export` has written, or another program's store, into a store.
+
+    A second import of the same source writes nothing.
+
+    \b
+    agentx-persistence import agentx.jsonl.gz sqlite:///agentx.db
+    agentx-persistence import --from agentx ~/.agentx/agentx.db sqlite:///new.db
+    agentx-persistence import --from openai-agents conversations.db sqlite:///new.db
+    """
+    with opened(url, makes=True) as persistence, progress(quiet=as_json) as tell:
+        if kind is Source.agentx_persistence:
+            report = transfer.import_file(source, persistence, progress=tell)
+        else:
+            report = transfer.import_foreign(
+                kind.value, source, persistence, keys=keys, progress=tell
+            )
+    if as_json:
+        print_json(asdict(report))
+        return
+    kinds = [f"{count} {name}" for name, count in report.records.items()]
+    written = ", ".join([*kinds, f"{report.messages} messages"])
+    typer.echo(f"{written} written; {report.unchanged} records were there already")
+    for reason in report.skipped:
+        console().print(Text(f"skipped: {visible(reason)}"))
+    for note in report.notes:
+        console().print(Text(f"note: {visible(note)}"))
 
 
 def _print_comparison(found: Comparison) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")]
 
+URL_HELP = f"The store; may be left out if {VARIABLE} is set."
+
 # Control characters, which a terminal would obey, as the pictures that Unicode has of them.
 _VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
 _VISIBLE |= dict.fromkeys(range(0x7F, 0xA0), 0x2421)
@@ -37,6 +40,14 @@ _VISIBLE |= dict.fromkeys(range(0x7F, 0xA0), 0x2421)
 def visible(text: str) -> str:
     """Return the text without what would control a terminal."""
     return text.translate(_VISIBLE).encode("utf-8", "replace").decode()
+
+
+def url_and(first: str, second: str | None, other: str) -> tuple[str, str]:
+    """Return the URL and what comes after it, where the URL may be left out."""
+    url, last = (os.environ.get(VARIABLE), first) if second is None else (first, second)
+    if not url:
+        raise typer.BadParameter(f"give a URL and {other}, or set {VARIABLE}")
+    return url, last
 
 
 def opened(url: str, *, makes: bool = False) -> Persistence:

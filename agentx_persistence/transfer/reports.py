@@ -85,13 +85,17 @@ class CopyReport:
 
 @dataclass
 class ImportReport:
-    """What an import did: records written by kind, messages written, what was there already, and
-    what was skipped, each with its reason."""
+    """What an import did: records written by kind, messages written, and what was there already.
+
+    `skipped` names what was not imported, each with its reason; `notes` say what else is not as it
+    was in the source.
+    """
 
     records: dict[str, int] = field(default_factory=dict)
     messages: int = 0
     unchanged: int = 0
     skipped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def wrote(self, kind: str) -> None:
         self.records[kind] = self.records.get(kind, 0) + 1
