@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from agentx_persistence.errors import ConfigurationError
 from agentx_persistence.storage import PersistenceDriver, Storage
@@ -22,6 +24,17 @@ def fs_driver(base: str | os.PathLike[str], *, timeout: float = 30.0) -> Persist
     if not timeout > 0:
         raise ConfigurationError("fs", f"timeout must be a number of seconds, not {timeout!r}")
     return _FsDriver(os.path.abspath(path), timeout)
+
+
+def driver_from_url(url: str, **options: Any) -> PersistenceDriver:
+    """Return the driver of ``file:///folder``, or ``file:folder`` for a relative one."""
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost") or parts.query or parts.fragment or not parts.path:
+        raise ConfigurationError("fs", "write file:///folder; in its name write ? as %3F")
+    path = unquote(parts.path)
+    if os.name == "nt" and path[2:3] == ":":  # file:///C:/folder
+        path = path[1:]
+    return fs_driver(path, **options)
 
 
 class _FsDriver(PersistenceDriver):

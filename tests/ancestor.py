@@ -17,9 +17,13 @@ _DEFAULT = Path(__file__).parents[2] / "shared" / "fixtures"
 FILES = ("expected.json", "expected-head.json")
 
 
-def ancestor_data(name: str) -> dict[str, Any]:
+def ancestor_file(name: str) -> Path:
     path = Path(os.environ.get("AGENTX_TEST_FIXTURES", _DEFAULT)) / name
     if not path.exists():
         pytest.skip(f"the ancestor's data is not here: {path}")
-    data: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return path
+
+
+def ancestor_data(name: str) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(ancestor_file(name).read_text("utf-8"))
     return data

@@ -1,0 +1,25 @@
+"""The command ``agentx-persistence``.
+
+Exit status 0: done as asked; 1: there is a difference, or the schema is not current; 2: a mistake,
+or no answer.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from agentx_persistence.cli import schema
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return the exit status. Without the extra ``[cli]`` there are only
+    ``upgrade`` and ``check``."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        from agentx_persistence.cli.app import run
+    except ModuleNotFoundError as error:
+        if error.name not in ("typer", "rich"):
+            raise
+        return schema.main(given)
+    return run(given)

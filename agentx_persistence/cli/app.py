@@ -1,0 +1,96 @@
+"""The commands, and what becomes of their errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from agentx_persistence.cli import looking, moving, schema
+from agentx_persistence.cli.options import Url
+from agentx_persistence.cli.places import secret_free
+from agentx_persistence.errors import PersistenceError
+
+app = typer.Typer(
+    name="agentx-persistence",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command; return the exit status. No mistake of a user ends in a traceback."""
+    urls = [*arguments, os.environ.get(schema.VARIABLE, "")]
+    try:
+        app(args=list(arguments), prog_name="agentx-persistence")
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 0
+    except BrokenPipeError:
+        # The reader of a pipe, such as `head`, has gone. Python would complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except PersistenceError as error:
+        print(f"error: {secret_free(str(error), *urls)}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(version("agentx-persistence"))
+        raise typer.Exit
+
+
+@app.callback()
+def _about(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Look into, copy, import and check stores of AI agents' conversations.
+
+    A URL names a store: sqlite:///agentx.db, file:///folder, postgresql://user@host/database,
+    mysql://…, redis://…, mongodb://host/database. AGENTX_PERSISTENCE_URL is used where none is
+    given.
+
+    Exit status: 0 done as asked; 1 a difference, or not current; 2 a mistake, or no answer.
+    """
+
+
+@app.command()
+def upgrade(url: Url) -> None:
+    """Bring the tables of an SQL database up to date.
+
+    \b
+    agentx-persistence upgrade postgresql://user@host/agentx
+    """
+    raise typer.Exit(schema.upgrade(url))
+
+
+@app.command()
+def check(url: Url) -> None:
+    """Tell whether a store answers, and its tables are current. Exit status 1 if they are not.
+
+    \b
+    agentx-persistence check sqlite:///agentx.db
+    """
+    raise typer.Exit(schema.check(url))
+
+
+app.command("list")(looking.list_records)
+app.command()(looking.show)
+app.command()(looking.stats)
+app.command()(moving.copy)
+app.command()(moving.compare)
+app.command()(moving.export)
+app.command("import")(moving.import_records)

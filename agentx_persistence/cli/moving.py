@@ -1,0 +1,173 @@
+"""``copy``, ``compare``, ``export`` and ``import``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from agentx_persistence import transfer
+from agentx_persistence.cli.options import (
+    URL_HELP,
+    Containers,
+    DryRun,
+    Json,
+    Url,
+    console,
+    opened,
+    print_json,
+    progress,
+    url_and,
+    visible,
+)
+from agentx_persistence.transfer import Comparison
+
+_SHOWN = 20
+
+
+class Source(StrEnum):
+    agentx_persistence = "agentx-persistence"
+    agentx = "agentx"
+    openai_agents = "openai-agents"
+    langchain = "langchain"
+
+
+def copy(
+    source: Annotated[str, typer.Argument(metavar="SRC", help="The store to read.")],
+    target: Annotated[str, typer.Argument(metavar="DST", help="The store to write to.")],
+    containers: Containers = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Copy a store, with every byte and every time, and compare both at the end.
+
+    Run it again after an interruption: what is there is not written twice. Records of SRC replace
+    those of DST with the same id; what only DST has stays. Exit status 1 if both still differ, as
+    SRC is being written to.
+
+    \b
+    agentx-persistence copy sqlite:///agentx.db postgresql://user@host/agentx
+    agentx-persistence copy --dry-run --container user-42 redis://localhost file:///backup
+    """
+    with (
+        opened(source) as a,
+        opened(target, makes=True) as b,
+        progress(quiet=as_json) as tell,
+    ):
+        report = transfer.copy(a, b, containers=containers, dry_run=dry_run, progress=tell)
+    if as_json:
+        print_json({**asdict(report), "complete": report.complete})
+    else:
+        verb = "would be written" if dry_run else "written"
+        kinds = [f"{count} {kind}" for kind, count in report.records.items()]
+        written = ", ".join([*kinds, f"{report.messages} messages"])
+        typer.echo(f"{written} {verb}; {report.unchanged} records were there already")
+        if report.rewritten:
+            typer.echo(f"{report.rewritten} histories of the target were replaced")
+        if report.comparison:
+            _print_comparison(report.comparison)
+    if not dry_run and not report.complete:
+        raise typer.Exit(1)
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="A store.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another store.")],
+    containers: Containers = None,
+    as_json: Json = False,
+) -> None:
+    """Compare two stores byte by byte. Exit status 1 if they differ.
+
+    \b
+    agentx-persistence compare sqlite:///agentx.db postgresql://user@host/agentx
+    """
+    with opened(first) as a, opened(second) as b, progress(quiet=as_json) as tell:
+        found = transfer.compare(a, b, containers=containers, progress=tell)
+    if as_json:
+        differences = [difference._asdict() for difference in found.differences]
+        print_json({**asdict(found), "equal": found.equal, "differences": differences})
+    else:
+        _print_comparison(found)
+    if not found.equal:
+        raise typer.Exit(1)
+
+
+def export(
+    first: Annotated[str, typer.Argument(metavar="URL", help=URL_HELP)],
+    second: Annotated[str | None, typer.Argument(metavar="FILE", help="The file.")] = None,
+    containers: Containers = None,
+    since: Annotated[
+        datetime | None, typer.Option(help="Only what was changed since then, in UTC.")
+    ] = None,
+) -> None:
+    """Write a store to a file: JSON Lines, or Markdown if its name ends with .md.
+
+    The file is compressed if its name ends with .gz. `import` reads JSON Lines again.
+
+    \b
+    agentx-persistence export sqlite:///agentx.db agentx.jsonl.gz
+    agentx-persistence export sqlite:///agentx.db user-42.md --container user-42 --since 2026-01-31
+    """
+    url, file = url_and(first, second, "a file")
+    at = int(since.replace(tzinfo=UTC).timestamp() * 1000) if since else None
+    with opened(url) as persistence, progress() as tell:
+        messages = transfer.export(
+            persistence, file, containers=containers, since=at, progress=tell
+        )
+    typer.echo(f"{file}: {messages} messages")
+
+
+def import_records(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The file, or the other store.")],
+    url: Url,
+    kind: Annotated[
+        Source, typer.Option("--from", help="What has written it.")
+    ] = Source.agentx_persistence,
+    keys: Annotated[
+        bool, typer.Option("--keys", help="Copy the API keys of providers, too (agentx).")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Read a file that `export` has written, or another program's store, into a store.
+
+    A second import of the same source writes nothing.
+
+    \b
+    agentx-persistence import agentx.jsonl.gz sqlite:///agentx.db
+    agentx-persistence import --from agentx ~/.agentx/agentx.db sqlite:///new.db
+    agentx-persistence import --from openai-agents conversations.db sqlite:///new.db
+    """
+    with opened(url, makes=True) as persistence, progress(quiet=as_json) as tell:
+        if kind is Source.agentx_persistence:
+            report = transfer.import_file(source, persistence, progress=tell)
+        else:
+            report = transfer.import_foreign(
+                kind.value, source, persistence, keys=keys, progress=tell
+            )
+    if as_json:
+        print_json(asdict(report))
+        return
+    kinds = [f"{count} {name}" for name, count in report.records.items()]
+    written = ", ".join([*kinds, f"{report.messages} messages"])
+    typer.echo(f"{written} written; {report.unchanged} records were there already")
+    for reason in report.skipped:
+        console().print(Text(f"skipped: {visible(reason)}"))
+    for note in report.notes:
+        console().print(Text(f"note: {visible(note)}"))
+
+
+def _print_comparison(found: Comparison) -> None:
+    compared = f"{found.records} records and {found.messages} messages compared"
+    if found.equal:
+        typer.echo(f"{compared}: no difference")
+        return
+    typer.echo(f"{compared}: {found.count} differences, the first of which are")
+    for difference in found.differences[:_SHOWN]:
+        console().print(Text(f"  {visible(str(difference))}"))
+        if difference.a or difference.b:
+            sides = f"    {difference.a[:16] or 'absent'} and {difference.b[:16] or 'absent'}"
+            console().print(Text(sides, style="dim"))

@@ -1,0 +1,108 @@
+"""Arguments and options that commands share, and how they open a store and print."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+from rich.progress import Progress as Bars
+
+from agentx_persistence.cli.places import require_existing
+from agentx_persistence.cli.schema import VARIABLE
+from agentx_persistence.persistence import Persistence, create_persistence
+from agentx_persistence.transfer import Progress, Step
+
+Url = Annotated[
+    str, typer.Argument(envvar=VARIABLE, help="The store, such as sqlite:///agentx.db.")
+]
+Containers = Annotated[
+    list[str] | None,
+    typer.Option("--container", "-c", help="Only this container; can be given several times."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")]
+
+URL_HELP = f"The store; may be left out if {VARIABLE} is set."
+
+# Control characters, which a terminal would obey, as the pictures that Unicode has of them.
+_VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
+_VISIBLE |= dict.fromkeys(range(0x7F, 0xA0), 0x2421)
+
+
+def visible(text: str) -> str:
+    """Return the text without what would control a terminal."""
+    return text.translate(_VISIBLE).encode("utf-8", "replace").decode()
+
+
+def url_and(first: str, second: str | None, other: str) -> tuple[str, str]:
+    """Return the URL and what comes after it, where the URL may be left out."""
+    url, last = (os.environ.get(VARIABLE), first) if second is None else (first, second)
+    if not url:
+        raise typer.BadParameter(f"give a URL and {other}, or set {VARIABLE}")
+    return url, last
+
+
+def opened(url: str, *, makes: bool = False) -> Persistence:
+    """Open the store. A file or folder that does not exist is made only if `makes`."""
+    if not makes:
+        require_existing(url)
+    return create_persistence(url)
+
+
+def console(*, errors: bool = False) -> Console:
+    # Where there is no terminal, lines are as long as they are.
+    wide = None if (sys.stderr if errors else sys.stdout).isatty() else 10_000
+    return Console(stderr=errors, width=wide, highlight=False, soft_wrap=wide is not None)
+
+
+def print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=sys.stdout.isatty(), indent=2))
+
+
+@contextmanager
+def progress(quiet: bool = False) -> Iterator[Progress | None]:
+    """Give a callback that shows progress: bars on a terminal, a line for each kind elsewhere."""
+    if quiet:
+        yield None
+    elif sys.stderr.isatty():
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Bars(*columns, console=console(errors=True), transient=True) as bars:
+            yield _Bars(bars)
+    else:
+        lines = _Lines()
+        yield lines
+        lines.end()
+
+
+class _Bars:
+    def __init__(self, bars: Bars) -> None:
+        self._bars, self._tasks = bars, dict[tuple[str, str], TaskID]()
+
+    def __call__(self, step: Step) -> None:
+        key = step.phase, step.kind
+        if key not in self._tasks:
+            self._tasks[key] = self._bars.add_task(f"{step.phase} {step.kind}", total=step.total)
+        self._bars.update(self._tasks[key], completed=step.done, total=max(step.total, step.done))
+
+
+class _Lines:
+    def __init__(self) -> None:
+        self._last: Step | None = None
+
+    def __call__(self, step: Step) -> None:
+        if self._last and (self._last.phase, self._last.kind) != (step.phase, step.kind):
+            self.end()
+        self._last = step
+
+    def end(self) -> None:
+        if self._last:
+            phase, kind, done, _, messages = self._last
+            typer.echo(f"{phase}: {done} {kind}, {messages} messages so far", err=True)

@@ -1,0 +1,40 @@
+"""Moving data in and out of open stores: copy, compare, export, import, and what else looks at all.
+
+Everything here works on open `Persistence` objects of any backend, in bounded memory, and can be
+repeated after any interruption.
+"""
+
+from __future__ import annotations
+
+from agentx_persistence.transfer.ancestor import import_ancestor
+from agentx_persistence.transfer.comparing import compare
+from agentx_persistence.transfer.copying import copy
+from agentx_persistence.transfer.counting import Statistics, Tally, statistics
+from agentx_persistence.transfer.files import export, import_file
+from agentx_persistence.transfer.foreign import import_foreign
+from agentx_persistence.transfer.reports import (
+    Comparison,
+    CopyReport,
+    Difference,
+    ImportReport,
+    Progress,
+    Step,
+)
+
+__all__ = [
+    "Comparison",
+    "CopyReport",
+    "Difference",
+    "ImportReport",
+    "Progress",
+    "Statistics",
+    "Step",
+    "Tally",
+    "compare",
+    "copy",
+    "export",
+    "import_ancestor",
+    "import_file",
+    "import_foreign",
+    "statistics",
+]

@@ -1,0 +1,151 @@
+"""Walking through a whole store in bounded pieces, and texts as what a storage writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pydantic.alias_generators import to_camel
+from pydantic_core import from_json
+
+from agentx_persistence.errors import CorruptRecordError, RecordConflictError
+from agentx_persistence.records import new_id
+from agentx_persistence.storage import (
+    CONTAINERS,
+    IMAGES,
+    ITEMS,
+    SESSIONS,
+    Document,
+    Entry,
+    Kind,
+    Query,
+    Storage,
+    Stored,
+    Text,
+    Window,
+)
+from agentx_persistence.storage.kinds import SEPARATOR, split_item_key
+
+# Owners before what they own.
+ORDER = (CONTAINERS, IMAGES, ITEMS, SESSIONS)
+_PAGE = 100
+_BATCH_COUNT = 1_000
+_BATCH_BYTES = 4_000_000
+
+
+def pages(
+    storage: Storage, kind: Kind, containers: Sequence[str] | None
+) -> Iterator[Sequence[Stored]]:
+    """Yield all documents of the kind, or those of these containers, oldest first."""
+    if containers is None:
+        yield from _listing(storage, kind, Query(order="key" if kind is ITEMS else "oldest"))
+    elif kind is CONTAINERS:
+        if found := storage.get(CONTAINERS, containers):
+            yield list(found.values())
+    else:
+        for container in containers:
+            if kind is ITEMS:
+                query = Query(order="key", prefix=container + SEPARATOR)
+            else:
+                query = Query({"container_id": container}, "oldest")
+            yield from _listing(storage, kind, query)
+
+
+def _listing(storage: Storage, kind: Kind, query: Query) -> Iterator[Sequence[Stored]]:
+    query = query._replace(limit=_PAGE)
+    while True:
+        documents, after = storage.find(kind, query)
+        if documents:
+            yield documents
+        if after is None:
+            return
+        query = query._replace(after=after)
+
+
+def total(storage: Storage, kind: Kind, containers: Sequence[str] | None) -> int:
+    """Return how many documents `pages` yields, about."""
+    if containers is None:
+        return storage.count(kind, Query(order="key" if kind is ITEMS else "newest"))
+    if kind is CONTAINERS:
+        return len(containers)
+    if kind is ITEMS:
+        queries = [Query(order="key", prefix=container + SEPARATOR) for container in containers]
+    else:
+        queries = [Query({"container_id": container}) for container in containers]
+    return sum(storage.count(kind, query) for query in queries)
+
+
+def batches(
+    storage: Storage, log: str, after: int, through: int | None = None
+) -> Iterator[Sequence[Text]]:
+    """Yield the texts of a history after a position, a few megabytes at a time.
+
+    :param through: the last position to yield, if the history is that long
+    :raises RecordConflictError: if a message was cut or replaced meanwhile
+    """
+    generation = None
+    while through is None or after < through:
+        first = _BATCH_COUNT if through is None else min(_BATCH_COUNT, through - after)
+        window = Window(after=after, first=first, size=_BATCH_BYTES, headed=True)
+        texts, _, head = storage.read(log, window)
+        assert head is not None  # as the window asks for it
+        if generation not in (None, head.generation):
+            raise RecordConflictError("session", log, "its messages were cut or replaced meanwhile")
+        generation = head.generation
+        if not texts:
+            return
+        after += len(texts)
+        yield texts
+
+
+def raw(text: Text) -> bytes:
+    return text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
+
+
+def document_of(storage: Storage, kind: Kind, stored: Stored) -> Document:
+    """Return the document with exactly the text that was read from this storage.
+
+    :raises CorruptRecordError: if the text is damaged
+    """
+    try:
+        values = from_json(stored.text)
+        if kind is ITEMS:
+            fields = {"namespace": split_item_key(stored.key)[0]}
+        else:
+            found = {field: values.get(to_camel(field)) for field in kind.fields}
+            fields = {field: value for field, value in found.items() if isinstance(value, str)}
+        text, created_at = raw(stored.text).decode(), values["createdAt"]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        where = storage.where(kind, stored.key)
+        raise CorruptRecordError(kind.noun, name(kind, stored.key), where) from error
+    return Document(stored.key, text, created_at, stored.updated_at, fields, token())
+
+
+def entry_of(storage: Storage, log: str, position: int, text: Text) -> Entry:
+    """Return the entry with exactly this text, which was read at this position.
+
+    :raises CorruptRecordError: if the text is damaged
+    """
+    try:
+        values = from_json(text)
+        fields = {name: values[name] for name in ("role", "subtype", "timestamp")}
+        return Entry(values["id"], raw(text).decode(), fields)
+    except (ValueError, TypeError, KeyError) as error:
+        where = storage.where(SESSIONS, log, position)
+        raise CorruptRecordError("message", f"#{position}", where) from error
+
+
+def name(kind: Kind, key: str) -> str:
+    """Return the id of a document as people write it."""
+    return "/".join(key.split(SEPARATOR)) if kind is ITEMS else key
+
+
+def token() -> str:
+    """Return a text that no other write has."""
+    return new_id("copy")
+
+
+def storage_of(persistence: Any) -> Storage:
+    """Return what the persistence stands on: copies need exact texts and times."""
+    storage: Storage = persistence._storage
+    return storage

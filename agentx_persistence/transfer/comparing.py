@@ -1,0 +1,136 @@
+"""Comparing two stores, byte by byte."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from itertools import chain, zip_longest
+from typing import TypeAlias
+
+from agentx_persistence.errors import RecordConflictError, RecordNotFoundError
+from agentx_persistence.persistence import Persistence
+from agentx_persistence.storage import SESSIONS, Kind, Storage, Stored, Text
+from agentx_persistence.transfer import _walking as walking
+from agentx_persistence.transfer.reports import Comparison, Difference, Progress, Step
+
+# How many differences are named.
+_NAMED = 1_000
+Found: TypeAlias = tuple[Kind, str, Difference]
+
+
+def compare(
+    a: Persistence,
+    b: Persistence,
+    *,
+    containers: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Compare all records, with their times, and all messages, byte by byte.
+
+    Both may be larger than the memory.
+
+    :param containers: only these containers, with their images, sessions and items
+    """
+    one, other = walking.storage_of(a), walking.storage_of(b)
+    found = Comparison()
+    for _, _, difference in chain(
+        missing_or_different(one, other, containers, found, progress),
+        _only_there(one, other, containers),
+    ):
+        found.count += 1
+        if len(found.differences) < _NAMED:
+            found.differences.append(difference)
+    return found
+
+
+def missing_or_different(
+    a: Storage,
+    b: Storage,
+    containers: Sequence[str] | None,
+    found: Comparison,
+    progress: Progress | None = None,
+) -> Iterator[Found]:
+    """Yield what `a` has and `b` has not, or has otherwise; count what was compared."""
+    for kind in walking.ORDER:
+        done, total = 0, walking.total(a, kind, containers) if progress else 0
+        for page in walking.pages(a, kind, containers):
+            theirs = b.get(kind, [document.key for document in page])
+            for document in page:
+                for difference in _compare(a, b, kind, document, theirs.get(document.key), found):
+                    yield kind, document.key, difference
+            done += len(page)
+            if progress:
+                progress(Step("compare", kind.name, done, total, found.messages))
+
+
+def _compare(
+    a: Storage, b: Storage, kind: Kind, mine: Stored, theirs: Stored | None, found: Comparison
+) -> Iterator[Difference]:
+    found.records += 1
+    name, digest = walking.name(kind, mine.key), _record_digest(mine)
+    if theirs is None:
+        yield Difference(kind.noun, name, "is missing in the second store", None, digest)
+        return
+    if (what := _difference(mine, theirs)) is not None:
+        yield Difference(kind.noun, name, what, None, digest, _record_digest(theirs))
+    if kind is SESSIONS:
+        difference = compare_histories(a, b, mine.key, found)
+        if difference is not None:
+            yield difference
+
+
+def _difference(mine: Stored, theirs: Stored) -> str | None:
+    if walking.raw(mine.text) != walking.raw(theirs.text):
+        return "the texts differ"
+    if mine.updated_at != theirs.updated_at:
+        return f"updated_at is {mine.updated_at} and {theirs.updated_at}"
+    return None
+
+
+def same(mine: Stored, theirs: Stored) -> bool:
+    return _difference(mine, theirs) is None
+
+
+def compare_histories(a: Storage, b: Storage, log: str, found: Comparison) -> Difference | None:
+    """Return the first difference between two histories."""
+    position = 0
+    digests = hashlib.sha256(), hashlib.sha256()
+    try:
+        for mine, theirs in zip_longest(_texts(a, log), _texts(b, log)):
+            position += 1
+            found.messages += 1
+            for digest, text in zip(digests, (mine, theirs), strict=True):
+                if text is not None:
+                    digest.update(walking.raw(text))
+            if mine is None or theirs is None:
+                where = "first" if mine is None else "second"
+                what = f"is missing in the {where} store"
+            elif walking.raw(mine) != walking.raw(theirs):
+                what = "the texts differ"
+            else:
+                continue
+            one, other = (digest.hexdigest() for digest in digests)
+            return Difference("session", log, what, position, one, other)
+    except (RecordConflictError, RecordNotFoundError):
+        return Difference("session", log, "its history changed during the comparison", position)
+    return None
+
+
+def _texts(storage: Storage, log: str) -> Iterator[Text]:
+    for batch in walking.batches(storage, log, 0):
+        yield from batch
+
+
+def _only_there(a: Storage, b: Storage, containers: Sequence[str] | None) -> Iterator[Found]:
+    for kind in walking.ORDER:
+        for page in walking.pages(b, kind, containers):
+            mine = a.get(kind, [document.key for document in page])
+            for document in page:
+                if document.key not in mine:
+                    name, digest = walking.name(kind, document.key), _record_digest(document)
+                    what = "is missing in the first store"
+                    yield kind, document.key, Difference(kind.noun, name, what, None, "", digest)
+
+
+def _record_digest(stored: Stored) -> str:
+    return hashlib.sha256(b"%d %s" % (stored.updated_at, walking.raw(stored.text))).hexdigest()

@@ -1,0 +1,204 @@
+"""Copying between two stores: every byte, every time, and again until both are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agentx_persistence.errors import (
+    ConfigurationError,
+    RecordConflictError,
+    RecordNotFoundError,
+)
+from agentx_persistence.persistence import Persistence
+from agentx_persistence.storage import (
+    SESSIONS,
+    Document,
+    Kind,
+    Slice,
+    Storage,
+    Stored,
+    Window,
+)
+from agentx_persistence.transfer import _walking as walking
+from agentx_persistence.transfer.comparing import (
+    compare_histories,
+    missing_or_different,
+    same,
+)
+from agentx_persistence.transfer.reports import Comparison, CopyReport, Progress, Step
+
+# How often what differs at the end is copied again, when the source is still written to.
+_ROUNDS = 5
+_NAMED = 1_000
+
+
+def copy(
+    source: Persistence,
+    target: Persistence,
+    *,
+    containers: Sequence[str] | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> CopyReport:
+    """Copy records and messages with every byte and every time, `updated_at` included.
+
+    Afterwards the target has all that the source has, and the same: records and histories of the
+    source replace those of the target with the same id. What only the target has stays. The last
+    step compares both; what differs, because the source is written to, is copied again, a few
+    times. An interrupted copy is continued by running it again: what is there is not written twice.
+    The memory it takes does not depend on the size of the stores.
+
+    :param containers: only these containers, with their images, sessions and items
+    :param dry_run: only count what would be written; histories are then judged by their length and
+        their last common message
+    :raises CorruptRecordError: for a record that cannot be copied because it cannot be read;
+        `agentx-persistence doctor` finds all of them
+    """
+    a, b = walking.storage_of(source), walking.storage_of(target)
+    if a is b:
+        raise ConfigurationError("copy", "source and target are the same store")
+    run = _Copy(a, b, CopyReport(dry_run), progress)
+    run.everything(containers)
+    if dry_run:
+        return run.report
+    for _ in range(_ROUNDS):
+        run.report.comparison = found = Comparison()
+        changed: dict[tuple[Kind, str], None] = {}
+        for kind, key, difference in missing_or_different(a, b, containers, found, progress):
+            found.count += 1
+            if len(found.differences) < _NAMED:
+                found.differences.append(difference)
+                changed[kind, key] = None
+        if found.equal:
+            break
+        for kind, key in changed:
+            run.again(kind, key)
+    return run.report
+
+
+class _Copy:
+    def __init__(
+        self, source: Storage, target: Storage, report: CopyReport, progress: Progress | None
+    ) -> None:
+        self.source, self.target = source, target
+        self.report, self.progress = report, progress
+
+    def everything(self, containers: Sequence[str] | None) -> None:
+        for kind in walking.ORDER:
+            done = 0
+            total = walking.total(self.source, kind, containers) if self.progress else 0
+            for page in walking.pages(self.source, kind, containers):
+                keys = [document.key for document in page]
+                there = self.target.get(kind, keys)
+                if kind is SESSIONS:
+                    mine, theirs = self.source.newest(keys), self.target.newest(keys)
+                for document in page:
+                    if kind is SESSIONS:
+                        key = document.key
+                        self.session(document, there.get(key), mine.get(key), theirs.get(key))
+                    else:
+                        self.document(kind, document, there.get(document.key))
+                    done += 1
+                    self.tell(kind, done, total)
+
+    def tell(self, kind: Kind, done: int, total: int) -> None:
+        if self.progress:
+            self.progress(Step("copy", kind.name, done, total, self.report.messages))
+
+    def again(self, kind: Kind, key: str) -> None:
+        """Copy a record that differs, if the source still has it, and its whole history."""
+        mine, theirs = self.source.get(kind, [key]).get(key), self.target.get(kind, [key]).get(key)
+        if mine is None:
+            return
+        if kind is not SESSIONS:
+            self.document(kind, mine, theirs)
+            return
+        difference = theirs and compare_histories(self.source, self.target, key, Comparison())
+        position = difference.position if difference else None
+        if position is not None:
+            self.history(mine, position - 1)
+        self.session(
+            mine,
+            self.target.get(kind, [key]).get(key),
+            self.source.newest([key]).get(key),
+            self.target.newest([key]).get(key),
+        )
+
+    def document(self, kind: Kind, mine: Stored, theirs: Stored | None) -> None:
+        if theirs is not None and same(mine, theirs):
+            self.report.unchanged += 1
+            return
+        if not self.report.dry_run:
+            self.target.put(kind, walking.document_of(self.source, kind, mine))
+        self.report.wrote(kind.name)
+
+    def session(
+        self, mine: Stored, theirs: Stored | None, newest: Slice | None, copied: Slice | None
+    ) -> None:
+        if newest is None:
+            return  # deleted meanwhile
+        kept = self._common(mine.key, newest, copied)
+        total, have = _count(newest), _count(copied)
+        if self.report.dry_run:
+            self.report.messages += total - kept
+            self.report.rewritten += kept < have
+        elif theirs is None:
+            document = walking.document_of(self.source, SESSIONS, mine)
+            if not total:
+                self.target.create(SESSIONS, document)
+            self.history(mine, 0, document)
+        elif kept < max(total, have):
+            self.history(mine, kept)
+        if theirs is None:
+            self.report.wrote(SESSIONS.name)
+        else:
+            self.document(SESSIONS, mine, theirs)
+
+    def _common(self, log: str, newest: Slice, copied: Slice | None) -> int:
+        """Return how many messages need no copying, judged by the last common position."""
+        have = min(_count(copied), _count(newest))
+        if not have or copied is None:
+            return 0
+        if _count(copied) == have:
+            theirs = copied.texts
+        else:
+            theirs = self.target.read(log, Window(after=have - 1, first=1)).texts
+        if _count(newest) == have:
+            mine = newest.texts
+        else:
+            mine = self.source.read(log, Window(after=have - 1, first=1)).texts
+        if mine and theirs and walking.raw(mine[0]) == walking.raw(theirs[0]):
+            return have
+        difference = compare_histories(self.source, self.target, log, Comparison())
+        return (difference.position or 1) - 1 if difference else have
+
+    def history(self, mine: Stored, kept: int, create: Document | None = None) -> None:
+        """Make the target's history the source's, of which it has the first `kept` messages.
+
+        :param create: the session, if the target does not have it yet
+        """
+        log, at = mine.key, mine.updated_at
+        try:
+            if not create and self.target.head(log).count > kept:
+                self.target.rewrite(log, kept, (), at, walking.token())
+                self.report.rewritten += 1
+            position = kept
+            for texts in walking.batches(self.source, log, kept):
+                entries = [
+                    walking.entry_of(self.source, log, position + index, text)
+                    for index, text in enumerate(texts, 1)
+                ]
+                added = self.target.append(log, entries, at, create=create, expected=position)
+                create = None
+                if not isinstance(added, int):
+                    # Somebody else writes to the target, or an id comes twice: the comparison
+                    # at the end tells.
+                    return
+                position = added
+                self.report.messages += len(entries)
+        except (RecordConflictError, RecordNotFoundError):
+            return  # cut or deleted meanwhile: the comparison at the end sees to it
+
+
+def _count(newest: Slice | None) -> int:
+    return 0 if newest is None or newest.head is None else newest.head.count

@@ -1,0 +1,236 @@
+"""Files of a store: JSON Lines of wire forms, to be read again, and Markdown, for people.
+
+Each line is a JSON object. The first one has the format's name and version. Then comes a line for
+each record, ``{"container": …}``, ``{"image": …}``, ``{"item": …}`` or ``{"session": …}``, and
+after each session its messages, ``{"message": …}``. The values are the stored texts, byte by byte.
+A session whose last change is later than its record says has ``"updatedAt"`` beside it. The last
+line has the number of lines before it, by which a file that was cut off is recognised.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from pydantic_core import from_json
+
+from agentx_persistence.errors import InvalidRecordError
+from agentx_persistence.persistence import Persistence
+from agentx_persistence.records import parse_message
+from agentx_persistence.repositories._repository import RecordStore
+from agentx_persistence.storage import KINDS, SESSIONS, Entry, Storage, Stored
+from agentx_persistence.transfer import _walking as walking
+from agentx_persistence.transfer._writing import Writer
+from agentx_persistence.transfer.conversation import markdown
+from agentx_persistence.transfer.reports import ImportReport, Progress, Step
+
+FORMAT = "agentx-persistence"
+VERSION = 1
+_BATCH_COUNT = 500
+_BATCH_BYTES = 4_000_000
+
+
+def export(
+    persistence: Persistence,
+    file: str | os.PathLike[str],
+    *,
+    containers: Sequence[str] | None = None,
+    since: int | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Write the store, or a part of it, to a file; return the number of messages in it.
+
+    The name tells the format: ``.md`` is Markdown, for people; anything else is JSON Lines, which
+    `import_file` reads. A name that ends with ``.gz`` is compressed. The file gets its name when
+    it is whole.
+
+    :param containers: only these containers, with their images, sessions and items
+    :param since: only what was changed at this time or later, in Unix milliseconds; the messages of
+        a session come all or not at all
+    :raises CorruptRecordError: for a record that cannot be read
+    """
+    path = Path(file)
+    part = path.with_name(f"{path.name}.part")
+    readable = path.name.removesuffix(".gz").endswith(".md")
+    write = _export_markdown if readable else _export_lines
+    try:
+        with _opened(part, "wb", path.name.endswith(".gz")) as lines:
+            count = write(persistence, lines, containers, since, progress)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return count
+
+
+@contextmanager
+def _opened(path: Path, mode: str, compressed: bool) -> Iterator[IO[bytes]]:
+    opener: Any = gzip.open if compressed else open
+    with opener(path, mode) as file:
+        yield file
+
+
+def _export_lines(
+    persistence: Persistence,
+    file: IO[bytes],
+    containers: Sequence[str] | None,
+    since: int | None,
+    progress: Progress | None,
+) -> int:
+    storage = walking.storage_of(persistence)
+    file.write(b'{"format":"%s","version":%d}\n' % (FORMAT.encode(), VERSION))
+    written, messages = 1, 0
+    for kind in walking.ORDER:
+        done, total = 0, walking.total(storage, kind, containers) if progress else 0
+        for page in walking.pages(storage, kind, containers):
+            for stored in page:
+                if since is not None and stored.updated_at < since:
+                    continue
+                document = walking.document_of(storage, kind, stored)
+                later = _later(stored, document.text)
+                file.write(b'{"%s":%s%s}\n' % (kind.noun.encode(), document.text.encode(), later))
+                written += 1
+                if kind is SESSIONS:
+                    count = _export_messages(storage, stored.key, file)
+                    written, messages = written + count, messages + count
+            done += len(page)
+            if progress:
+                progress(Step("export", kind.name, done, total, messages))
+    file.write(b'{"lines":%d}\n' % written)
+    return messages
+
+
+def _later(stored: Stored, text: str) -> bytes:
+    if from_json(text).get("updatedAt") == stored.updated_at:
+        return b""
+    return b',"updatedAt":%d' % stored.updated_at
+
+
+def _export_messages(storage: Storage, log: str, file: IO[bytes]) -> int:
+    position = 0
+    for texts in walking.batches(storage, log, 0):
+        for text in texts:
+            position += 1
+            entry = walking.entry_of(storage, log, position, text)
+            file.write(b'{"message":%s}\n' % entry.text.encode())
+    return position
+
+
+def _export_markdown(
+    persistence: Persistence,
+    file: IO[bytes],
+    containers: Sequence[str] | None,
+    since: int | None,
+    progress: Progress | None,
+) -> int:
+    storage, messages, done = walking.storage_of(persistence), 0, 0
+    total = walking.total(storage, SESSIONS, containers) if progress else 0
+    for page in walking.pages(storage, SESSIONS, containers):
+        for stored in page:
+            if since is not None and stored.updated_at < since:
+                continue
+            session = persistence.sessions.get(stored.key)
+            for text in markdown(session, persistence.sessions.iter_messages(stored.key)):
+                file.write(text.encode())
+            messages += persistence.sessions.count_messages(stored.key)
+        done += len(page)
+        if progress:
+            progress(Step("export", SESSIONS.name, done, total, messages))
+    return messages
+
+
+def import_file(
+    file: str | os.PathLike[str], persistence: Persistence, *, progress: Progress | None = None
+) -> ImportReport:
+    """Read a file that `export` has written into the store.
+
+    Each record and message is as it was, with its times. A second import of the same file writes
+    nothing. A record of the file replaces the stored one with the same id, unless that was changed
+    later. Messages are appended; those that are there stay.
+
+    :raises InvalidRecordError: if it is no such file, or not whole; naming the line
+    :raises RecordConflictError: if a session has another message with the id of one in the file
+    """
+    path = Path(file)
+    writer = Writer(persistence)
+    with _opened(path, "rb", path.name.endswith(".gz")) as lines:
+        try:
+            _import_lines(lines, writer, progress)
+        except (EOFError, gzip.BadGzipFile) as error:
+            raise InvalidRecordError("file", path.name, f"is damaged: {error}") from error
+    return writer.report
+
+
+def _import_lines(lines: IO[bytes], writer: Writer, progress: Progress | None) -> None:
+    session: Stored | None = None
+    batch: list[Entry] = []
+    size, number, ended = 0, 0, False
+    for number, line in enumerate(lines, 1):
+        name, values, text, updated_at = _parse(line, number)
+        if number == 1:
+            if name != "format" or values != FORMAT:
+                raise _refusal(1, f"is not that of a file of {FORMAT}")
+            continue
+        if name == "lines":
+            ended = values == number - 1
+            break
+        if name == "message":
+            if session is None:
+                raise _refusal(number, "is a message before any session")
+            message = parse_message(text)
+            fields = {key: values[key] for key in ("role", "subtype", "timestamp")}
+            batch.append(Entry(message.id, text, fields))
+            size += len(text)
+            if len(batch) < _BATCH_COUNT and size < _BATCH_BYTES:
+                continue
+        if session is not None:
+            writer.messages(session, batch)
+            batch, size = [], 0
+        if name != "message":
+            if session is not None:
+                writer.finish(session)
+                session = None
+            kind = next((kind for kind in KINDS if kind.noun == name), None)
+            if kind is None:
+                raise _refusal(number, f"has {name!r}, which this version does not know")
+            record = _repository(writer.persistence, name).record.model_validate_json(text)
+            key = _repository(writer.persistence, name)._key(record)
+            stored = Stored(key, text, updated_at or record.updated_at, "")
+            if kind is SESSIONS:
+                session = stored
+                writer.session(stored)
+            else:
+                writer.record(kind, stored)
+            if progress:
+                progress(Step("import", kind.name, number, 0, writer.report.messages))
+    if session is not None:
+        writer.messages(session, batch)
+        writer.finish(session)
+    if not ended:
+        raise _refusal(number, "is the last one, and not the end that an export writes: it was cut")
+
+
+def _repository(persistence: Persistence, noun: str) -> RecordStore[Any]:
+    repository: RecordStore[Any] = getattr(persistence, f"{noun}s")
+    return repository
+
+
+def _parse(line: bytes, number: int) -> tuple[str, Any, str, int | None]:
+    """Return the name of what is on the line, its value, its exact text, and a later time."""
+    try:
+        values = from_json(line)
+        name = next(iter(values))
+        text = line.decode()
+    except (ValueError, TypeError, StopIteration) as error:
+        raise _refusal(number, "is no JSON object") from error
+    later = values.get("updatedAt")
+    start = text.index(":") + 1
+    stop = text.rindex(',"updatedAt":') if later is not None else text.rindex("}")
+    return name, values[name], text[start:stop], later
+
+
+def _refusal(number: int, reason: str) -> InvalidRecordError:
+    return InvalidRecordError("file", f"line {number}", reason)

@@ -1,0 +1,84 @@
+"""`list`, `show` and `stats`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from agentx_persistence import ItemRecord, create_persistence
+from agentx_persistence.cli.schema import VARIABLE
+
+Run = Callable[..., Any]
+
+
+def test_list_shows_a_conversation_with_its_last_message(run: Run, store: str) -> None:
+    header, line = run("list", store).out.splitlines()
+    assert header.split()[:2] == ["session", "container"]
+    assert {"talk", "user", "4", "Yes."} <= set(line.split())
+
+
+def test_list_gives_wire_forms_to_programs(run: Run, store: str) -> None:
+    (session,) = run("list", store, "--json").json
+    assert session["sessionId"] == "talk"
+    (image,) = run("list", store, "--kind", "images", "--json").json
+    assert image["model"] == "m-1"
+
+
+def test_list_shows_the_items_of_a_container(run: Run, store: str) -> None:
+    with create_persistence(store) as persistence:
+        persistence.items.save(ItemRecord(namespace=("user", "state"), key="k", value=1))
+    assert "user/state" in run("list", store, "--kind", "items", "-c", "user").out
+    refused = run("list", store, "--kind", "items")
+    assert refused.status == 2
+    assert "--container" in refused.err
+
+
+def test_show_folds_tools_and_tells_sizes(run: Run, store: str) -> None:
+    shown = run("show", store, "talk").out
+    assert "[image/png, 3.0 kB]" in shown
+    assert "Let me see." in shown
+    assert "→ weather" in shown
+    assert "← weather rain rain" in shown
+    assert "499" not in shown
+    assert "499" in run("show", store, "talk", "--full").out
+
+
+def test_show_obeys_no_control_character_of_a_message(run: Run, store: str) -> None:
+    shown = run("show", store, "talk").out + run("list", store).out
+    assert "\x1b" not in shown
+    assert "\x07" not in shown
+    assert "Weather ␛[31m[bold]" in shown
+
+
+def test_show_prints_the_newest_messages_only(run: Run, store: str) -> None:
+    shown = run("show", store, "talk", "--last", 1).out
+    assert "Yes." in shown
+    assert "raining" not in shown
+
+
+def test_show_prints_json_and_markdown(run: Run, store: str) -> None:
+    shown = run("show", store, "talk", "--json").json
+    assert [message["id"] for message in shown["messages"]] == ["m1", "m2", "m3", "m4"]
+    written = run("show", store, "talk", "--markdown").out
+    assert "## assistant" in written
+    assert "> Let me see." in written
+
+
+def test_show_takes_the_url_from_the_environment(
+    run: Run, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, store)
+    assert "Yes." in run("show", "talk").out
+    assert run("list").out == run("list", store).out
+
+
+def test_stats_count_by_container_model_and_day(run: Run, store: str) -> None:
+    found = run("stats", store, "--json").json
+    assert found["images"] == 1
+    assert found["total"]["messages"] == 4
+    assert found["by_container"]["user"]["sessions"] == 1
+    assert found["by_model"]["m-1"]["input_tokens"] == 120
+    assert found["by_day"]["1970-01-01"]["messages"] == 1
+    assert "m-1" in run("stats", store).out

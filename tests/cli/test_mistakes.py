@@ -1,0 +1,104 @@
+"""What a user does wrong: a sentence, an exit status, no traceback and no secret."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentx_persistence.cli import schema
+from agentx_persistence.cli.places import secret_free
+from tests.test_imports import _HIDE
+
+Run = Callable[..., Any]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["list", "agentx.db"], "write sqlite:///agentx.db"),
+        (["list", "oracle://u:tiger@h/d"], "'oracle' is unknown"),
+        (["list", "sqlite:///nowhere.db"], "there is nothing at nowhere.db"),
+        (["list", "file:///nowhere/at/all"], "there is nothing at /nowhere/at/all"),
+        (["list", "mysql://u:tiger@127.0.0.1:1/d"], "127.0.0.1"),
+        (["check", "mysql://u:tiger@127.0.0.1:1/d"], "127.0.0.1"),
+        (["upgrade", "postgresql://u:tiger@127.0.0.1:1/d"], "127.0.0.1"),
+        (["list"], "Missing argument"),
+        (["show", "memory:", "nobody"], "there is no session with id 'nobody'"),
+        (["unknown"], "No such command"),
+    ],
+)
+def test_a_mistake_is_told_in_a_line(
+    run: Run, arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(schema.VARIABLE, raising=False)
+    ended = run(*arguments)
+    assert ended.status == 2
+    assert said in ended.err
+    assert "Traceback" not in ended.err
+    assert "tiger" not in ended.err + ended.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_only_reads_makes_no_file(run: Run, store: str, tmp_path: Path) -> None:
+    assert run("copy", f"sqlite:///{tmp_path}/typo.db", store).status == 2
+    assert run("compare", store, f"sqlite:///{tmp_path}/typo.db").status == 2
+    assert not (tmp_path / "typo.db").exists()
+
+
+def test_secrets_are_hidden_wherever_the_url_has_them() -> None:
+    said = "no rights for p%40ss, p@ss or key1"
+    assert secret_free(said, "x://u:p%40ss@h/d?sslpassword=key1") == "no rights for ***, *** or ***"
+
+
+def test_every_command_has_help_with_an_example(run: Run) -> None:
+    listed = run("--help")
+    commands = listed.out.partition("Commands:")[2].split("\n")
+    names = [line.split()[0] for line in commands if line.strip()]
+    assert {"upgrade", "check", "list", "show", "stats", "copy", "compare"} <= set(names)
+    for name in names:
+        shown = run(name, "--help")
+        assert shown.status == 0
+        assert f"agentx-persistence {name} " in shown.out.partition("\n")[2]
+
+
+def test_check_and_upgrade_need_no_extra(tmp_path: Path) -> None:
+    program = _HIDE.format(hidden={"typer", "rich"}) + (
+        "from agentx_persistence.cli import main\nimport sys; sys.exit(main(sys.argv[1:]))"
+    )
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+
+    url = f"sqlite:///{tmp_path}/a.db"
+    assert run("check", url).returncode == 1
+    assert run("upgrade", url).returncode == 0
+    assert run("check", url).returncode == 0
+    refused = run("list", url)
+    assert refused.returncode == 2
+    assert "agentx-persistence[cli]" in refused.stderr + run("--help").stdout
+
+
+def test_the_module_is_the_command(store: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "agentx_persistence", "list", store],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "talk" in ended.stdout

@@ -1,0 +1,152 @@
+"""Files that `export` writes, and `import_file` reads."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agentx_persistence import (
+    InvalidRecordError,
+    Persistence,
+    RecordConflictError,
+    SessionRecord,
+    UserMessage,
+    create_persistence,
+)
+from agentx_persistence.transfer import compare, export, import_file
+from tests.contract.records import container, message, saved_session, session, texts
+from tests.transfer.given import fill
+
+
+@pytest.fixture
+def memory() -> Iterator[Persistence]:
+    with create_persistence() as persistence:
+        yield persistence
+
+
+@pytest.mark.parametrize("name", ["store.jsonl", "store.jsonl.gz"])
+def test_an_export_is_read_back_to_the_last_byte_and_time(
+    memory: Persistence, tmp_path: Path, name: str
+) -> None:
+    fill(memory)
+    messages = export(memory, tmp_path / name)
+    with create_persistence() as other:
+        report = import_file(tmp_path / name, other)
+        assert (report.messages, report.unchanged, report.skipped) == (messages, 0, [])
+        assert compare(memory, other).equal
+        again = import_file(tmp_path / name, other)
+        assert (again.records, again.messages) == ({}, 0)
+        assert compare(memory, other).equal
+    assert (tmp_path / name).read_bytes()[:2] == (b"\x1f\x8b" if name.endswith("gz") else b'{"')
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_lines_are_wire_forms(memory: Persistence, tmp_path: Path) -> None:
+    saved = session(created_at=1, updated_at=2)
+    memory.sessions.add_messages("session", [sent := message()], create=saved)
+    export(memory, tmp_path / "a.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text("utf-8").splitlines()]
+    assert lines[0] == {"format": "agentx-persistence", "version": 1}
+    assert lines[1]["session"] == json.loads(saved.to_json())
+    assert lines[1]["updatedAt"] == memory.sessions.get("session").updated_at
+    assert lines[2]["message"] == json.loads(sent.to_json())
+    assert lines[3] == {"lines": 3}
+
+
+def test_only_some_containers_and_times_are_exported(memory: Persistence, tmp_path: Path) -> None:
+    for name, at in (("old", 10), ("new", 20)):
+        memory.containers.save(container(name, created_at=1, updated_at=at))
+        for n in range(2):
+            saved = SessionRecord(
+                session_id=f"{name}{n}", container_id=name, created_at=1, updated_at=at + n
+            )
+            memory.sessions.save(saved)
+    export(memory, tmp_path / "a.jsonl", containers=["new"], since=21)
+    with create_persistence() as other:
+        import_file(tmp_path / "a.jsonl", other)
+        assert [s.session_id for s in other.sessions.find_all()] == ["new1"]
+        assert other.containers.count() == 0
+
+
+def test_what_was_changed_later_is_not_replaced(memory: Persistence, tmp_path: Path) -> None:
+    saved_session(memory)
+    memory.containers.save(container("c", updated_at=10))
+    export(memory, tmp_path / "a.jsonl")
+    memory.containers.save(container("c", updated_at=11, config={"new": 1}))
+    report = import_file(tmp_path / "a.jsonl", memory)
+    assert report.skipped == ["container 'c': the stored one was changed later"]
+    assert memory.containers.get("c").config == {"new": 1}
+
+
+def test_messages_that_were_added_since_stay(memory: Persistence, tmp_path: Path) -> None:
+    saved_session(memory)
+    memory.sessions.add_message("session", message("1"))
+    export(memory, tmp_path / "a.jsonl")
+    memory.sessions.add_message("session", message("2"))
+    import_file(tmp_path / "a.jsonl", memory)
+    assert texts(memory) == ["1", "2"]
+
+
+def test_another_message_with_the_same_id_is_a_conflict(
+    memory: Persistence, tmp_path: Path
+) -> None:
+    saved_session(memory)
+    memory.sessions.add_message("session", UserMessage(id="m", content="1"))
+    export(memory, tmp_path / "a.jsonl")
+    memory.sessions.replace_message("session", UserMessage(id="m", content="2"))
+    with pytest.raises(RecordConflictError, match="content"):
+        import_file(tmp_path / "a.jsonl", memory)
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ([], "cut"),
+        ([b"PK\x03\x04"], "line 1"),
+        ([b'{"a":1}'], "line 1"),
+        ([b'{"format":"agentx-persistence","version":1}'], "cut"),
+        ([b'{"format":"agentx-persistence","version":1}', b'{"message":{}}'], "line 2|subtype"),
+        ([b'{"format":"agentx-persistence","version":1}', b'{"wrong":{}}'], "does not know"),
+        ([b'{"format":"agentx-persistence","version":1}', b'{"lines":7}'], "cut"),
+    ],
+)
+def test_another_file_or_one_that_was_cut_is_refused(
+    memory: Persistence, tmp_path: Path, lines: list[bytes], said: str
+) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
+    with pytest.raises(InvalidRecordError, match=said):
+        import_file(tmp_path / "a.jsonl", memory)
+
+
+def test_a_damaged_archive_is_refused(memory: Persistence, tmp_path: Path) -> None:
+    fill(memory, 3)
+    export(memory, tmp_path / "a.gz")
+    (tmp_path / "b.gz").write_bytes((tmp_path / "a.gz").read_bytes()[:-40])
+    (tmp_path / "c.gz").write_bytes(b"no archive")
+    for name in ("b.gz", "c.gz"):
+        with create_persistence() as other, pytest.raises(InvalidRecordError, match="damaged"):
+            import_file(tmp_path / name, other)
+
+
+def test_a_failed_export_leaves_no_file(memory: Persistence, tmp_path: Path) -> None:
+    fill(memory, 3)
+
+    def fail(step: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(memory, tmp_path / "a.jsonl", progress=fail)
+    assert not list(tmp_path.iterdir())
+
+
+def test_markdown_is_for_people(memory: Persistence, tmp_path: Path) -> None:
+    memory.sessions.add_message("s", message("Hello"), create=SessionRecord(session_id="s"))
+    assert export(memory, tmp_path / "a.md.gz") == 1
+    written = gzip.decompress((tmp_path / "a.md.gz").read_bytes()).decode()
+    assert written.startswith("# s\n")
+    assert "## user (" in written
+    assert "\nHello\n" in written
