@@ -1,4 +1,4 @@
-"""Type checkers agree with what the README and the examples do, and know every public name."""
+"""Type checkers agree with what the documents and the examples do, and know every public name."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.test_readme import WITH_CODE, code_blocks
 
 _ROOT = Path(__file__).parents[1]
 _EXAMPLES = sorted((_ROOT / "examples").glob("*.py"))
@@ -105,19 +107,16 @@ Check = Callable[[Path], str]
 CHECKERS = [pytest.param(_mypy, id="mypy"), pytest.param(_pyright, id="pyright")]
 
 
-def _code(document: str) -> str:
-    text = (_ROOT / document).read_text("utf-8")
-    if document == "README.md":
-        text = text.partition("## A tour in five minutes")[2].partition("\n## ")[0]
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert blocks
-    return "from __future__ import annotations\n" + "\n".join(blocks)
+def _code(document: Path) -> str:
+    future = "from __future__ import annotations\n"
+    return future + "\n".join(code_blocks(document)).replace(future, "")
 
 
 @pytest.mark.parametrize("check", CHECKERS)
 def test_the_code_of_the_documents_and_the_examples_is_clean(tmp_path: Path, check: Check) -> None:
-    (tmp_path / "tour.py").write_text(_code("README.md"), "utf-8")
-    (tmp_path / "messages.py").write_text(_code("docs/messages.md"), "utf-8")
+    for document in WITH_CODE:
+        name = "document_" + document.stem.replace("-", "_").lower()
+        (tmp_path / f"{name}.py").write_text(_code(document), "utf-8")
     for example in _EXAMPLES:
         (tmp_path / f"example_{example.name}").write_text(example.read_text("utf-8"), "utf-8")
     said = check(tmp_path)
