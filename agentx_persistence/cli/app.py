@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from agentx_persistence.cli import looking, moving, schema
+from agentx_persistence.cli import caring, looking, moving, schema
 from agentx_persistence.cli.options import Url
 from agentx_persistence.cli.places import secret_free
 from agentx_persistence.errors import PersistenceError
@@ -94,3 +94,5 @@ app.command()(moving.copy)
 app.command()(moving.compare)
 app.command()(moving.export)
 app.command("import")(moving.import_records)
+app.command()(caring.doctor)
+app.command()(caring.prune)

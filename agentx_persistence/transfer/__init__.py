@@ -10,8 +10,10 @@ from agentx_persistence.transfer.ancestor import import_ancestor
 from agentx_persistence.transfer.comparing import compare
 from agentx_persistence.transfer.copying import copy
 from agentx_persistence.transfer.counting import Statistics, Tally, statistics
+from agentx_persistence.transfer.examining import Finding, examine
 from agentx_persistence.transfer.files import export, import_file
 from agentx_persistence.transfer.foreign import import_foreign
+from agentx_persistence.transfer.pruning import prune
 from agentx_persistence.transfer.reports import (
     Comparison,
     CopyReport,
@@ -25,6 +27,7 @@ __all__ = [
     "Comparison",
     "CopyReport",
     "Difference",
+    "Finding",
     "ImportReport",
     "Progress",
     "Statistics",
@@ -32,9 +35,11 @@ __all__ = [
     "Tally",
     "compare",
     "copy",
+    "examine",
     "export",
     "import_ancestor",
     "import_file",
     "import_foreign",
+    "prune",
     "statistics",
 ]

@@ -6,7 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from agentx_persistence import UserMessage, create_persistence
+from agentx_persistence.cli.schema import VARIABLE
+from tests.ancestor import ancestor_file
 
 Run = Callable[..., Any]
 
@@ -36,3 +40,50 @@ def test_copy_dry_writes_nothing(run: Run, store: str, empty: str) -> None:
     assert dry.status == 0
     assert "4 messages would be written" in dry.out
     assert run("list", empty, "--json").json == []
+
+
+def test_export_and_import(run: Run, store: str, empty: str, tmp_path: Path) -> None:
+    file = tmp_path / "store.jsonl.gz"
+    assert "4 messages" in run("export", store, file).out
+    assert "4 messages written" in run("import", file, empty).out
+    assert run("compare", store, empty).status == 0
+    assert run("import", file, empty, "--json").json["messages"] == 0
+    assert "0 messages written" in run("import", file, empty).out
+
+
+def test_export_takes_containers_and_a_day(run: Run, store: str, tmp_path: Path) -> None:
+    file = tmp_path / "store.md"
+    assert "4 messages" in run("export", store, file, "--since", "2020-01-31").out
+    assert file.read_text("utf-8").startswith("# Weather")
+    assert "0 messages" in run("export", store, file, "--since", "2999-01-31").out
+    assert "0 messages" in run("export", store, file, "--container", "nobody").out
+
+
+def test_export_takes_the_url_from_the_environment(
+    run: Run, store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, store)
+    assert "4 messages" in run("export", tmp_path / "a.jsonl").out
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "No such file"), ("", "cut"), ("nonsense", "line 1")],
+)
+def test_a_file_that_cannot_be_imported(
+    run: Run, empty: str, tmp_path: Path, content: str | None, said: str
+) -> None:
+    if content is not None:
+        (tmp_path / "a.jsonl").write_text(content)
+    refused = run("import", tmp_path / "a.jsonl", empty)
+    assert refused.status == 2
+    assert said in refused.err
+
+
+def test_import_of_another_program_tells_what_it_made_and_left(run: Run, empty: str) -> None:
+    ended = run("import", "--from", "agentx", ancestor_file("agentx-head.db"), empty)
+    assert ended.status == 0
+    assert "note: the API keys of 4 providers were not copied" in ended.out
+    refused = run("import", "--from", "langchain", ancestor_file("agentx-head.db"), empty)
+    assert refused.status == 2
+    assert "there is no table message_store" in refused.err

@@ -92,7 +92,9 @@ def test_the_dump_of_redis(memory: Persistence) -> None:
     ],
 )
 def test_a_redis_server(memory: Persistence, redis_server: Any, dump: str, answers: str) -> None:
-    pairs = [json.loads(line) for line in ancestor_file(dump).read_text("utf-8").strip().split("\n")]
+    pairs = [
+        json.loads(line) for line in ancestor_file(dump).read_text("utf-8").strip().split("\n")
+    ]
     with Redis.from_url(redis_server.url) as client:
         client.mset({pair["key"]: pair["value"] for pair in pairs})
         try:

@@ -1,0 +1,97 @@
+"""``doctor`` and ``prune``."""
+
+from __future__ import annotations
+
+import re
+import time
+import warnings
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from agentx_persistence import transfer
+from agentx_persistence.cli import settings
+from agentx_persistence.cli.options import (
+    Containers,
+    DryRun,
+    Json,
+    Url,
+    console,
+    opened,
+    print_json,
+    progress,
+    visible,
+)
+from agentx_persistence.transfer import Finding
+from agentx_persistence.transfer.conversation import date
+
+_UNITS = {"m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_STYLES = {"damage": "bold red", "note": "yellow"}
+
+
+def doctor(url: Url, as_json: Json = False) -> None:
+    """Read a whole store and report what is damaged, missing or dangerous, and what to do.
+
+    Nothing is changed. Exit status 1 if something is damaged.
+
+    \b
+    agentx-persistence doctor sqlite:///agentx.db
+    """
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        persistence = opened(url)
+    advice = "change the server's configuration, if a crash must lose nothing"
+    findings = [
+        Finding("note", str(warning.message), "the server's settings", advice) for warning in said
+    ]
+    findings += settings.findings(url)
+    with persistence, progress(quiet=as_json) as tell:
+        findings += transfer.examine(persistence, progress=tell)
+    if as_json:
+        print_json([finding._asdict() for finding in findings])
+    else:
+        for finding in findings:
+            style = _STYLES[finding.severity]
+            console().print(Text(f"{finding.severity}: {visible(finding.what)}", style=style))
+            console().print(Text(f"  {visible(finding.where)}\n  {finding.advice}"))
+        damages = sum(finding.severity == "damage" for finding in findings)
+        typer.echo(f"{damages} damages, {len(findings) - damages} notes")
+    if any(finding.severity == "damage" for finding in findings):
+        raise typer.Exit(1)
+
+
+def prune(
+    url: Url,
+    inactive: Annotated[
+        str, typer.Option(help="For how long nothing has happened, such as 90d, 12w or 36h.")
+    ],
+    containers: Containers = None,
+    dry_run: DryRun = False,
+    as_json: Json = False,
+) -> None:
+    """Delete the conversations in which nothing has happened for a while, one by one.
+
+    It can be interrupted and run again.
+
+    \b
+    agentx-persistence prune sqlite:///agentx.db --inactive 90d --dry-run
+    agentx-persistence prune redis://localhost --inactive 12w --container guests
+    """
+    match = re.fullmatch(r"(\d+)([mhdw])", inactive)
+    if match is None:
+        raise typer.BadParameter("write a number and m, h, d or w, such as 90d")
+    before = int((time.time() - int(match[1]) * _UNITS[match[2]]) * 1000)
+    deleted = 0
+    with opened(url) as persistence, progress(quiet=as_json) as tell:
+        for session in transfer.prune(
+            persistence, before=before, containers=containers, dry_run=dry_run, progress=tell
+        ):
+            deleted += 1
+            if as_json:
+                typer.echo(session.to_json())
+            else:
+                facts = f"{session.session_id}  {date(session.updated_at)}  {session.title or ''}"
+                typer.echo(visible(facts))
+    if not as_json:
+        typer.echo(f"{deleted} sessions {'would be ' if dry_run else ''}deleted")

@@ -1,0 +1,45 @@
+"""Deleting sessions that nobody has used for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from agentx_persistence.persistence import Persistence
+from agentx_persistence.records import SessionRecord
+from agentx_persistence.storage import SESSIONS
+from agentx_persistence.transfer import _walking as walking
+from agentx_persistence.transfer.reports import Progress, Step
+
+
+def prune(
+    persistence: Persistence,
+    *,
+    before: int,
+    containers: Sequence[str] | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Iterator[SessionRecord]:
+    """Delete the sessions that were last changed before this time; yield each after its deletion.
+
+    It can be interrupted at any moment: what was deleted is gone whole, all else is there whole. A
+    session is looked at again right before it is deleted; one that gets a message in that very
+    moment is deleted with it.
+
+    :param before: in Unix milliseconds
+    :param containers: only sessions of these containers
+    :param dry_run: yield them, but delete nothing
+    """
+    storage = walking.storage_of(persistence)
+    done, total = 0, walking.total(storage, SESSIONS, containers) if progress else 0
+    for page in walking.pages(storage, SESSIONS, containers):
+        old = [document.key for document in page if document.updated_at < before]
+        for session_id in old:
+            session = persistence.sessions.find(session_id)
+            if session is None or session.updated_at >= before:
+                continue
+            if not dry_run:
+                persistence.sessions.delete(session_id)
+            yield session
+        done += len(page)
+        if progress:
+            progress(Step("prune", SESSIONS.name, done, total, 0))
