@@ -22,24 +22,42 @@ _DURABLE = {
 _SAFE = {"remote_apply", "remote_write", "ON", "DETECT_AND_RECOVER"}
 
 
+def _is_ours(name: str | None, kind: str, parents: object) -> bool:
+    return kind != "table" or str(name).startswith("agentx_")
+
+
+_COMPARED = {
+    "version_table": "agentx_alembic_version",
+    "include_name": _is_ours,
+    "compare_type": True,
+    "compare_server_default": True,
+}
+
+
 def findings(url: str) -> Iterator[Finding]:
     """Yield what is wrong with the tables and the settings of an SQL database."""
     if not url.lower().startswith(("sqlite", "postgres", "mysql", "mariadb")):
         return
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
     from sqlalchemy import text
 
     from agentx_persistence._sql import schema
+    from agentx_persistence._sql.tables import METADATA
 
     address, name = schema.split_schema(schema.parse_url(url))
     if address.get_backend_name() == "sqlite" and address.database in (None, "", ":memory:"):
         return
+    if name is not None:
+        address = address.update_query_dict({"options": f"-csearch_path={name}"})
     engine = schema.migrating_engine(address)
-    difference = schema.drift(engine, name)
-    if difference:
-        advice = "undo the changes; a migration of a newer version could fail on them"
-        yield Finding("damage", "the tables are not as this version made them", difference, advice)
     family = address.get_backend_name().replace("mariadb", "mysql")
     with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts=_COMPARED)
+        for difference in compare_metadata(context, METADATA):
+            advice = "undo the change; a migration of a newer version could fail on it"
+            what = "the tables are not as this version made them"
+            yield Finding("damage", what, repr(difference), advice)
         for setting, (question, safe) in _DURABLE.get(family, {}).items():
             found = str(connection.scalar(text(question)))
             if found != safe and found not in _SAFE:

@@ -34,12 +34,13 @@ class Writer:
             self._storage.put(kind, walking.document_of(self._storage, kind, record))
             self.report.wrote(kind.name)
 
-    def session(self, session: Stored) -> None:
-        """Create the session, if it is missing, before its messages come."""
+    def session(self, session: Stored) -> bool:
+        """Create the session, if it is missing, before its messages come; tell whether it was."""
         document = walking.document_of(self._storage, SESSIONS, session)
         self._created = self._storage.create(SESSIONS, document)
         if self._created:
             self.report.wrote(SESSIONS.name)
+        return self._created
 
     def messages(self, session: Stored, entries: Sequence[Entry]) -> None:
         """Append those of the messages that are not there.

@@ -25,6 +25,7 @@ from agentx_persistence.records.parts import (
     ThinkingPart,
     ToolCallPart,
     ToolResultPart,
+    plain_text,
 )
 
 Shape = Literal["text", "thinking", "call", "result", "file", "other"]
@@ -45,7 +46,7 @@ def pieces(message: Message) -> Iterator[Piece]:
     elif isinstance(message, ToolResultMessage):
         yield from _part(message.tool_result)
     elif isinstance(message, OtherMessage):
-        text = message.text
+        text = message.text or _nested_text(message.model_extra)
         yield Piece("text", text) if text else Piece("other", _json(message.model_extra))
     else:
         if isinstance(message, ErrorMessage) and message.error_code:
@@ -88,6 +89,15 @@ def _output(output: Any) -> str:
         )
     values = output.model_dump()
     return _json(values.get("value", values))
+
+
+def _nested_text(fields: object) -> str:
+    """Return the text of a message of another framework that is kept in a field."""
+    if not isinstance(fields, dict):
+        return ""
+    nested = [value for value in fields.values() if isinstance(value, dict)]
+    texts = (plain_text(value.get("content")) or _nested_text(value) for value in nested)
+    return next(filter(None, texts), "")
 
 
 def _size(data: str) -> str:

@@ -121,7 +121,7 @@ def _import_session(
                     session_id=session_id, image_id=kind, created_at=begun, updated_at=begun
                 )
                 session = Stored(session_id, record.to_json(), begun, "")
-                writer.session(session)
+                writer.report.unchanged += not writer.session(session)
         except (ValueError, TypeError, AttributeError, InvalidRecordError) as error:
             reason = f"session {session_id!r}, row {row['id']}: {error}"
             writer.report.skipped.append(reason)
