@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import URL
 
 from agentx_persistence import (
     ConfigurationError,
@@ -73,8 +74,12 @@ _SERVERS = {
 def test_a_server(request: pytest.FixtureRequest, name: str, scheme: str) -> None:
     backend: Backend = request.getfixturevalue(f"{name}_backend")
     options = {key: value for key, value in backend.options.items() if key != "cluster"}
-    given = backend.arguments[0] if backend.arguments else options.pop("url")
-    place = given if isinstance(given, str) else given.render_as_string(hide_password=False)
+    if backend.arguments:
+        (place,) = backend.arguments
+    else:
+        parts = {key: options.pop(key) for key in ("host", "port", "database")}
+        login = {"username": options.pop("user"), "password": options.pop("password", None)}
+        place = URL.create("any", **parts, **login).render_as_string(hide_password=False)
     if name == "mongodb":
         database = options.pop("database_name")
         before, _, query = place.partition("?")
