@@ -73,7 +73,7 @@ def parse_url(url: str | URL) -> URL:
     parsed = make_url(url)
     drivers = {
         "mysql": "mysql+pymysql",
-        "mariadb": "mariadb+pymysql",
+        "mariadb": "mysql+pymysql",
         "postgres": "postgresql+psycopg",
         "postgresql": "postgresql+psycopg",
     }
