@@ -25,6 +25,7 @@ try:
         URL,
         Column,
         ColumnElement,
+        Connection,
         Engine,
         Select,
         Table,
@@ -151,6 +152,13 @@ class _MysqlFlavour(Flavour):
 
     def begin(self, connection: Any, cursor: Cursor) -> None:
         _set_autocommit(connection, False)
+
+    def begin_joined(self, connection: Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        # PyMySQL and mysqlclient have a method, others an attribute.
+        known = getattr(driver, "get_autocommit", None)
+        if known() if known else driver.autocommit:
+            self.refuse_autocommit()
 
     def upsert(self, table: Table, columns: Collection[str]) -> Insert:
         statement = insert(table)

@@ -17,6 +17,7 @@ try:
     from sqlalchemy import (
         URL,
         BigInteger,
+        Connection,
         Engine,
         Integer,
         Table,
@@ -175,6 +176,10 @@ class _PostgresqlFlavour(Flavour):
 
     def begin(self, connection: Any, cursor: Cursor) -> None:
         cursor.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+
+    def begin_joined(self, connection: Connection) -> None:
+        if connection.connection.driver_connection.autocommit:  # type: ignore[union-attr]
+            self.refuse_autocommit()
 
     def upsert(self, table: Table, columns: Collection[str]) -> Insert:
         statement = insert(table)

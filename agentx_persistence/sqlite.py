@@ -133,9 +133,20 @@ class _SqliteDriver(PersistenceDriver):
         )
         database = Database(engine, flavour, connections)
         try:
+            ((encoding,),) = database.fetch("PRAGMA encoding")
+            if encoding != "UTF-8":
+                raise ConfigurationError(
+                    "sqlite",
+                    f"{self._path} is in {encoding}; give a file in UTF-8: sqlite3's .dump of this"
+                    " one, read into a new one, is such a file",
+                )
             revision = schema.current(database)
             if revision != schema.HEAD and self._migrate and revision in (None, *schema.REVISIONS):
-                migrating = engine if in_memory else schema.migrating_engine(url)
+                migrating = (
+                    engine
+                    if in_memory
+                    else schema.migrating_engine(url, connect_args={"timeout": self._timeout})
+                )
                 database.migrate(schema.upgrade, migrating)
                 revision = schema.current(database)
             if problem := schema.problem(revision, url):

@@ -6,15 +6,13 @@ On PostgreSQL the tables are in the schema of ``-x schema=…``, or of ``?schema
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
+from functools import partial
 
 from alembic import context
-from sqlalchemy import URL, Connection, MetaData
-from sqlalchemy.schema import CreateSchema
+from alembic.operations import Operations
+from sqlalchemy import URL, Connection
 
 from agentx_persistence._sql import schema
-from agentx_persistence._sql.tables import METADATA
 
 
 def _place() -> tuple[URL, str | None]:
@@ -34,65 +32,25 @@ def _url() -> URL:
     return schema.parse_url(url)
 
 
-def _metadata(name: str | None) -> MetaData:
-    """Return the tables as they are in this schema."""
-    if name is None:
-        return METADATA
-    placed = MetaData(naming_convention=METADATA.naming_convention)
-    for table in METADATA.tables.values():
-        table.to_metadata(placed, schema=name)
-    return placed
+def _run() -> None:
+    context.run_migrations(op=Operations(context.get_context()))
 
 
-def _options(name: str | None) -> dict[str, Any]:
-    """Return what Alembic is told of this schema."""
-
-    def is_ours(found: str | None, kind: str, parents: Mapping[str, str | None]) -> bool:
-        """Leave the tables of the application alone."""
-        if kind == "schema":
-            return found == name
-        return kind != "table" or found in METADATA.tables
-
-    return {
-        "target_metadata": _metadata(name),
-        "version_table": schema.VERSION_TABLE,
-        "version_table_schema": name,
-        "include_schemas": name is not None,
-        "include_name": is_ours,
-    }
+def _migrate(name: str | None, connection: Connection) -> None:
+    context.configure(connection=connection, **schema.options(name))
+    _run()
 
 
-def _migrate(connection: Connection, name: str | None) -> None:
-    if name is not None:
-        connection = connection.execution_options(schema_translate_map={None: name})
-    # One transaction around everything: where the database can, the migrations happen together or
-    # not at all, and the revision is read under the lock.
-    with connection.begin():
-        schema.lock(connection)
-        if name is not None:
-            connection.execute(CreateSchema(name, if_not_exists=True))
-        context.configure(
-            connection=connection,
-            **_options(name),
-            render_as_batch=True,  # SQLite's ALTER TABLE can do next to nothing
-            compare_type=True,
-            compare_server_default=True,
-        )
-        context.run_migrations()
-
-
+address, wanted = _place()
 if context.is_offline_mode():
     context.configure(
-        url=_place()[0],
-        **_options(_place()[1]),
+        url=address,
+        **schema.options(wanted),
         literal_binds=True,
         dialect_opts={"paramstyle": "named"},
     )
     with context.begin_transaction():
-        context.run_migrations()
-elif (given := context.config.attributes.get("connection")) is not None:
-    _migrate(given, context.config.attributes.get("schema"))
+        _run()
 else:
-    address, wanted = _place()
     with schema.migrating_engine(address).connect() as own:
-        _migrate(own, wanted)
+        schema.migrate(own, wanted, partial(_migrate, wanted))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from sqlalchemy import (
     Column,
@@ -21,6 +21,8 @@ from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlalchemy.sql.dml import Insert
+
+from agentx_persistence.errors import ConfigurationError
 
 
 class Flavour(ABC):
@@ -55,7 +57,17 @@ class Flavour(ABC):
         """Open a transaction that will write."""
 
     def begin_joined(self, connection: Connection) -> None:  # noqa: B027
-        """See that the caller's connection has a transaction open before a savepoint is set."""
+        """See that the caller's connection has a transaction open before a savepoint is set.
+
+        :raises ConfigurationError: if it commits each statement
+        """
+
+    def refuse_autocommit(self) -> NoReturn:
+        raise ConfigurationError(
+            self.backend,
+            "within: the connection is in AUTOCOMMIT, so that nothing could be undone; give one"
+            " with another isolation level",
+        )
 
     @abstractmethod
     def upsert(self, table: Table, columns: Collection[str]) -> Insert:

@@ -1,43 +1,94 @@
-"""The schema: whether it is current, and Alembic to make it so."""
+"""The schema: whether it is current, and Alembic's migrations to make it so.
+
+Alembic's `context` and `op` are global to the process: two threads that migrate would use each
+other's connection, and an Alembic run of the application would lose its own. So each run here has a
+migration context of its own, and a migration gets its operations as an argument.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, event, make_url, pool, text
+from sqlalchemy import (
+    URL,
+    Connection,
+    Dialect,
+    Engine,
+    MetaData,
+    event,
+    exc,
+    inspect,
+    make_url,
+    pool,
+    text,
+)
 from sqlalchemy import create_engine as create_sqlalchemy_engine
+from sqlalchemy.schema import CreateSchema
 
 from agentx_persistence._sql.engine import Database
+from agentx_persistence._sql.tables import METADATA
 from agentx_persistence.errors import BackendUnavailableError, SchemaError
-
-if TYPE_CHECKING:
-    from alembic.config import Config
+from agentx_persistence.storage._retrying import Retries
 
 # All migrations, oldest first. Listed here, too, so that an application whose schema is current
 # never imports Alembic, which takes longer than the rest of opening a database.
 REVISIONS = ("agentx_0001",)
 HEAD = REVISIONS[-1]
 
-# Alembic's own table of an application can be in the same database.
+# Alembic's own table of an application can be in the same database. Beside `version_num`, this one
+# has `oldest`: the oldest revision whose code can use the schema as it is now.
 VERSION_TABLE = "agentx_alembic_version"
 
 # Any number that no other application is likely to lock.
 _LOCK = 4_017_322_951
 
+# A table, column, key or row is there already, or a table is just being changed: another node of a
+# Galera cluster, on which the lock does not hold, migrates at the same moment.
+_OVERTAKEN = {1050, 1060, 1061, 1062, 1684}
+_OVERTAKEN_SECONDS = 60.0
+
 
 def current(database: Database) -> str | None:
-    """Return the revision of the schema, or ``None`` if there is none. Costs one query."""
+    """Return the revision of the schema, or ``None`` if there is none. Costs one query.
 
-    table = VERSION_TABLE
-    if database.flavour.schema is not None:
-        quote = database.dialect.identifier_preparer.quote
-        table = f"{quote(database.flavour.schema)}.{table}"
+    A newer revision that this version of the package can use counts as its own.
+    """
     try:
-        rows = database.fetch(f"SELECT version_num FROM {table}")  # noqa: S608
+        rows = database.fetch(_question(database.dialect, database.flavour.schema))
     except SchemaError:
         return None
-    return str(rows[0][0]) if rows else None
+    return _revision(rows)
+
+
+def revision(engine: Engine, schema: str | None = None) -> str | None:
+    """Return the same as `current`, for an engine that nothing else uses."""
+    path = engine.url.database
+    if engine.dialect.name == "sqlite" and path and not Path(path).exists():
+        return None  # connecting would make the file
+    with engine.connect() as connection:
+        if not inspect(connection).has_table(VERSION_TABLE, schema=schema):
+            return None
+        question = _question(engine.dialect, schema)
+        return _revision(connection.exec_driver_sql(question).fetchall())
+
+
+def _question(dialect: Dialect, schema: str | None) -> str:
+    table = VERSION_TABLE
+    if schema is not None:
+        table = f"{dialect.identifier_preparer.quote(schema)}.{table}"
+    # All columns: on MySQL, a migration that is under way has not added the second one yet.
+    return f"SELECT * FROM {table}"  # noqa: S608
+
+
+def _revision(rows: Sequence[Sequence[Any]]) -> str | None:
+    if not rows:
+        return None
+    found, *oldest = map(str, rows[0])
+    # Migrations that only add something do not stop the workers that are still of this version.
+    return HEAD if found not in REVISIONS and oldest[0] in REVISIONS else found
 
 
 def problem(revision: str | None, url: URL) -> SchemaError | None:
@@ -89,12 +140,7 @@ def split_schema(url: URL) -> tuple[URL, str | None]:
 
 
 def migrating_engine(url: URL, **options: Any) -> Engine:
-    """Return an engine to migrate with, which keeps no connections.
-
-    Not the application's: SQLite's tables are migrated by copying, and with foreign keys enforced
-    the removal of the old table would delete what refers to it
-    (https://alembic.sqlalchemy.org/en/latest/batch.html#dealing-with-referencing-foreign-keys).
-    """
+    """Return an engine to migrate with, which keeps no connections."""
     if url.get_backend_name() != "sqlite":
         engine = create_sqlalchemy_engine(url, poolclass=pool.NullPool, **options)
         encode_passwords(engine)
@@ -102,6 +148,14 @@ def migrating_engine(url: URL, **options: Any) -> Engine:
     options.setdefault("connect_args", {"timeout": 60})
     engine = create_sqlalchemy_engine(url, poolclass=pool.NullPool, **options)
     begin_immediately(engine)
+
+    @event.listens_for(engine, "connect")
+    def _ignore_foreign_keys(connection: Any, record: object) -> None:
+        # SQLite's tables are migrated by copying, and with foreign keys enforced, as a listener of
+        # the application may have it, the removal of the old table would delete what refers to it
+        # (https://alembic.sqlalchemy.org/en/latest/batch.html).
+        connection.execute("PRAGMA foreign_keys = OFF").close()
+
     return engine
 
 
@@ -134,7 +188,49 @@ def begin_immediately(engine: Engine) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def lock(connection: Connection) -> None:
+def upgrade(engine: Engine, schema: str | None = None) -> None:
+    """Run all migrations that are missing. Safe when many threads and processes do so at once."""
+    deadline, retries = time.monotonic() + _OVERTAKEN_SECONDS, None
+    while True:
+        try:
+            with engine.connect() as connection:
+                migrate(connection, schema, lambda bound: _upgrade(bound, schema))
+            return
+        except exc.DBAPIError as error:
+            if engine.dialect.name not in ("mysql", "mariadb"):
+                raise
+            if error.orig is None or error.orig.args[0] not in _OVERTAKEN:
+                raise
+            retries = retries or Retries(engine.dialect.name, deadline)
+            if not retries.pause(error.orig):
+                raise
+
+
+def _upgrade(connection: Connection, schema: str | None) -> None:
+    from alembic.operations import Operations
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    script = ScriptDirectory(str(migrations()))
+    steps = {"fn": lambda found, _: script._upgrade_revs("head", found)}
+    context = MigrationContext.configure(connection, opts={**options(schema), **steps})
+    context.run_migrations(op=Operations(context))
+
+
+def migrate(connection: Connection, schema: str | None, run: Callable[[Connection], None]) -> None:
+    """Let `run` migrate on this connection, while no other process does."""
+    if schema is not None:
+        connection = connection.execution_options(schema_translate_map={None: schema})
+    # One transaction around everything: where the database can, the migrations happen together or
+    # not at all, and the revision is read under the lock.
+    with connection.begin():
+        _lock(connection)
+        if schema is not None and not inspect(connection).has_schema(schema):
+            connection.execute(CreateSchema(schema, if_not_exists=True))
+        run(connection)
+
+
+def _lock(connection: Connection) -> None:
     """Let only one process migrate at a time, until the end of the transaction or connection.
 
     :raises BackendUnavailableError: if another process has the lock for a minute
@@ -154,33 +250,32 @@ def lock(connection: Connection) -> None:
             )
 
 
-def revision(engine: Engine, schema: str | None = None) -> str | None:
-    """Return the revision of the schema, or ``None`` if there is none, as Alembic reads it."""
-    from alembic.migration import MigrationContext
+def options(schema: str | None) -> dict[str, Any]:
+    """Return what a migration context is configured with."""
 
-    path = engine.url.database
-    if engine.dialect.name == "sqlite" and path and not Path(path).exists():
-        return None  # connecting would make the file
-    with engine.connect() as connection:
-        names = {"version_table": VERSION_TABLE, "version_table_schema": schema}
-        return MigrationContext.configure(connection, opts=names).get_current_revision()
+    def is_ours(found: str | None, kind: str, parents: Mapping[str, str | None]) -> bool:
+        """Leave the tables of the application alone."""
+        if kind == "schema":
+            return found == schema
+        return kind != "table" or found in METADATA.tables
 
-
-def upgrade(engine: Engine, schema: str | None = None) -> None:
-    """Run all migrations that are missing. Safe when many processes do so at once."""
-    from alembic import command
-
-    config = _config()
-    with engine.connect() as connection:
-        config.attributes["connection"] = connection
-        config.attributes["schema"] = schema
-        command.upgrade(config, "head")
+    return {
+        "target_metadata": _metadata(schema),
+        "version_table": VERSION_TABLE,
+        "version_table_schema": schema,
+        "include_schemas": schema is not None,
+        "include_name": is_ours,
+        "render_as_batch": True,  # SQLite's ALTER TABLE can do next to nothing
+        "compare_type": True,
+        "compare_server_default": True,
+    }
 
 
-def _config() -> Config:
-    from alembic.config import Config
-
-    config = Config()
-    # "%" begins an interpolation in Alembic's configuration.
-    config.set_main_option("script_location", str(migrations()).replace("%", "%%"))
-    return config
+def _metadata(schema: str | None) -> MetaData:
+    """Return the tables as they are in this schema."""
+    if schema is None:
+        return METADATA
+    placed = MetaData(naming_convention=METADATA.naming_convention)
+    for table in METADATA.tables.values():
+        table.to_metadata(placed, schema=schema)
+    return placed

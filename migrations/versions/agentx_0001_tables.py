@@ -6,10 +6,12 @@ Revises:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
 
 import sqlalchemy as sa
-from alembic import op
+from alembic.operations import Operations
 from sqlalchemy.dialects import mysql
 
 from agentx_persistence.errors import SchemaError
@@ -19,7 +21,6 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-_TABLES = ("containers", "images", "sessions", "messages", "items")
 _BINARY = {"charset": "utf8mb4", "collation": "utf8mb4_bin"}
 _ASCII = {"charset": "ascii", "collation": "ascii_bin"}
 
@@ -42,84 +43,153 @@ _DIGEST = _ascii(32)
 _TOKEN = _ascii(100)
 
 
-def upgrade() -> None:
-    _table(
-        "containers",
-        sa.Column("container_id", _ID, nullable=False),
-        *_document(),
-        sa.PrimaryKeyConstraint("container_id", name="pk_agentx_containers"),
-        indexes=[("newest", "container_id")],
-    )
-    _table(
-        "images",
-        sa.Column("image_id", _ID, nullable=False),
-        sa.Column("container_id", _ID),
-        sa.Column("session_id", _ID),
-        sa.Column("name", _TEXT),
-        sa.Column("name_digest", _DIGEST),
-        sa.Column("role_id", _ID),
-        sa.Column("os_id", _ID),
-        sa.Column("model", _TEXT),
-        sa.Column("thinking", _TEXT),
-        sa.Column("prototype_id", _ID),
-        sa.Column("parent_image_id", _ID),
-        *_document(),
-        sa.PrimaryKeyConstraint("image_id", name="pk_agentx_images"),
-        indexes=[
-            ("newest", "image_id"),
-            ("container_id", "newest", "image_id"),
-            ("name_digest", "newest", "image_id"),
-            ("container_id", "name_digest", "newest", "image_id"),
-        ],
-    )
-    _table(
-        "sessions",
-        sa.Column("session_id", _ID, nullable=False),
-        sa.Column("container_id", _ID),
-        sa.Column("image_id", _ID),
-        sa.Column("owners_digest", _DIGEST),
-        sa.Column("message_count", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("generation", _TOKEN, nullable=False),
-        sa.Column("latest", sa.BigInteger(), nullable=False),
-        *_document(),
-        sa.PrimaryKeyConstraint("session_id", name="pk_agentx_sessions"),
-        indexes=[
-            ("newest", "session_id"),
-            ("container_id", "newest", "session_id"),
-            ("image_id", "newest", "session_id"),
-            ("owners_digest", "newest", "session_id"),
-            ("container_id", "latest", "session_id"),
-        ],
-        postgresql_with={"fillfactor": 70},
-    )
-    _table(
-        "messages",
-        sa.Column("session_id", _ID, nullable=False),
-        sa.Column("position", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("message_id", _ID, nullable=False),
-        sa.Column("role", _ID),
-        sa.Column("subtype", _ID),
-        sa.Column("timestamp", sa.BigInteger()),
-        sa.Column("size", sa.Integer(), nullable=False),
-        sa.Column("body", _TEXT, nullable=False),
-        sa.PrimaryKeyConstraint("session_id", "position", name="pk_agentx_messages"),
-        sa.UniqueConstraint(
-            "session_id", "message_id", name="uq_agentx_messages_session_id_message_id"
+_VERSION_TABLE = "agentx_alembic_version"
+
+
+def upgrade(op: Operations) -> None:
+    tables = _tables()
+    there = {name: _indexes(op, name, table.parts) for name, table in tables.items()}
+    _add_oldest(op)
+    for name, table in tables.items():
+        # MySQL commits each of these statements by itself: after an interruption some are there.
+        op.create_table(
+            name, *table.parts, if_not_exists=True, mysql_engine="InnoDB", **table.options
+        )
+        for columns in table.indexes:
+            index = f"ix_{name}_{'_'.join(columns)}"
+            if index not in there[name]:
+                op.create_index(index, name, list(columns))
+
+
+def downgrade(op: Operations) -> None:
+    tables = _tables()
+    for name, table in tables.items():
+        _indexes(op, name, table.parts)
+    for name in reversed(tables):
+        op.drop_table(name, if_exists=True)
+
+
+def _place(op: Operations) -> str | None:
+    """Return the schema."""
+    place: str | None = op.get_context().opts.get("version_table_schema")
+    return place
+
+
+def _add_oldest(op: Operations) -> None:
+    """Add the oldest revision whose code can use the schema. Later migrations raise it."""
+    if not op.get_context().as_sql:
+        columns = sa.inspect(op.get_bind()).get_columns(_VERSION_TABLE, schema=_place(op))
+        if any(column["name"] == "oldest" for column in columns):
+            return
+    oldest = sa.Column("oldest", sa.String(32), server_default=revision, nullable=False)
+    op.add_column(_VERSION_TABLE, oldest, schema=_place(op))
+
+
+def _indexes(op: Operations, name: str, parts: Sequence[sa.schema.SchemaItem]) -> set[str | None]:
+    """Return the names of the table's indexes, as far as it is there.
+
+    :raises SchemaError: if it has other columns, and so is not of this package
+    """
+    if op.get_context().as_sql:
+        return set()
+    inspector = sa.inspect(op.get_bind())
+    if not inspector.has_table(name, schema=_place(op)):
+        return set()
+    found = {column["name"] for column in inspector.get_columns(name, schema=_place(op))}
+    if found != {part.name for part in parts if isinstance(part, sa.Column)}:
+        raise SchemaError(
+            f"the database has a table {name} that this package did not make",
+            "rename or remove it",
+        )
+    return {index["name"] for index in inspector.get_indexes(name, schema=_place(op))}
+
+
+class _Table(NamedTuple):
+    parts: Sequence[sa.schema.SchemaItem]
+    indexes: Sequence[tuple[str, ...]] = ()
+    options: Mapping[str, object] = MappingProxyType({})
+
+
+def _tables() -> dict[str, _Table]:
+    return {
+        "agentx_containers": _Table(
+            [
+                sa.Column("container_id", _ID, nullable=False),
+                *_document(),
+                sa.PrimaryKeyConstraint("container_id", name="pk_agentx_containers"),
+            ],
+            indexes=[("newest", "container_id")],
         ),
-    )
-    _table(
-        "items",
-        sa.Column("namespace", _text(508), nullable=False),
-        sa.Column("key", _ID, nullable=False),
-        *_document(),
-        sa.PrimaryKeyConstraint("namespace", "key", name="pk_agentx_items"),
-        indexes=[("namespace", "newest", "key")],
-    )
-
-
-def downgrade() -> None:
-    for table in reversed(_TABLES):
-        op.drop_table(f"agentx_{table}", if_exists=True)
+        "agentx_images": _Table(
+            [
+                sa.Column("image_id", _ID, nullable=False),
+                sa.Column("container_id", _ID),
+                sa.Column("session_id", _ID),
+                sa.Column("name", _TEXT),
+                sa.Column("name_digest", _DIGEST),
+                sa.Column("role_id", _ID),
+                sa.Column("os_id", _ID),
+                sa.Column("model", _TEXT),
+                sa.Column("thinking", _TEXT),
+                sa.Column("prototype_id", _ID),
+                sa.Column("parent_image_id", _ID),
+                *_document(),
+                sa.PrimaryKeyConstraint("image_id", name="pk_agentx_images"),
+            ],
+            indexes=[
+                ("newest", "image_id"),
+                ("container_id", "newest", "image_id"),
+                ("name_digest", "newest", "image_id"),
+                ("container_id", "name_digest", "newest", "image_id"),
+            ],
+        ),
+        "agentx_sessions": _Table(
+            [
+                sa.Column("session_id", _ID, nullable=False),
+                sa.Column("container_id", _ID),
+                sa.Column("image_id", _ID),
+                sa.Column("owners_digest", _DIGEST),
+                sa.Column("message_count", sa.Integer(), server_default="0", nullable=False),
+                sa.Column("generation", _TOKEN, nullable=False),
+                sa.Column("latest", sa.BigInteger(), nullable=False),
+                *_document(),
+                sa.PrimaryKeyConstraint("session_id", name="pk_agentx_sessions"),
+            ],
+            indexes=[
+                ("newest", "session_id"),
+                ("container_id", "newest", "session_id"),
+                ("image_id", "newest", "session_id"),
+                ("owners_digest", "newest", "session_id"),
+                ("container_id", "latest", "session_id"),
+            ],
+            options={"postgresql_with": {"fillfactor": 70}},
+        ),
+        "agentx_messages": _Table(
+            [
+                sa.Column("session_id", _ID, nullable=False),
+                sa.Column("position", sa.Integer(), autoincrement=False, nullable=False),
+                sa.Column("message_id", _ID, nullable=False),
+                sa.Column("role", _ID),
+                sa.Column("subtype", _ID),
+                sa.Column("timestamp", sa.BigInteger()),
+                sa.Column("size", sa.Integer(), nullable=False),
+                sa.Column("body", _TEXT, nullable=False),
+                sa.PrimaryKeyConstraint("session_id", "position", name="pk_agentx_messages"),
+                sa.UniqueConstraint(
+                    "session_id", "message_id", name="uq_agentx_messages_session_id_message_id"
+                ),
+            ]
+        ),
+        "agentx_items": _Table(
+            [
+                sa.Column("namespace", _text(508), nullable=False),
+                sa.Column("key", _ID, nullable=False),
+                *_document(),
+                sa.PrimaryKeyConstraint("namespace", "key", name="pk_agentx_items"),
+            ],
+            indexes=[("namespace", "newest", "key")],
+        ),
+    }
 
 
 def _document() -> list[sa.Column[object]]:
@@ -130,31 +200,3 @@ def _document() -> list[sa.Column[object]]:
         sa.Column("revision", _TOKEN, nullable=False),
         sa.Column("body", _TEXT, nullable=False),
     ]
-
-
-def _table(
-    name: str,
-    *parts: sa.schema.SchemaItem,
-    indexes: Sequence[tuple[str, ...]] = (),
-    **options: object,
-) -> None:
-    name = f"agentx_{name}"
-    there: set[str | None] = set()
-    if not op.get_context().as_sql:
-        inspector = sa.inspect(op.get_bind())
-        place = op.get_context().opts.get("version_table_schema")
-        if inspector.has_table(name, schema=place):
-            found = {column["name"] for column in inspector.get_columns(name, schema=place)}
-            ours = {part.name for part in parts if isinstance(part, sa.Column)}
-            if found != ours:
-                raise SchemaError(
-                    f"the database has a table {name} that this package did not make",
-                    "rename or remove it",
-                )
-            there = {index["name"] for index in inspector.get_indexes(name, schema=place)}
-    # MySQL commits each of these statements by itself: after an interruption some are there.
-    op.create_table(name, *parts, if_not_exists=True, mysql_engine="InnoDB", **options)
-    for columns in indexes:
-        index = f"ix_{name}_{'_'.join(columns)}"
-        if index not in there:
-            op.create_index(index, name, list(columns))

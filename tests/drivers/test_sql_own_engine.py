@@ -193,3 +193,43 @@ def test_a_row_and_a_message_are_kept_or_undone_together(
     )
     with engine.begin() as connection:
         connection.execute(text("DROP TABLE orders"))
+
+
+def test_a_connection_that_commits_each_statement_is_refused(
+    persistence: Persistence, engine: Engine
+) -> None:
+    saved_session(persistence)
+    with engine.connect() as connection:
+        inside = persistence.within(connection.execution_options(isolation_level="AUTOCOMMIT"))
+        with pytest.raises(ConfigurationError, match="AUTOCOMMIT"):
+            inside.sessions.add_message("session", message())
+    assert texts(persistence) == []
+
+
+def test_nothing_of_the_callers_transaction_is_ended_repeated_or_set(
+    persistence: Persistence, engine: Engine
+) -> None:
+    saved_session(persistence)
+    seen: list[str] = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def see(connection: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        seen.append(statement)
+
+    for ending in ("commit", "rollback"):
+        event.listen(engine, ending, lambda connection: seen.append("ended"))
+    with engine.connect().execution_options(isolation_level="SERIALIZABLE") as connection:
+        level = connection.get_isolation_level()
+        inside = persistence.within(connection)
+        inside.sessions.add_messages("session", [message("a"), message("b")])
+        inside.sessions.save(session())
+        inside.sessions.rewrite("session", after=None, messages=[message("c")])
+        with pytest.raises(RecordNotFoundError):
+            inside.sessions.add_message("absent", message())
+        inside.sessions.delete("session")
+        inside.close()
+        assert connection.get_isolation_level() == level
+        assert connection.in_transaction()
+        assert not [text for text in seen if text.split()[0] in ("ended", "COMMIT", "SET", "BEGIN")]
+        connection.rollback()
+    assert texts(persistence) == []

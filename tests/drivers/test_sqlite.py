@@ -89,7 +89,7 @@ def test_opening_a_current_file_costs_one_query(
     monkeypatch.setattr(sqlite3, "connect", traced)
     create_persistence(sqlite_driver(path)).close()
     asked = [statement for statement in statements if not statement.startswith("PRAGMA")]
-    assert asked == ["SELECT version_num FROM agentx_alembic_version"]
+    assert asked == ["SELECT * FROM agentx_alembic_version"]
 
 
 def test_wrong_options_are_refused() -> None:

@@ -94,7 +94,7 @@ def test_a_table_of_our_name_with_other_columns_is_named_and_left_alone(
     url: URL, server: Any
 ) -> None:
     server.execute("CREATE TABLE agentx_sessions (id INTEGER)", database=DATABASE)
-    with pytest.raises(SchemaError, match="table agentx_sessions .* rename or remove it"):
+    with pytest.raises(SchemaError, match="table agentx_sessions .* rename or remove it"):  # noqa: RUF043
         create_persistence(server.driver(DATABASE, migrate=True))
     engine = schema.migrating_engine(schema.parse_url(url))
     assert [column["name"] for column in inspect(engine).get_columns("agentx_sessions")] == ["id"]

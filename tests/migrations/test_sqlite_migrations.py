@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from agentx_persistence import SchemaError, create_persistence
+from agentx_persistence import ConfigurationError, SchemaError, create_persistence
 from agentx_persistence.__main__ import main
 from agentx_persistence._sql import schema
 from agentx_persistence.sqlite import sqlite_driver
-from tests.contract.records import container, message, saved_session
+from tests.contract.records import container, message, saved_session, texts
 
 _CHECKOUT = Path(__file__).parents[2]
 
@@ -31,9 +31,11 @@ def _alembic(url: str, *arguments: str, **environment: str) -> subprocess.Comple
     )
 
 
-def _set_revision(path: Path, revision: str) -> None:
+def _set_revision(path: Path, revision: str, oldest: str) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(f"UPDATE {schema.VERSION_TABLE} SET version_num = ?", (revision,))
+        connection.execute(
+            f"UPDATE {schema.VERSION_TABLE} SET version_num = ?, oldest = ?", (revision, oldest)  # noqa: S608
+        )
 
 
 def test_the_list_of_revisions_is_that_of_the_migrations() -> None:
@@ -102,14 +104,65 @@ def test_a_file_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> 
     path = tmp_path / "agentx.db"
     with create_persistence(sqlite_driver(path)) as persistence:
         persistence.containers.save(container())
-    _set_revision(path, "9999")
+    _set_revision(path, "9999", "9998")
     with pytest.raises(SchemaError, match="newer"):
         create_persistence(sqlite_driver(path))
     assert main(["check", f"sqlite:///{path}"]) == 1
     assert main(["upgrade", f"sqlite:///{path}"]) == 1
-    _set_revision(path, schema.HEAD)
+    _set_revision(path, schema.HEAD, schema.HEAD)
     with create_persistence(sqlite_driver(path)) as persistence:
         assert persistence.containers.exists("box")
+
+
+def test_a_migration_that_only_adds_something_does_not_stop_workers_of_this_version(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "agentx.db"
+    with create_persistence(sqlite_driver(path)) as before:
+        saved_session(before)
+        with closing(sqlite3.connect(path)) as connection, connection:
+            for kind in ("containers", "images", "sessions", "messages", "items"):
+                connection.execute(f"ALTER TABLE agentx_{kind} ADD COLUMN more TEXT")
+            connection.execute("UPDATE agentx_sessions SET more = 'kept'")
+        _set_revision(path, "agentx_9999", schema.HEAD)
+        before.sessions.add_message("session", message("a"))
+        with create_persistence(sqlite_driver(path)) as restarted:
+            restarted.sessions.add_message("session", message("b"))
+            restarted.sessions.save(restarted.sessions.get("session"))
+            assert texts(restarted) == ["a", "b"]
+    assert main(["check", f"sqlite:///{path}"]) == 0
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT more FROM agentx_sessions").fetchall() == [("kept",)]
+        found = connection.execute(f"SELECT version_num FROM {schema.VERSION_TABLE}").fetchall()  # noqa: S608
+        assert found == [("agentx_9999",)]
+
+
+def test_a_file_in_another_encoding_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "agentx.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA encoding = 'UTF-16'")
+        connection.execute("CREATE TABLE users (id TEXT)")
+    with pytest.raises(ConfigurationError, match="UTF-16le; give a file in UTF-8"):
+        create_persistence(sqlite_driver(path))
+
+
+def test_foreign_keys_that_the_application_enforces_do_not_matter(tmp_path: Path) -> None:
+    """As with the listener on all engines that SQLAlchemy's documentation shows."""
+    code = (
+        "import sys\n"
+        "from sqlalchemy import Engine, event\n"
+        "@event.listens_for(Engine, 'connect')\n"
+        "def enforce(connection, record):\n"
+        "    connection.execute('PRAGMA foreign_keys=ON').close()\n"
+        "from agentx_persistence._sql import schema\n"
+        "engine = schema.migrating_engine(schema.parse_url(sys.argv[1]))\n"
+        "with engine.connect() as connection:\n"
+        "    assert connection.exec_driver_sql('PRAGMA foreign_keys').scalar() == 0\n"
+        "from agentx_persistence.__main__ import main\n"
+        "sys.exit(main(['upgrade', sys.argv[1]]))\n"
+    )
+    address = f"sqlite:///{tmp_path / 'agentx.db'}"
+    subprocess.run([sys.executable, "-c", code, address], check=True)
 
 
 def test_the_command_line_upgrades_and_checks(
