@@ -73,7 +73,7 @@ def said_again() -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("given", said_again(), ids=str)
+@pytest.mark.parametrize("given", said_again())
 def test_a_timestamp_that_the_caller_did_not_give_equals_any(given: Message) -> None:
     assert given.timestamp != 1
     assert difference(stored(), given) is None
