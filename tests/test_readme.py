@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,15 @@ def test_the_first_example_prints_what_it_says(
     exec(compile(code_blocks(Path("README.md"))[0], "README.md", "exec"), {})
     assert capsys.readouterr().out == "user Hello!\n"
     assert (tmp_path / "agentx.db").exists()
+
+
+def test_the_quickstart_writes_a_conversation_and_reads_it_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for action in ("write", "read"):
+        monkeypatch.setattr("sys.argv", ["quickstart.py", action, str(tmp_path / "quickstart.db")])
+        runpy.run_path(str(_ROOT / "examples" / "quickstart.py"), run_name="__main__")
+    assert capsys.readouterr().out.endswith("There are two: LICENSE and README.md.\n")
 
 
 def test_the_readme_is_short_and_has_no_link_that_dies_on_a_package_index() -> None:
