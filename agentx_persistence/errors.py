@@ -96,7 +96,7 @@ class RecordTooLargeError(PersistenceError):
 
 
 class BackendError(PersistenceError):
-    """The backend failed. What its client library said is in ``__cause__``."""
+    """The backend failed. The error of its client library is the ``__cause__``."""
 
     backend: str
     reason: str

@@ -10,8 +10,8 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from agentx_persistence.errors import InvalidRecordError
 
-# What pydantic's JSON parser reads: 200 levels, and integers of at most 4,300 digits (Python's own
-# limit on int <-> str, https://docs.python.org/3/library/stdtypes.html#int-max-str-digits).
+# The limits of pydantic's JSON parser: 200 levels, and integers of at most 4,300 digits (Python's
+# own limit on int <-> str, https://docs.python.org/3/library/stdtypes.html#int-max-str-digits).
 _MAX_DEPTH = 200
 _MAX_INTEGER = 10**4300
 _PLAIN = frozenset({str, bool, type(None)})

@@ -31,7 +31,7 @@ class Generated(str):
 
 
 class Record(BaseModel):
-    """What all records share: the wire form, and errors that name the field."""
+    """The base class of all records: the wire form, and errors that name the field."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True,

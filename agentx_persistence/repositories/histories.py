@@ -20,7 +20,7 @@ _CHUNK_BYTES = 2_000_000
 
 @dataclass(frozen=True, slots=True)
 class SessionSummary:
-    """What a list of conversations shows of one. `last_message` is ``None`` if there is none."""
+    """What a list of conversations shows. `last_message` is ``None`` if there are no messages."""
 
     message_count: int
     last_message: Message | None

@@ -1,4 +1,4 @@
-"""What a `TransactionalStorage` keeps in an ordered map: its rows."""
+"""The rows of a `TransactionalStorage` in its ordered map."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Storage(ABC):
     def find(self, kind: Kind, query: Query) -> Listing:
         """Return the documents of the query. The cost follows what is returned, at any depth.
 
-        What is saved meanwhile neither hides nor repeats a document that stays at its place.
+        Documents that are saved meanwhile neither hide nor repeat one whose place stays the same.
         """
 
     @abstractmethod
