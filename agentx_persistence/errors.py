@@ -1,8 +1,8 @@
-"""The errors of this package: one tree, each error made from facts.
+"""The errors of this package. They form one tree.
 
-An error keeps its facts as ``args``, so that it survives pickling (a worker process hands its
-errors to its parent that way), and builds its sentence when it is shown. The error of the client
-library, where there is one, is the ``__cause__``.
+An error keeps its facts as ``args``, so that it survives pickling, as between a worker process and
+its parent. Its text is built when it is shown. The client library's error, if there is one, is the
+``__cause__``.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class RecordTooLargeError(PersistenceError):
 
 
 class BackendError(PersistenceError):
-    """The backend failed. What its client library said is in ``__cause__``."""
+    """The backend failed. The error of its client library is the ``__cause__``."""
 
     backend: str
     reason: str

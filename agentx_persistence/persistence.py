@@ -1,4 +1,4 @@
-"""The way in: a driver opens a storage, and `Persistence` hands out the repositories over it."""
+"""`create_persistence` opens a storage; `Persistence` has the repositories over it."""
 
 from __future__ import annotations
 
@@ -40,11 +40,17 @@ class Persistence:
         return Persistence(self._storage.within(transaction))
 
     def ping(self) -> None:
-        """Ask the backend for a sign of life; see `Storage.ping`."""
+        """Check that the backend answers.
+
+        :raises BackendUnavailableError: if it does not
+        """
         self._storage.ping()
 
     def close(self) -> None:
-        """Release everything that was opened; see `Storage.close`."""
+        """Close the connections and files that this opened. A second call does nothing.
+
+        A call that is under way in another thread finishes or raises `PersistenceClosedError`.
+        """
         self._storage.close()
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""From a URL to a driver. A driver's module is imported only when its scheme is asked for.
+"""From a URL to a driver. A driver's module is imported only when a URL has its scheme.
 
 Other packages add schemes through the entry-point group `agentx_persistence.drivers`: the name is
 the scheme, the value a callable ``(url, **options)`` that returns a `PersistenceDriver`.

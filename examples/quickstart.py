@@ -10,9 +10,7 @@ import sys
 
 from agentx_persistence import (
     AssistantMessage,
-    ContainerRecord,
     ErrorMessage,
-    ImageRecord,
     Message,
     OtherMessage,
     Persistence,
@@ -28,7 +26,6 @@ from agentx_persistence import (
     UserMessage,
     create_persistence,
 )
-from agentx_persistence.sqlite import sqlite_driver
 
 CONVERSATION: list[Message] = [
     UserMessage(content="Which files are in this folder?"),
@@ -52,22 +49,16 @@ CONVERSATION: list[Message] = [
 
 
 def write(persistence: Persistence) -> None:
-    persistence.containers.save(ContainerRecord(container_id="user-42"))
-    image = ImageRecord(container_id="user-42", name="Folder helper", system_prompt="Be brief.")
-    persistence.images.save(image)
-    session = SessionRecord(
-        session_id=image.session_id, image_id=image.image_id, container_id="user-42"
-    )
-    persistence.sessions.save(session)
+    session = SessionRecord(container_id="user-42", title="Which files?")
     for message in CONVERSATION:
-        position = persistence.sessions.add_message(session.session_id, message)
+        position = persistence.sessions.add_message(session.session_id, message, create=session)
         print(f"stored message {position}: {message.subtype}")
 
 
 def read(persistence: Persistence) -> None:
-    image = persistence.images.find_all(container_id="user-42", limit=1)[0]
-    print(f"{image.name} ({image.image_id})")
-    for message in persistence.sessions.iter_messages(image.session_id):
+    session = persistence.sessions.find_all(container_id="user-42", limit=1)[0]
+    print(f"{session.title} ({session.session_id})")
+    for message in persistence.sessions.iter_messages(session.session_id):
         print(f"{message.role:>10}: {describe(message)}")
 
 
@@ -87,5 +78,5 @@ def describe(message: Message) -> str:
 
 if __name__ == "__main__":
     action, file = sys.argv[1:]
-    with create_persistence(sqlite_driver(file)) as opened:
+    with create_persistence(f"sqlite:///{file}") as opened:
         {"write": write, "read": read}[action](opened)

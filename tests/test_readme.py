@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+import runpy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from agentx_persistence.fs import fs_driver
+from agentx_persistence.mongodb import mongodb_driver
+from agentx_persistence.mysql import mysql_driver
+from agentx_persistence.postgresql import postgresql_driver
+from agentx_persistence.redis import redis_driver
+from agentx_persistence.sqlite import sqlite_driver
 
 _ROOT = Path(__file__).parents[1]
 _DOCUMENTS = [path.relative_to(_ROOT) for path in (_ROOT / "README.md", *_ROOT.glob("docs/*.md"))]
@@ -34,6 +44,15 @@ def test_the_first_example_prints_what_it_says(
     exec(compile(code_blocks(Path("README.md"))[0], "README.md", "exec"), {})
     assert capsys.readouterr().out == "user Hello!\n"
     assert (tmp_path / "agentx.db").exists()
+
+
+def test_the_quickstart_writes_a_conversation_and_reads_it_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for action in ("write", "read"):
+        monkeypatch.setattr("sys.argv", ["quickstart.py", action, str(tmp_path / "quickstart.db")])
+        runpy.run_path(str(_ROOT / "examples" / "quickstart.py"), run_name="__main__")
+    assert capsys.readouterr().out.endswith("There are two: LICENSE and README.md.\n")
 
 
 def test_the_readme_is_short_and_has_no_link_that_dies_on_a_package_index() -> None:
@@ -69,3 +88,47 @@ def test_the_files_that_it_names_are_there(document: str) -> None:
 def test_the_backend_it_shows_is_the_one_that_the_contract_suite_runs_on() -> None:
     example = (_ROOT / "examples" / "custom.py").read_text("utf-8")
     assert f"```python\n{example}```" in (_ROOT / "docs" / "custom-backend.md").read_text("utf-8")
+
+
+_SECTIONS: dict[str, Callable[..., Any]] = {
+    "Filesystem": fs_driver,
+    "SQLite": sqlite_driver,
+    "PostgreSQL": postgresql_driver,
+    "MySQL and MariaDB": mysql_driver,
+    "Redis and Valkey": redis_driver,
+    "MongoDB": mongodb_driver,
+}
+_WAITS = {"connect_timeout", "lock_timeout", "patience", "pool_timeout", "retry_seconds", "timeout"}
+
+
+def _rows_that_name(document: str, section: str, argument: str) -> str:
+    text = (_ROOT / "docs" / document).read_text("utf-8").partition(f"\n## {section}\n")[2]
+    rows = text.partition("\n## ")[0].splitlines()
+    return "\n".join(row for row in rows if row.startswith("|") and f"`{argument}`" in row)
+
+
+@pytest.mark.parametrize("section", [name for name in _SECTIONS if name != "MySQL and MariaDB"])
+def test_the_page_of_backends_has_every_argument_with_its_default(section: str) -> None:
+    for name, parameter in inspect.signature(_SECTIONS[section]).parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            continue
+        rows = _rows_that_name("backends.md", section, name)
+        assert rows, name
+        if type(parameter.default) in (int, float):
+            assert re.search(rf"\b{parameter.default:g}\b", rows), name
+
+
+def test_mysql_has_the_arguments_of_postgresql_but_two() -> None:
+    postgresql = set(inspect.signature(postgresql_driver).parameters)
+    assert set(inspect.signature(mysql_driver).parameters) == postgresql - {
+        "prepare_threshold",
+        "schema",
+    }
+
+
+@pytest.mark.parametrize("section", _SECTIONS)
+def test_the_page_of_waits_has_every_time_limit_with_its_default(section: str) -> None:
+    for name, parameter in inspect.signature(_SECTIONS[section]).parameters.items():
+        if name in _WAITS:
+            rows = _rows_that_name("waits.md", section, name)
+            assert re.search(rf"\b{parameter.default:g}\b", rows), name

@@ -1,4 +1,4 @@
-"""How the classes of records are built at their first use, and what they say of themselves."""
+"""Building the classes of records at their first use; their signatures."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ if hasattr(os, "register_at_fork"):
 
 
 class SnakeCaseSignature:
-    """What `inspect.signature` says of a record: its fields as attributes, in snake_case.
+    """The `inspect.signature` of a record: its fields in snake_case.
 
     pydantic's own has the camelCase of the wire form.
     """
 
     def __get__(self, record: object, owner: Any) -> Any:
-        from inspect import Parameter, Signature  # for what asks for it only
+        from inspect import Parameter, Signature  # imported late: few ask for a signature
 
         parameters = [
             Parameter(

@@ -1,4 +1,4 @@
-"""What the fields of records hold: ids, names, texts, numbers and times."""
+"""The types of the fields of records: ids, names, texts, numbers and times."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ MAX_ID_LENGTH = 255
 MAX_NAME_LENGTH = 500
 
 _FORBIDDEN = r"\x00-\x1f\x7f-\x9f\ud800-\udfff"  # control characters and lone surrogates
-# Not compiled before an id needs it: that takes a tenth of importing all the records.
+# Compiled at its first use: compiling it takes a tenth of the time to import all records.
 _ID = rf"[^\s{_FORBIDDEN}](?:[^{_FORBIDDEN}]*[^\s{_FORBIDDEN}])?"
 
 
 def new_id(prefix: str) -> str:
-    """Return a new id, such as ``img_2f8c…``: 96 random bits, never given twice."""
+    """Return a new id, such as ``img_2f8c…``, with 96 random bits."""
     return f"{prefix}_{os.urandom(12).hex()}"
 
 
@@ -32,9 +32,9 @@ def now() -> int:
 
 
 def id_problem(value: object) -> str | None:
-    """Return what keeps the value from being an id, if anything."""
+    """Return why the value cannot be an id, or ``None`` if it can."""
     if type(value) is str and len(value) <= MAX_ID_LENGTH and value.isidentifier():
-        return None  # as most ids are, our own among them; the full rule takes far longer
+        return None  # most ids are identifiers; the full rule takes far longer
     if not isinstance(value, str):
         return f"must be a string, not {type(value).__name__}"
     if not 1 <= len(value) <= MAX_ID_LENGTH:
@@ -59,7 +59,7 @@ def check_name(value: object) -> None:
 
 
 class _Id:
-    """In Python the whole rule; from JSON only the cheap part, as `Record.to_json` has it all."""
+    """Python values are checked fully, JSON only for its length: `to_json` has checked the rest."""
 
     @classmethod
     def __get_pydantic_core_schema__(
@@ -95,7 +95,7 @@ class _Time:
         )
 
 
-# A length constraint makes pydantic look at the characters, so that lone surrogates are refused.
+# The length constraint makes pydantic read the characters, and so refuse lone surrogates.
 Text = Annotated[str, Strict(), StringConstraints(min_length=0)]
 Name = Annotated[str, Strict(), StringConstraints(max_length=MAX_NAME_LENGTH)]
 _NAME: TypeAdapter[str] = TypeAdapter(

@@ -1,4 +1,4 @@
-"""What a record may hold where its content is open: JSON that comes back exactly as it went in."""
+"""The values of open fields: JSON that comes back exactly as it was given."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from agentx_persistence.errors import InvalidRecordError
 
-# What pydantic's JSON parser reads: 200 levels, and integers of at most 4,300 digits (Python's own
-# limit on int <-> str, https://docs.python.org/3/library/stdtypes.html#int-max-str-digits).
+# The limits of pydantic's JSON parser: 200 levels, and integers of at most 4,300 digits (Python's
+# own limit on int <-> str, https://docs.python.org/3/library/stdtypes.html#int-max-str-digits).
 _MAX_DEPTH = 200
 _MAX_INTEGER = 10**4300
 _PLAIN = frozenset({str, bool, type(None)})
-# What is deeper or larger takes longer to look through than to read back.
+# A value that is deeper or larger takes longer to check than to write and read back.
 _PLAIN_DEPTH = 3
 _PLAIN_SIZE = 16
 LONE_SURROGATE = "a lone surrogate (half of a UTF-16 pair) is not text"
@@ -61,9 +61,10 @@ def exact_json(kind: str, field: str, value: object) -> Any:
 
 
 def is_plain(value: Any, depth: int = _PLAIN_DEPTH) -> bool:
-    """Tell whether JSON surely gives back exactly this, as it does most small values.
+    """Return True if JSON certainly gives this back exactly, False if that is not certain.
 
-    A value with a lone surrogate is plain, too: writing it as JSON fails. In a key it may not.
+    A text with a lone surrogate counts as plain, because writing it as JSON fails. A key with one
+    does not, because writing that can succeed.
     """
     kind = type(value)
     if kind in _PLAIN:
@@ -107,7 +108,7 @@ def _exact_object(value: object) -> Any:
 
 
 class _Json:
-    """Checked in Python, where anything can come; taken as parsed from JSON, which is exact."""
+    """Python values are checked. Parsed JSON is exact already."""
 
     @classmethod
     def __get_pydantic_core_schema__(

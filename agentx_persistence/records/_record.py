@@ -16,7 +16,7 @@ from agentx_persistence.records._refusals import invalid, warn_of_misspelt
 
 R = TypeVar("R", bound="Record")
 
-# What nobody can change inside of a record that was checked when it was made.
+# The types of values that cannot be changed in place.
 _UNCHANGING = frozenset({str, float, bool, type(None)})
 _HASHED = _UNCHANGING | {int, tuple, bytes}
 
@@ -31,7 +31,7 @@ class Generated(str):
 
 
 class Record(BaseModel):
-    """What all records share: the wire form, and errors that name the field."""
+    """The base class of all records: the wire form, and errors that name the field."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True,
@@ -41,8 +41,8 @@ class Record(BaseModel):
         validate_by_name=True,
         serialize_by_alias=True,
         protected_namespaces=(),
-        # What is not of the declared class becomes so when the record is made, and not only when it
-        # is read back.
+        # An instance of a subclass becomes one of the declared class when the record is made, as it
+        # would when it is read back.
         revalidate_instances="subclass-instances",
         hide_input_in_errors=True,
         loc_by_alias=False,
@@ -57,12 +57,13 @@ class Record(BaseModel):
     # caller did not set them, while any other field that was absent stays absent.
     _generated: ClassVar[frozenset[str]] = frozenset()
     _id_fields: ClassVar[tuple[str, ...]] = ()
-    # Those that hold any JSON. What others hold is of the declared types when it is read back.
+    # The fields that hold any JSON. The others hold values of their declared types.
     _open_fields: ClassVar[frozenset[str]] = frozenset()
-    # The class that reads the stored record: the class itself, but for a caller's own class, which
-    # inherits it. (pydantic evaluates these annotations again for each subclass: keep them simple.)
+    # The class that reads the stored record. A class of this package reads its own; a caller's
+    # subclass inherits it. (pydantic evaluates these annotations again for each subclass: keep them
+    # simple.)
     _read_as: ClassVar[Any] = None
-    # Whether unknown fields belong to another framework, and are no misspelt ones.
+    # Whether unknown fields belong to another framework, and are not checked for misspellings.
     _keeps_foreign_fields: ClassVar[bool] = False
 
     @classmethod
@@ -99,7 +100,7 @@ class Record(BaseModel):
             return super().model_dump(**{"exclude_unset": True, **options})
 
         def model_dump_json(self, **options: Any) -> str:
-            """Return the wire form, like `to_json`, but without its proof."""
+            """Return the wire form, like `to_json`, without checking that it can be read back."""
             self.__pydantic_fields_set__.update(self._generated)
             return super().model_dump_json(**{"exclude_unset": True, **options})
 
@@ -177,9 +178,9 @@ class Record(BaseModel):
         """Return the wire form: camelCase, known fields in declared order, then the unknown ones.
 
         :raises InvalidRecordError: naming the field, if reading the result would not give back
-            exactly this record. That can be so although the record was checked when it was made:
-            the maps and lists inside it can be changed, and a class of the caller's own can allow
-            what the class that reads it refuses.
+            exactly this record. The record was checked when it was made, but the maps and lists
+            inside it can have been changed since. And a subclass of the caller's can allow what the
+            class that reads it refuses.
         """
         text = self._serialize()
         self._check_ids()
@@ -190,7 +191,7 @@ class Record(BaseModel):
         return text.decode()
 
     def _is_plain(self) -> bool:
-        """Tell whether nothing inside, which was checked, can have been changed into no JSON."""
+        """Return True if all values certainly come back exactly, False if that is not certain."""
         for name, value in self.__dict__.items():
             kind = type(value)
             if kind is str or value is None:
@@ -202,11 +203,11 @@ class Record(BaseModel):
             elif kind is tuple:
                 plain = all(type(element) is str for element in value)
             else:
-                # Not what is inherited: what a caller's own class declares is not known here.
+                # Only fields that this very class declares: a caller's subclass can redeclare them.
                 plain = name in type(self).__dict__.get("_open_fields", ()) and is_plain(value)
             if not plain:
                 return False
-        # A key among the unknown ones could now be that of a field.
+        # A key that was added to the unknown fields can be that of a known one.
         return not self.__pydantic_extra__
 
     def _proven(self) -> Self:
@@ -229,10 +230,10 @@ class Record(BaseModel):
             raise self._refusal("record", str(error).partition("\n")[0]) from error
 
     def _prove(self, text: bytes) -> None:
-        """Refuse the record unless reading its wire form gives back exactly this."""
+        """Refuse the record unless reading its wire form gives back exactly this record."""
         try:
             again = self.__pydantic_validator__.validate_json(text)
-            # As `again == self`, which would first compare the two classes at length.
+            # Like `again == self`, which would compare the classes as well and take longer.
             exact = (
                 again.__dict__ == self.__dict__
                 and again.__pydantic_extra__ == self.__pydantic_extra__
@@ -244,7 +245,7 @@ class Record(BaseModel):
             raise self._refusal(field, "would not be read back as it is")
 
     def _prove_as_stored(self, text: bytes) -> None:
-        """Refuse the record unless the class that reads it, which is another one, gives it back."""
+        """Refuse the record unless the class that will read it, another one, gives it back."""
         again = self._read_back(text)
         if field := first_difference(from_json(text), from_json(again._serialize())):
             raise self._refusal(field, "would not be read back as it is")

@@ -1,4 +1,4 @@
-"""What callers are told of a field that is wrong, by an error, or misspelt, by a warning."""
+"""The error for a field that is wrong, and the warning for one that is misspelt."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from agentx_persistence.errors import InvalidRecordError
 from agentx_persistence.records._json_values import LONE_SURROGATE
 
-# What pydantic calls a branch for texts, in the place of an error: see `_fields.Text`.
+# pydantic's name, in the place of an error, for the branch of a union that takes `_fields.Text`.
 _TEXT_BRANCH = "constrained-str"
 _MAPPING = "must be a mapping"
 _WHOLE = "must be a whole number"
@@ -37,7 +37,7 @@ def invalid(
     :param listed: whether the record was the only one of a list
     """
     errors = error.errors(include_url=False, include_context=False, include_input=False)
-    # Of the branches of a union the one that got furthest is the one that was meant.
+    # A union reports an error for each branch. The deepest one is of the branch that was meant.
     told = max(errors, key=lambda entry: len(entry["loc"]))
     steps = _steps(told["loc"])
     field = ".".join(steps[1:] if listed else steps)
@@ -67,7 +67,7 @@ def _steps(place: tuple[int | str, ...]) -> list[str]:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name of which this one is probably a misspelling."""
-    import difflib  # for what is misspelt only
+    import difflib  # imported late: few names are misspelt
 
     found = difflib.get_close_matches(name, known, n=1, cutoff=0.81)
     return found[0] if found else None

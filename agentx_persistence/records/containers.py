@@ -1,4 +1,4 @@
-"""Containers."""
+"""Containers: the owners of sessions, images and items."""
 
 from agentx_persistence.records._fields import NOW, Id, Millis, id_field
 from agentx_persistence.records._json_values import JsonObject
@@ -6,7 +6,7 @@ from agentx_persistence.records._record import Record, many
 
 
 class ContainerRecord(Record):
-    """An isolation unit, often a user."""
+    """A container owns sessions, images and items. Often there is one for each user."""
 
     record_kind = "container"
     _generated = frozenset({"container_id", "created_at", "updated_at"})

@@ -6,7 +6,7 @@ from agentx_persistence.records._record import Record, many
 
 
 class ImageMetadata(Record):
-    """What a driver remembers about an image; any further keys are kept."""
+    """What an application remembers about an image. Any further keys are kept."""
 
     record_kind = "image metadata"
 
@@ -14,7 +14,7 @@ class ImageMetadata(Record):
 
 
 class ImageRecord(Record):
-    """An agent's snapshot; users see it as a conversation.
+    """A snapshot of an agent: its name, model, prompt and settings.
 
     `thinking` is any text. AgentX knows the levels "disabled", "low", "medium" and "high".
     """

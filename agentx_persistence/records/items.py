@@ -48,7 +48,7 @@ def _namespace_problem(value: object) -> str | None:
 
 
 class _Namespace:
-    """In Python the whole rule; from JSON only the cheap part, as `Record.to_json` has it all."""
+    """Python values are checked fully, JSON only for lengths: `to_json` has checked the rest."""
 
     @classmethod
     def __get_pydantic_core_schema__(

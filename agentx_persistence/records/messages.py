@@ -32,7 +32,7 @@ class Usage(Record):
 
 
 class MessageRecord(Record):
-    """What all messages share; for annotations. Nothing is stored as this class."""
+    """The base class of all messages, for annotations. Make messages with its subclasses."""
 
     record_kind = "message"
     _generated = frozenset({"id", "role", "subtype", Generated("timestamp")})
@@ -43,7 +43,7 @@ class MessageRecord(Record):
 
     @property
     def text(self) -> str:
-        """The plain text of the message, without what was thought; "" if there is none."""
+        """The plain text of the message, without thinking; "" if there is none."""
         return plain_text(getattr(self, "content", None))
 
     @classmethod
@@ -103,7 +103,7 @@ class ErrorMessage(MessageRecord):
 
 
 class SystemMessage(MessageRecord):
-    """Instructions to the model: its system prompt, or what a provider calls "developer"."""
+    """Instructions to the model: a system prompt, or a message of the role "developer"."""
 
     role: Literal["system", "developer"] = "system"
     subtype: Literal["system"] = "system"
@@ -113,7 +113,7 @@ class SystemMessage(MessageRecord):
 
 
 def _unknown(subtype: str) -> str:
-    """Keep the fallback from taking in what a known class has just refused."""
+    """Refuse a known subtype: its own class has refused the message already."""
     if subtype in _SUBTYPES:
         raise PydanticCustomError(
             "known", "'{subtype}' has a class of its own", {"subtype": subtype}

@@ -192,7 +192,7 @@ Content: TypeAlias = Annotated[Text | Parts, Field(union_mode="left_to_right")]
 
 
 def plain_text(content: object) -> str:
-    """Return the text of a content, or of an output, without what was thought; "" if none."""
+    """Return the text of a content, or of an output, without thinking; "" if there is none."""
     if isinstance(content, str):
         return content
     if isinstance(content, TextOutput | ErrorTextOutput):
@@ -212,7 +212,7 @@ def _text_of_part(part: object) -> str:
     fields = (part.model_extra or {}) | {"type": part.type} if isinstance(part, OtherPart) else part
     if not isinstance(fields, dict):
         return ""
-    # As OpenAI's "output_text", and the parts without a type of Gemini and Bedrock.
+    # Such as OpenAI's "output_text", or the parts without a type of Gemini and Bedrock.
     kind, text = fields.get("type"), fields.get("text")
     texts = kind is None or (isinstance(kind, str) and kind.endswith("text"))
     return text if texts and isinstance(text, str) and fields.get("thought") is not True else ""

@@ -1,4 +1,4 @@
-"""Checks of what callers hand to a repository, alike on every backend, before anything is done."""
+"""Checks of arguments, the same on every backend. They run before anything is read or written."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def new_token() -> str:
 def attempts(storage: Storage, noun: str, id: str) -> Iterator[None]:
     """Yield for each attempt at a guarded change, with growing pauses.
 
-    :raises BackendUnavailableError: when others have been faster for a minute
-    :raises RecordConflictError: instead of a second attempt in the caller's own transaction
+    :raises BackendUnavailableError: if other writers kept changing it for a minute
+    :raises RecordConflictError: in the caller's own transaction, instead of a second attempt
     """
     deadline = time.monotonic() + _CONTENTION_SECONDS
     pause = 0.0005

@@ -1,4 +1,4 @@
-"""Changes of a record: merge patches, and what no change may do."""
+"""Changes of a record: merge patches, functions, and checks of what they return."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ _FIELDS = ("role", "subtype", "timestamp")
 
 
 def entry_of(message: Message) -> Entry:
-    """Return the message's id, its wire form, and what SQL users query it by.
+    """Return the message's id, its wire form, and the fields that SQL users query by.
 
     :raises InvalidRecordError: if it is no message, or cannot be given back exactly
     """

@@ -1,4 +1,4 @@
-"""What all repositories share."""
+"""What all repositories share: the verbs, and records as documents."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class RecordStore(Generic[R]):
     def save(self, record: R) -> None:
         """Create the record, or replace the whole of the one with this id, in one step.
 
-        From then on it is found only by what it now says. What it owns is not touched, and its
-        owner need not exist.
+        Listings then find it only by its new fields. What it owns stays as it is, and its owner
+        need not exist.
 
         :raises RecordTooLargeError: if the backend cannot hold it
         """
@@ -148,7 +148,7 @@ class RecordStore(Generic[R]):
 
         loaded: list[R] = load(self.many, [document.text for document in stored], describe)
         return [
-            # A session's text does not know of the messages that were added since.
+            # Adding a message changes a session's `updated_at` in the storage, not in its text.
             record
             if record.__dict__["updated_at"] == document.updated_at
             else record._updated(document.updated_at)
@@ -199,9 +199,10 @@ class Repository(RecordStore[R], Generic[R]):
         """Delete the record and all that it owns; tell whether there was such a record.
 
         A container owns its images, its sessions, and the items whose namespace begins with its
-        id; an image owns its sessions, a session its messages. What an absent record owns goes as
-        well, so that an interrupted deletion can be repeated. What moves to another owner
-        meanwhile is not touched; what is saved into this one meanwhile may stay or go.
+        id; an image owns its sessions, a session its messages. What an absent record owns is
+        deleted as well, so that an interrupted deletion can be repeated. A record that moves to
+        another owner meanwhile is not touched. One that is saved into this owner meanwhile may be
+        deleted or stay.
         """
         check_id(self.kind.noun, id)
         return self._storage.delete(self.kind, id)

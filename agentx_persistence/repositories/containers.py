@@ -45,7 +45,8 @@ class ContainerRepository(Repository[ContainerRecord]):
         cursor: str | None = None,
     ) -> Page[ContainerRecord]:
         """Return at most `size` containers in the order of `find_all`, from the start or from the
-        `next_cursor` of the page before. What is saved meanwhile shifts no page."""
+        `next_cursor` of the page before. Records that are saved between two pages do not shift
+        them."""
         return self._find_page(query({}, order, since, until, None), size, cursor)
 
     def count(self) -> int:

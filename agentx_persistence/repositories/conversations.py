@@ -41,7 +41,7 @@ class Conversations(Histories):
         :param expected: the number of messages that the caller has seen
         :raises RecordNotFoundError: if there is no such session, and none to create
         :raises RecordConflictError: if the session has a different message with this id; `field`
-            names the first difference. Or if it has not the expected number of messages
+            names the first difference. Or if the number of messages is not the expected one
         :raises RecordTooLargeError: if the backend cannot hold the message
         """
         check_id("session", session_id)
@@ -63,8 +63,8 @@ class Conversations(Histories):
         """Append all the messages or none, in one step; return the position of each.
 
         New messages get consecutive positions. One that is there already keeps its own, as with
-        `add_message`, whose errors are raised here, too. If all are there already, their positions
-        come back, whatever `expected` says.
+        `add_message`, whose errors this method raises as well. If all are there already, it returns
+        their positions, whatever `expected` says.
         """
         check_id("session", session_id)
         if expected is not None:
@@ -88,7 +88,7 @@ class Conversations(Histories):
                 places.update((entry.id, first + n) for n, entry in enumerate(missing))
                 break
             found = added
-            if len(missing) < len(given):  # the answer is about some of the messages only
+            if len(missing) < len(given):  # the answer covers only some of the messages
                 found = self._storage.lookup(session_id, list(given))
             self._require_same(session_id, messages, found)
             missing = [entry for id, entry in given.items() if id not in found.there]
@@ -107,14 +107,14 @@ class Conversations(Histories):
         messages: Sequence[Message] = (),
         expected: int | None = None,
     ) -> list[Message]:
-        """Replace what comes after a message, in one step; return the messages that were removed.
+        """Replace all messages after a certain one, in one step; return those that were removed.
 
         :param after: the id of the last message that stays; ``None`` removes everything
-        :param messages: are appended; ids that are removed are free for them
+        :param messages: the messages to append; they can have ids that are removed
         :param expected: the number of messages that the caller has seen
         :raises RecordNotFoundError: if there is no such session, or no such message in it
-        :raises RecordConflictError: if a message that stays has one of the ids, or the session has
-            not the expected number of messages; nothing changes then
+        :raises RecordConflictError: if a message that stays has one of the ids, or the number of
+            messages is not the expected one; nothing changes then
         :raises RecordTooLargeError: if the backend cannot hold a message
         """
         check_window(session_id, None, None, after, None)
@@ -161,7 +161,7 @@ class Conversations(Histories):
         return newest
 
     def replace_message(self, session_id: str, message: Message) -> None:
-        """Replace the message with this id by another content; it keeps its position.
+        """Replace the stored message that has this id. It keeps its position.
 
         :raises RecordNotFoundError: if there is no such session, or no such message in it
         :raises RecordTooLargeError: if the backend cannot hold the message
@@ -190,7 +190,7 @@ class Conversations(Histories):
 
     def _cut(self, session_id: str, after: str | None) -> int:
         cut = self._storage.rewrite(session_id, after, (), now(), new_token())
-        assert isinstance(cut, int)  # nothing was expected, and no entry can be there
+        assert isinstance(cut, int)  # without conditions and entries it cannot be `Found`
         return cut
 
     def _created(self, session_id: str, create: SessionRecord | None) -> Document | None:

@@ -12,15 +12,15 @@ from agentx_persistence.repositories._loading import load, readable_id
 from agentx_persistence.repositories._repository import Repository
 from agentx_persistence.storage import SESSIONS, Head, Slice, Text, Window
 
-# What a stream holds at a time: as many messages, or as many bytes of their wire form. Parsing
-# takes about three times the bytes.
+# A stream reads at most so many messages at a time, and at most so many bytes of their JSON. The
+# parsed messages take about three times as much memory.
 _CHUNK_COUNT = 500
 _CHUNK_BYTES = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class SessionSummary:
-    """What a list of conversations shows of one. `last_message` is ``None`` if there is none."""
+    """What a list of conversations shows. `last_message` is ``None`` if there are no messages."""
 
     message_count: int
     last_message: Message | None
@@ -78,7 +78,8 @@ class Histories(Repository[SessionRecord]):
         """Return an iterator over the messages, oldest first, that holds only a few at a time:
         about 8 MB beyond one message, on MongoDB 16 MB.
 
-        Messages that are added meanwhile come, too, if they are there when it gets to them.
+        Messages that are added before the iterator reaches the end are included, unless `reverse`
+        is set.
 
         :param after: only those after the message with this id
         :param reverse: newest first

@@ -76,7 +76,7 @@ class ItemRepository(RecordStore[ItemRecord]):
         until: int | None = None,
         limit: int | None = None,
     ) -> list[ItemRecord]:
-        """Return at most `limit` items of a namespace, or of all namespaces that begin alike.
+        """Return at most `limit` items of one namespace, or of all namespaces with a prefix.
 
         :param namespace: the items of exactly this namespace, by key or by time
         :param namespace_prefix: the items of all namespaces whose first elements are these, by
@@ -108,7 +108,7 @@ class ItemRepository(RecordStore[ItemRecord]):
     def count(
         self, *, namespace: Namespace | None = None, namespace_prefix: Namespace | None = None
     ) -> int:
-        """Return the number of items of the namespace, or of all that begin alike."""
+        """Return the number of items that `find_all` returns for these filters."""
         return self._count(self._query(namespace, namespace_prefix, "key", None, None))
 
     def _query(

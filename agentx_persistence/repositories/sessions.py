@@ -95,7 +95,7 @@ class SessionRepository(Conversations):
             raise InvalidRecordError("session", "new", reason)
         document = self._document(new.model_copy(update={"forked_from": origin}))
         if document.key == session_id:
-            self._storage.head(session_id)  # it is there, and so it is in its own way
+            self._storage.head(session_id)  # raises, if there is no such session
             raise RecordConflictError("session", session_id)
         copied = self._storage.fork(session_id, through, document)
         if copied is None:

@@ -1,4 +1,4 @@
-"""What `os.fork` must not tear apart.
+"""Hooks around `os.fork` for open connections and locks.
 
 A fork copies connections and locks. A copied connection would be read by two processes, and a lock
 that some thread held would stay locked for ever, as that thread is not in the child
@@ -8,68 +8,21 @@ that some thread held would stay locked for ever, as that thread is not in the c
 from __future__ import annotations
 
 import os
-from threading import Condition, Lock, get_ident
-from types import TracebackType
+from threading import Lock
 from weakref import WeakSet
 
 
 class ForkAware:
-    """Something open that a child process cannot simply share with its parent."""
+    """An open resource that a child process cannot share with its parent."""
 
     def before_fork(self) -> None:
-        """Get ready, in the parent. What this locks, the other two release."""
+        """Prepare for the fork, in the parent. The other two methods release what this locks."""
 
     def after_fork_in_parent(self) -> None:
-        """Go on, in the parent."""
+        """Continue, in the parent."""
 
     def after_fork(self) -> None:
-        """Make anew what the child cannot use, before anything else runs there."""
-
-
-class ForkGate:
-    """Lets operations pass; holds new ones up, and waits for the others, while a fork happens."""
-
-    def __init__(self) -> None:
-        self._condition = Condition(Lock())
-        # The threads inside, each of which adds and removes itself, in one step and without a lock.
-        self._inside: set[int] = set()
-        self._shut = False
-
-    def __enter__(self) -> None:
-        """Let this thread in, which must not be inside already."""
-        me = get_ident()
-        self._inside.add(me)
-        # Who shuts the gate looks in after that: one of the two sees the other.
-        while self._shut:
-            with self._condition:
-                self._inside.discard(me)
-                self._condition.notify_all()
-                while self._shut:
-                    self._condition.wait()
-                self._inside.add(me)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._inside.discard(get_ident())
-        if self._shut:
-            with self._condition:
-                self._condition.notify_all()
-
-    def shut(self) -> None:
-        """Return when no operation is inside; none comes in from then on."""
-        with self._condition:
-            self._shut = True
-            while self._inside:
-                self._condition.wait()
-
-    def reopen(self) -> None:
-        with self._condition:
-            self._shut = False
-            self._condition.notify_all()
+        """Replace what the child cannot use. This runs before anything else in the child."""
 
 
 _open: WeakSet[ForkAware] = WeakSet()
@@ -99,8 +52,8 @@ def _after_fork() -> None:
 
 
 def renew_after_fork(thing: ForkAware) -> None:
-    """Tell `thing` of every fork from now on, for as long as it exists."""
-    with _one_fork_at_a_time:  # which goes through what is open
+    """Call the methods of `thing` at every fork, for as long as it exists."""
+    with _one_fork_at_a_time:  # a fork iterates over the set
         _open.add(thing)
 
 

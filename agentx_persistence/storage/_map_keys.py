@@ -37,7 +37,8 @@ def time_of(order: Order, document: Document) -> int:
 
 
 def range_of(kind: Kind, query: Query) -> tuple[str, str, int]:
-    """Return the range of keys to scan for the query, and where in each the document's begins."""
+    """Return the start and the end of the keys to scan for the query, and the index at which the
+    document's own key begins in each of them."""
     if query.order == "key":
         prefix = key_of(kind.name, "")
         return prefix + query.prefix, _end(prefix + query.prefix), len(prefix)

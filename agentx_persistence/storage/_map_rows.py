@@ -1,4 +1,4 @@
-"""What a `TransactionalStorage` keeps in an ordered map: its rows."""
+"""The rows of a `TransactionalStorage` in its ordered map."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Rows:
         if query.after is not None:
             after = place_key(kind, query, query.after)
             start, stop = (start, min(stop, after)) if reverse else (max(start, after), stop)
-        # The first one may be the place itself.
+        # The first key found can be the place itself, which is left out.
         more = None if limit is None else limit + 1
         found = [place for place, _ in self._map.scan(start, stop, more, reverse) if place != after]
         return [place[own:] for place in found[:limit]]

@@ -33,7 +33,7 @@ class Retries:
 
     def pause(self, cause: object) -> bool:
         """Sleep before the next attempt, longer each time; return False if the time is over."""
-        # The second attempt comes at once: most often a connection was lost while it was idle.
+        # The second attempt begins at once: mostly, an idle connection was lost.
         pause = 0.0
         if self._attempt:
             pause = min(_LONGEST_PAUSE, 0.05 * 2**self._attempt) * random.uniform(0.5, 1.0)

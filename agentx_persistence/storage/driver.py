@@ -1,4 +1,4 @@
-"""The driver: what opens a storage."""
+"""The driver, which opens a storage."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
-"""The kinds of documents, each described once: what a storage keys, indexes and owns them by."""
+"""The kinds of documents: the key, the indexes and the owners of each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-# Ends each element of an item's namespace, and separates the namespace from the key. No id holds
-# a control character, so a namespace is a prefix of another one exactly if its text is.
+# Ends each element of an item's namespace, and separates the namespace from the key. No id holds a
+# control character, so one namespace begins with another one exactly if its text does.
 SEPARATOR = "\x1f"
 
 

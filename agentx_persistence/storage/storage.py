@@ -34,7 +34,7 @@ class Storage(ABC):
       call recognises the first attempt by its token: `Document.revision`, or the `token` of a log.
       If it cannot tell (the token has been overwritten since), it raises
       `BackendUnavailableError`.
-    * A document or log that is damaged raises `CorruptRecordError`, unless only a text is.
+    * A damaged document or log raises `CorruptRecordError`. A damaged text is returned as it is.
     * The log of a session exists exactly as long as the session. A missing one raises
       `RecordNotFoundError("session", log)`, a missing entry that was named
       `RecordNotFoundError("message", id)`.
@@ -69,7 +69,7 @@ class Storage(ABC):
     def find(self, kind: Kind, query: Query) -> Listing:
         """Return the documents of the query. The cost follows what is returned, at any depth.
 
-        What is saved meanwhile neither hides nor repeats a document that stays at its place.
+        Documents that are saved meanwhile neither hide nor repeat one whose place stays the same.
         """
 
     @abstractmethod
@@ -83,11 +83,12 @@ class Storage(ABC):
 
         * What an absent document owns is deleted as well, so that an interrupted deletion can be
           repeated.
-        * From the first step on, the document itself is there for nobody.
-        * Each document goes with its log in one atomic step, in which it is checked that it still
-          belongs to the owner; one that has moved away, and what it owns, is not touched.
-        * What is put into the owner meanwhile may stay or go.
-        * Large deletions go in bounded chunks, so that no other call waits for more than one.
+        * After the first step no call finds the document itself.
+        * Each owned document is deleted with its log in one atomic step, which checks that the
+          document still belongs to the owner. One that has moved away, and what it owns, is not
+          touched.
+        * A document that is put into the owner meanwhile may be deleted or stay.
+        * A large deletion is done in bounded chunks, so that no other call waits for more than one.
         """
 
     @abstractmethod
@@ -104,9 +105,9 @@ class Storage(ABC):
         """Append all the entries, whose ids differ; return the number of entries afterwards.
 
         Return `Found`, with those of the entries that are there, and write nothing, if an id is
-        there already, or if the log has not the `expected` number of entries or this `generation`.
-        Otherwise the session's `updated_at` becomes at least `at`. Without entries, nothing but
-        the creation happens.
+        there already, or if the log does not have the `expected` number of entries or this
+        `generation`. Otherwise the session's `updated_at` becomes at least `at`. Without entries,
+        only the creation happens.
 
         :param create: the session to create in the same step if there is none. If more than 0
             entries are expected, nothing is created, and the answer is `Found` with a count of 0
@@ -141,17 +142,18 @@ class Storage(ABC):
         everything), append the entries, whose ids differ; return how many were cut off.
 
         The ids that are cut off are free again. Return `Found`, and write nothing, if an entry's
-        id is in the part that is kept, or if the log has not the `expected` number of entries or
-        this `generation`. Otherwise the log's generation becomes ``f"{token}.{number cut off}"``,
-        by which a repeated call knows its answer, and the session's `updated_at` at least `at`.
-        A large cut is one step for readers, and is cleared away in bounded chunks.
+        id is in the part that is kept, or if the log does not have the `expected` number of entries
+        or this `generation`. Otherwise the log's generation becomes
+        ``f"{token}.{number cut off}"``, from which a repeated call takes its answer, and the
+        session's `updated_at` becomes at least `at`. A large cut is one step for readers; what it
+        cut off is deleted in bounded chunks.
         """
 
     @abstractmethod
     def swap(self, log: str, entry: Entry, at: int, token: str) -> None:
         """Replace the text and fields of the entry with this id, which keeps its position.
 
-        The log's generation becomes `token`, the session's `updated_at` at least `at`.
+        The log's generation becomes `token`, and the session's `updated_at` at least `at`.
         """
 
     @abstractmethod
@@ -159,7 +161,7 @@ class Storage(ABC):
         """Create the session `document` with a copy of the log's entries up to and including
         `through` (``None``: all); return their number, or ``None`` if its key is taken.
 
-        The copy does not leave the server, but where log and copy may be on different ones.
+        The entries are copied on the server, unless the two logs can be on different servers.
         """
 
     def head(self, log: str) -> Head:
@@ -169,28 +171,27 @@ class Storage(ABC):
         return head
 
     def within(self, transaction: Any) -> Storage:
-        """Return a storage whose calls run in the caller's open transaction, and never end it.
+        """Return a storage whose calls run in the caller's open transaction and never end it.
 
         :raises ConfigurationError: if the backend cannot do that
         """
-        raise ConfigurationError(
-            type(self).__name__, "has no transactions to join; use SQL or MongoDB for that"
-        )
+        reason = "this backend has no transactions to join; use SQL or MongoDB for that"
+        raise ConfigurationError("within", reason)
 
     @abstractmethod
     def where(self, kind: Kind, key: str, position: int | None = None) -> str:
-        """Say how an operator finds the raw document, or the entry at this position of its log."""
+        """Return where an operator finds the raw document, or the entry at this position."""
 
     def ping(self) -> None:
-        """Ask the backend for a sign of life.
+        """Check that the backend answers.
 
-        :raises BackendUnavailableError: if it gives none
+        :raises BackendUnavailableError: if it does not
         """
         self.get(CONTAINERS, ["ping"])
 
     @abstractmethod
     def close(self) -> None:
-        """Release everything that this storage opened; a second time does nothing.
+        """Close the connections and files that this storage opened. A second call does nothing.
 
         A call that is under way in another thread finishes or raises `PersistenceClosedError`.
         """

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-# What a storage gives back for the text it was given: the same, or its bytes in UTF-8. Each storage
-# always does the one or the other. A text that was damaged comes back as it is; in a `str`, bytes
-# that cannot be decoded are surrogates (``errors="surrogateescape"``).
+# A storage is given texts as `str`. It returns each as `str`, or each as its bytes in UTF-8. A
+# damaged text is returned as it is; in a `str`, bytes that cannot be decoded are surrogates
+# (``errors="surrogateescape"``).
 Text = str | bytes
 Order = Literal["newest", "oldest", "active", "key"]
 
 
 class Document(NamedTuple):
-    """A document to write. Times are what the text says of them, in Unix milliseconds.
+    """A document to write. Its times are those of the text, in Unix milliseconds.
 
-    `fields` holds what `Kind.fields` names, as far as the document has it. `revision` is a token
-    that no other write has: it tells whether a document is still the one that was read, and
-    whether an earlier attempt of the same call has written it already.
+    `fields` holds those of `Kind.fields` that the document has. `revision` is a token that no other
+    write has. It shows whether a document is still the one that was read, and whether an earlier
+    attempt of the same call has written it already.
     """
 
     key: str
@@ -41,7 +41,7 @@ class Stored(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a page starts: behind the document with this time and this key.
+    """Where a page starts: after the document with this time and this key.
 
     The time is that of the order: `created_at`; for "active" the second, not the millisecond, of
     `updated_at`; for "key" it is 0.
@@ -83,7 +83,7 @@ class Listing(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One entry of a log, such as a message. `fields` are for those who query the database."""
+    """One entry of a log, such as a message. `fields` are for users who query the database."""
 
     id: str
     text: str
@@ -105,8 +105,8 @@ class Window(NamedTuple):
 
     * `after`, `before`: an entry's id, or its position as a number
     * `first` or `last`: of these at most so many, from the oldest or up to the newest
-    * `size`: stop in front of the entry (taken in the direction of `first` or `last`) with which
-      the texts would have more than so many bytes; one comes in any case
+    * `size`: return only so many entries (in the direction of `first` or `last`) that their texts
+      have at most so many bytes in all, but always at least one
     * `headed`: whether the answer must have its head and its start
     """
 
@@ -121,8 +121,8 @@ class Window(NamedTuple):
 class Slice(NamedTuple):
     """Consecutive entries of a log, oldest first.
 
-    `start` is the position of the first of `texts` (of none: any number). `head` and texts are of
-    one moment. Both may be ``None`` if the window did not ask for them.
+    `start` is the position of the first of `texts`; if there are none, it is any number. `head` and
+    `texts` are of one moment. `start` and `head` may be ``None`` if the window is not `headed`.
     """
 
     texts: Sequence[Text]
@@ -131,8 +131,10 @@ class Slice(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Entries by their ids: position and text, for those that are there, and the head, all of one
-    moment. As the answer to a write: nothing was written."""
+    """Position and text of each entry that is there, by its id, and the head, all of one moment.
+
+    As the answer to a write it means that nothing was written.
+    """
 
     head: Head
     there: Mapping[str, tuple[int, Text]]
