@@ -34,7 +34,7 @@ def _alembic(url: str, *arguments: str, **environment: str) -> subprocess.Comple
 def _set_revision(path: Path, revision: str, oldest: str) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
-            f"UPDATE {schema.VERSION_TABLE} SET version_num = ?, oldest = ?",
+            f"UPDATE {schema.VERSION_TABLE} SET version_num = ?, oldest = ?",  # noqa: S608
             (revision, oldest),
         )
 
