@@ -25,6 +25,9 @@ _CHUNK = 200
 
 
 class RedisStorage(Logs, Listings):
+    def __repr__(self) -> str:
+        return f"Redis {self._connection.target.place}"
+
     def delete(self, kind: Kind, key: str) -> bool:
         there = self._indexing.delete_any(kind, key)
         if kind is IMAGES:

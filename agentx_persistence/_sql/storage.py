@@ -40,6 +40,9 @@ class SqlStorage(Storage):
         self._rewriting = Rewriting(database, self._documents, rows)
         self._deletion = Deletion(database, self._documents, rows)
 
+    def __repr__(self) -> str:
+        return f"{self._database.flavour.backend} {self._database.flavour.place}"
+
     def put(self, kind: Kind, document: Document) -> None:
         self._documents.put(kind, document)
 

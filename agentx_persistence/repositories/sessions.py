@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import FunctionType
 from typing import Any, ClassVar
 
 from pydantic import TypeAdapter
@@ -12,6 +13,7 @@ from agentx_persistence.records import ForkOrigin, SessionRecord, check_id
 from agentx_persistence.repositories._arguments import check_filters
 from agentx_persistence.repositories._repository import Page, query
 from agentx_persistence.repositories.conversations import Conversations
+from agentx_persistence.repositories.histories import Histories
 from agentx_persistence.storage import SESSIONS, Order, Query
 
 
@@ -101,6 +103,12 @@ class SessionRepository(Conversations):
         if copied is None:
             raise RecordConflictError("session", document.key)
         return copied
+
+
+# Python's errors about arguments name a function by this, and users know only this class.
+for _verb in [*vars(Histories).values(), *vars(Conversations).values()]:
+    if isinstance(_verb, FunctionType):
+        _verb.__qualname__ = f"SessionRepository.{_verb.__name__}"
 
 
 def _query(
