@@ -35,7 +35,8 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except PersistenceError as error:
-        print(f"error: {secret_free(str(error), *urls)}", file=sys.stderr)
+        said = str(error).removeprefix("create_persistence: ")
+        print(f"error: {secret_free(said, *urls)}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)

@@ -89,7 +89,7 @@ def _records(persistence: Persistence, kind: Kind, container: str | None, limit:
 
 
 def _print_sessions(persistence: Persistence, sessions: Iterable[SessionRecord]) -> None:
-    table = _table("session", "container", "title", "messages", "last change (UTC)", "last message")
+    table = _table("session", "container", "title", "messages", "changed (UTC)", "last message")
     listed = list(sessions)
     summaries = persistence.sessions.summaries([session.session_id for session in listed])
     for session in listed:
@@ -97,7 +97,7 @@ def _print_sessions(persistence: Persistence, sessions: Iterable[SessionRecord])
         last = summary.last_message if summary else None
         preview = " ".join(last.text.split()) if last else ""
         table.add_row(
-            _cell(session.session_id),
+            _id(session.session_id),
             _cell(session.container_id),
             _cell(session.title or ""),
             str(summary.message_count if summary else 0),
@@ -108,7 +108,7 @@ def _print_sessions(persistence: Persistence, sessions: Iterable[SessionRecord])
 
 
 def _print_records(records: Iterable[Any]) -> None:
-    table = _table("id", "name", "last change (UTC)")
+    table = _table("id", "name", "changed (UTC)")
     for record in records:
         if isinstance(record, ItemRecord):
             id, name = "/".join(record.namespace), record.key
@@ -116,7 +116,7 @@ def _print_records(records: Iterable[Any]) -> None:
             id, name = record.image_id, record.name or ""
         else:
             id, name = record.container_id, ""
-        table.add_row(_cell(id), _cell(name), date(record.updated_at))
+        table.add_row(_id(id), _cell(name), date(record.updated_at))
     console().print(table)
 
 
@@ -223,19 +223,27 @@ def _tallies(title: str, tallies: dict[str, Tally]) -> Table:
     table = _table(title, "sessions", "messages", "size", "input tokens", "output tokens")
     for name, tally in sorted(tallies.items()):
         sums = (tally.sessions or "", tally.messages, human_size(tally.bytes))
-        table.add_row(
-            _cell(name), *map(str, sums), str(tally.input_tokens), str(tally.output_tokens)
-        )
+        table.add_row(_id(name), *map(str, sums), str(tally.input_tokens), str(tally.output_tokens))
     return table
 
 
 def _table(*columns: str) -> Table:
+    """Return a table whose first column, the id, is always whole."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
+    for number, column in enumerate(columns):
         right = column in ("messages", "sessions", "size") or column.endswith("tokens")
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
+        table.add_column(
+            column,
+            justify="right" if right else "left",
+            overflow="fold",
+            no_wrap=right or number == 0 or column.endswith("(UTC)"),
+        )
     return table
 
 
+def _id(text: str) -> Text:
+    return Text(visible(text))
+
+
 def _cell(text: str) -> Text:
-    return Text(" ".join(visible(text).split("\n")))
+    return Text(" ".join(visible(text).split("\n")), no_wrap=True, overflow="ellipsis")

@@ -12,7 +12,6 @@ from agentx_persistence.errors import (
 from agentx_persistence.persistence import Persistence
 from agentx_persistence.storage import (
     SESSIONS,
-    Document,
     Kind,
     Slice,
     Storage,
@@ -144,9 +143,8 @@ class _Copy:
             self.report.rewritten += kept < have
         elif theirs is None:
             document = walking.document_of(self.source, SESSIONS, mine)
-            if not total:
-                self.target.create(SESSIONS, document)
-            self.history(mine, 0, document)
+            self.target.create(SESSIONS, document)
+            self.history(mine, 0)
         elif kept < max(total, have):
             self.history(mine, kept)
         if theirs is None:
@@ -172,14 +170,11 @@ class _Copy:
         difference = compare_histories(self.source, self.target, log, Comparison())
         return (difference.position or 1) - 1 if difference else have
 
-    def history(self, mine: Stored, kept: int, create: Document | None = None) -> None:
-        """Make the target's history the source's, of which it has the first `kept` messages.
-
-        :param create: the session, if the target does not have it yet
-        """
+    def history(self, mine: Stored, kept: int) -> None:
+        """Make the target's history the source's, of which it has the first `kept` messages."""
         log, at = mine.key, mine.updated_at
         try:
-            if not create and self.target.head(log).count > kept:
+            if self.target.head(log).count > kept:
                 self.target.rewrite(log, kept, (), at, walking.token())
                 self.report.rewritten += 1
             position = kept
@@ -188,8 +183,7 @@ class _Copy:
                     walking.entry_of(self.source, log, position + index, text)
                     for index, text in enumerate(texts, 1)
                 ]
-                added = self.target.append(log, entries, at, create=create, expected=position)
-                create = None
+                added = self.target.append(log, entries, at, expected=position)
                 if not isinstance(added, int):
                     # Somebody else writes to the target, or an id comes twice: the comparison
                     # at the end tells.

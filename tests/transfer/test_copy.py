@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from agentx_persistence import (
     UserMessage,
     create_persistence,
 )
-from agentx_persistence.sqlite import sqlite_driver
 from agentx_persistence.transfer import Step, compare, copy
+from tests.backends.backend import SHARED, Backend
 from tests.contract.records import message, saved_session, texts
 from tests.transfer.given import fill
+from tests.transfer.killing import copy_killed
 
 
 @pytest.fixture
@@ -180,17 +182,17 @@ def test_a_comparison_names_the_first_difference(
         assert all(d.a != d.b for d in found.differences)
 
 
-def test_a_copy_that_is_killed_again_and_again_ends_equal(tmp_path: Path) -> None:
-    from tests.transfer.killing import copy_killed
-
-    source, target = tmp_path / "source.db", tmp_path / "target.db"
-    with create_persistence(sqlite_driver(source)) as persistence:
-        fill(persistence, 40)
-    kills = copy_killed(f"sqlite:///{source}", f"sqlite:///{target}", tries=4)
+@pytest.mark.needs(SHARED)
+def test_a_copy_that_is_killed_again_and_again_ends_equal(
+    sqlite_backend: Backend, backend: Backend, tmp_path: Path
+) -> None:
+    source = sqlite_backend
+    if backend == source:
+        source = Backend("fs", "agentx_persistence.fs", (str(tmp_path / "source"),))
+    with source.open() as a:
+        fill(a, 30)
+    kills = copy_killed(source, backend, int(os.environ.get("AGENTX_TEST_TRIES", 1)))
     assert kills
-    with (
-        create_persistence(sqlite_driver(source)) as a,
-        create_persistence(sqlite_driver(target)) as b,
-    ):
+    with source.open() as a, backend.open() as b:
         assert copy(a, b).complete
         assert compare(a, b).equal
