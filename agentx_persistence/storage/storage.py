@@ -174,7 +174,7 @@ class Storage(ABC):
         :raises ConfigurationError: if the backend cannot do that
         """
         raise ConfigurationError(
-            type(self).__name__, "has no transactions to join; use SQL or MongoDB for that"
+            "within", "this backend has no transactions to join; the SQL backends and MongoDB have"
         )
 
     @abstractmethod

@@ -34,7 +34,8 @@ def _alembic(url: str, *arguments: str, **environment: str) -> subprocess.Comple
 def _set_revision(path: Path, revision: str, oldest: str) -> None:
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(
-            f"UPDATE {schema.VERSION_TABLE} SET version_num = ?, oldest = ?", (revision, oldest)  # noqa: S608
+            f"UPDATE {schema.VERSION_TABLE} SET version_num = ?, oldest = ?",
+            (revision, oldest),  # noqa: S608
         )
 
 
