@@ -74,14 +74,19 @@ def test_what_it_links_to_is_there(document: Path, link: str) -> None:
     assert (_ROOT / document.parent / link).exists()
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
-def test_the_files_that_it_names_are_there(document: str) -> None:
+_NAMED = [*sorted(_DOCUMENTS), Path("CONTRIBUTING.md"), Path("SECURITY.md")]
+
+
+@pytest.mark.parametrize("document", _NAMED, ids=str)
+def test_the_files_that_it_names_are_there(document: Path) -> None:
     text = (_ROOT / document).read_text("utf-8")
     folders = "agentx_persistence|docs|tests|examples|benchmarks|scripts|migrations|\\.ci"
     named = set(re.findall(rf"`(?:\./)?((?:{folders})/[\w./-]*)`", text))
     named |= {f"docs/{name}" for name in re.findall(r"`([a-z-]+\.md)`", text)}
     named |= set(re.findall(r"`([A-Z]+\.md)`", text))
-    assert named
+    rooms = "repositories|records|storage|_[a-z]+"
+    modules = re.findall(rf"`((?:{rooms})/\w+\.py)`", text)
+    named |= {f"agentx_persistence/{module}" for module in modules}
     assert [name for name in sorted(named) if not (_ROOT / name).exists()] == []
 
 
