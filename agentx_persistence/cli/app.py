@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -23,17 +25,36 @@ app = typer.Typer(
 )
 
 
+class _Interrupted(BaseException):
+    """Ctrl-C. Not a `KeyboardInterrupt`, which typer would turn into the exit status 1."""
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise _Interrupted
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run a command; return the exit status. No mistake of a user ends in a traceback."""
+    if threading.current_thread() is not threading.main_thread():
+        return _run(arguments)
+    before = signal.signal(signal.SIGINT, _interrupt)
+    try:
+        return _run(arguments)
+    except _Interrupted:
+        print("interrupted; what was done stays, and the command can be run again", file=sys.stderr)
+        return 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _run(arguments: Sequence[str]) -> int:
     urls = [*arguments, os.environ.get(schema.VARIABLE, "")]
     try:
         app(args=list(arguments), prog_name="agentx-persistence")
     except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):
+            return 0  # the reader of the pipe, such as `head`, has seen enough
         return ended.code if isinstance(ended.code, int) else 0
-    except BrokenPipeError:
-        # The reader of a pipe, such as `head`, has gone. Python would complain at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except PersistenceError as error:
         said = str(error).removeprefix("create_persistence: ")
         print(f"error: {secret_free(said, *urls)}", file=sys.stderr)

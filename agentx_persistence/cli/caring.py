@@ -23,6 +23,8 @@ from agentx_persistence.cli.options import (
     progress,
     visible,
 )
+from agentx_persistence.cli.places import require_existing
+from agentx_persistence.persistence import create_persistence
 from agentx_persistence.transfer import Finding
 from agentx_persistence.transfer.conversation import date
 
@@ -38,9 +40,10 @@ def doctor(url: Url, as_json: Json = False) -> None:
     \b
     agentx-persistence doctor sqlite:///agentx.db
     """
+    require_existing(url)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        persistence = opened(url)
+        persistence = create_persistence(url)
     advice = "change the server's configuration, if a crash must lose nothing"
     findings = [
         Finding("note", str(warning.message), "the server's settings", advice) for warning in said

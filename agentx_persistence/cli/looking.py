@@ -35,7 +35,7 @@ from agentx_persistence.transfer.conversation import (
     markdown,
     pieces,
 )
-from agentx_persistence.transfer.counting import Tally, statistics
+from agentx_persistence.transfer.counting import Statistics, Tally, statistics
 
 _COLOURS = {"user": "cyan", "assistant": "green", "tool": "yellow", "error": "red"}
 _FOLDED = 160
@@ -204,7 +204,11 @@ def stats(url: Url, containers: Containers = None, as_json: Json = False) -> Non
         found = statistics(persistence, containers=containers, progress=tell)
     if as_json:
         print_json(asdict(found))
-        return
+    else:
+        _print_statistics(found)
+
+
+def _print_statistics(found: Statistics) -> None:
     screen = console()
     counts = f"{found.containers} containers, {found.images} images, {found.items} items"
     screen.print(Text(counts))

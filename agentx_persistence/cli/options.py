@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -54,7 +55,12 @@ def opened(url: str, *, makes: bool = False) -> Persistence:
     """Open the store. A file or folder that does not exist is made only if `makes`."""
     if not makes:
         require_existing(url)
-    return create_persistence(url)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        persistence = create_persistence(url)
+    for warning in said:
+        typer.echo(f"warning: {warning.message}", err=True)
+    return persistence
 
 
 def console(*, errors: bool = False) -> Console:

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from agentx_persistence.cli.places import secret_free
+from agentx_persistence.cli.places import require_existing, secret_free
 from agentx_persistence.errors import MissingDependencyError, PersistenceError
 from agentx_persistence.persistence import create_persistence
 
@@ -53,6 +53,8 @@ def check(url: str) -> int:
 def _schema(url: str, upgrading: bool) -> int:
     if not url.lower().startswith(_RELATIONAL):
         # These have no tables: what they need is made on opening.
+        if not upgrading:
+            require_existing(url)
         with create_persistence(url) as persistence:
             persistence.ping()
         print("the store answers; it has no schema to upgrade")

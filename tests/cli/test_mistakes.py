@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ Run = Callable[..., Any]
         (["list", "agentx.db"], "write sqlite:///agentx.db"),
         (["list", "oracle://u:tiger@h/d"], "'oracle' is unknown"),
         (["list", "sqlite:///nowhere.db"], "there is nothing at nowhere.db"),
+        (["check", "file:///nowhere/at/all"], "there is nothing at /nowhere/at/all"),
         (["list", "file:///nowhere/at/all"], "there is nothing at /nowhere/at/all"),
         (["list", "mysql://u:tiger@127.0.0.1:1/d"], "127.0.0.1"),
         (["check", "mysql://u:tiger@127.0.0.1:1/d"], "127.0.0.1"),
@@ -102,3 +104,35 @@ def test_the_module_is_the_command(store: str) -> None:
     )
     assert ended.returncode == 0, ended.stderr
     assert "talk" in ended.stdout
+
+
+def test_an_interrupt_ends_a_command_with_a_status_of_its_own(
+    run: Run, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr("agentx_persistence.transfer.compare", interrupted)
+    ended = run("compare", store, store)
+    assert ended.status == 130
+    assert "can be run again" in ended.err
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_reader_that_goes_away_is_no_error(store: str) -> None:
+    command = f"{sys.executable} -m agentx_persistence show {store} talk --json | head -c 1"
+    ended = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "{", "")
+
+
+def test_what_a_driver_warns_of_is_a_line(run: Run, redis_server: Any) -> None:
+    ended = run("list", redis_server.url)
+    assert ended.status == 0
+    assert all(line.startswith("warning: ") for line in ended.err.splitlines())

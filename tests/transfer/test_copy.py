@@ -16,7 +16,8 @@ from agentx_persistence import (
     UserMessage,
     create_persistence,
 )
-from agentx_persistence.transfer import Step, compare, copy
+from agentx_persistence.transfer import Step, compare, copy, import_ancestor
+from tests.ancestor import ancestor_file
 from tests.backends.backend import SHARED, Backend
 from tests.contract.records import message, saved_session, texts
 from tests.transfer.given import fill
@@ -32,7 +33,7 @@ def memory() -> Iterator[Persistence]:
 def test_a_copy_there_and_back_is_the_same_to_the_last_byte_and_time(
     persistence: Persistence, memory: Persistence
 ) -> None:
-    fill(memory)
+    fill(memory, int(os.environ.get("AGENTX_TEST_EXAMPLES", 12)))
     report = copy(memory, persistence)
     assert report.complete
     assert report.records["sessions"] == memory.sessions.count()
@@ -46,6 +47,14 @@ def test_a_copy_there_and_back_is_the_same_to_the_last_byte_and_time(
             assert back.sessions.get_messages(id) == memory.sessions.get_messages(id)
         page = memory.sessions.find_all(container_id="c1", order="active")
         assert persistence.sessions.find_all(container_id="c1", order="active") == page
+
+
+def test_the_ancestors_data_is_copied(persistence: Persistence, memory: Persistence) -> None:
+    import_ancestor(str(ancestor_file("agentx-head.db")), memory)
+    assert copy(memory, persistence).complete
+    with create_persistence() as back:
+        assert copy(persistence, back).complete
+        assert compare(memory, back).equal
 
 
 def test_a_second_copy_writes_nothing(persistence: Persistence, memory: Persistence) -> None:
