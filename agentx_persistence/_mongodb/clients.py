@@ -100,6 +100,12 @@ class Clients:
             if isinstance(error, RuntimeError) and not isinstance(cause, Exception | None):
                 # pymongo's failure to clean up hides the interrupt.
                 raise cause from None
+            if isinstance(error, SystemError):
+                # `_cbson._batched_op_msg` forgets an exception that was raised in a property that
+                # it asks for.
+                raise BackendError(
+                    "mongodb", "pymongo lost an interrupt; see if it is due"
+                ) from error
             raise
         finally:
             self._in_call.pop(me, None)
