@@ -35,7 +35,8 @@ try:
 except ModuleNotFoundError as error:
     raise MissingDependencyError("mongodb", "pymongo") from error
 
-from agentx_persistence._mongodb.database import Client, Database
+from agentx_persistence._mongodb.clients import Client
+from agentx_persistence._mongodb.database import Database
 from agentx_persistence._mongodb.scope import Scope
 from agentx_persistence._mongodb.storage import MongoStorage
 from agentx_persistence.storage import PersistenceDriver, Storage

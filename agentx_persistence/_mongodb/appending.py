@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bson import Int64, ObjectId
-from pymongo.errors import BulkWriteError
+from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from agentx_persistence._mongodb.database import Row
 from agentx_persistence._mongodb.documents import Documents
@@ -107,6 +107,8 @@ class Append:
         rows = self._messages.rows_of(self._entries, head.log, head.term, head.count + 1)
         try:
             self._messages.insert(rows)
+        except DuplicateKeyError:  # of the only one
+            return False
         except BulkWriteError as error:
             if not is_duplicate(error):
                 raise

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from bson.codec_options import CodecOptions
-from pymongo import ASCENDING, IndexModel, MongoClient, ReadPreference, WriteConcern
-from pymongo.collection import Collection
+from pymongo import ASCENDING, IndexModel, ReadPreference, WriteConcern
 from pymongo.errors import InvalidName, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 
+from agentx_persistence._mongodb.clients import Client, Clients, Rows
 from agentx_persistence._mongodb.failures import translated
 from agentx_persistence._mongodb.turns import Turns
 from agentx_persistence.errors import (
@@ -23,8 +23,6 @@ from agentx_persistence.errors import (
 from agentx_persistence.storage import KINDS, Kind
 from agentx_persistence.storage._forking import ForkAware, renew_after_fork
 
-Client = MongoClient[dict[str, Any]]
-Rows = Collection[dict[str, Any]]
 Row = dict[str, Any]
 
 MESSAGES = "messages"
@@ -63,29 +61,28 @@ class Database(ForkAware):
         patience: float,
     ) -> None:
         """:param client: the caller's own; without it, `connect` makes one"""
-        self._connect, self._owned, self.name, self.prefix = connect, client is None, name, prefix
+        self.name, self.prefix = name, prefix
         self.patience, self.contention = patience, 4 * patience
-        self.client = client or connect()
-        self._inherited: list[Client] = []
+        self.clients = Clients(connect, client)
         self.closed = False
-        self._rows: dict[tuple[str, bool], Rows] = {}
         self.turns = Turns()
-        self.inside: set[int] = set()  # the threads that are in a call
         self.max_size, self.has_transactions = 0, False
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        if self._owned and not self.closed:
-            # The parent goes on using its connections. They are kept here, unused: collected, they
-            # would be reported as never closed; closed, they would end the parent's sessions.
-            self._inherited.append(self.client)
-            self.client = self._connect()
-        self._rows = {}
+        self.clients.after_fork()
         self.turns = Turns()
-        self.inside = set()
+
+    @property
+    def client(self) -> Client:
+        """The client of the call that this thread is in."""
+        return self.clients.mine.client
 
     def open(self) -> None:
         """Connect, and make the indexes that are missing; many processes may do so at once."""
+        self.clients.run(self._open)
+
+    def _open(self) -> None:
         self.check_names()
         try:
             hello = self.client.admin.command("hello")
@@ -121,8 +118,7 @@ class Database(ForkAware):
 
     def close(self) -> None:
         self.closed = True
-        if self._owned:
-            self.client.close()
+        self.clients.close()
 
     def check_open(self) -> None:
         if self.closed:
@@ -139,17 +135,18 @@ class Database(ForkAware):
             raise InvalidRecordError("argument", argument, str(error)) from error
 
     def rows(self, collection: str, latest: bool) -> Rows:
+        used = self.clients.mine
         try:
-            return self._rows[collection, latest]
+            return used.rows[collection, latest]
         except KeyError:
-            rows = self.client.get_database(self.name).get_collection(
+            rows = used.client.get_database(self.name).get_collection(
                 self.prefix + collection,
                 codec_options=_CODEC,
                 read_preference=ReadPreference.PRIMARY,
                 write_concern=DURABLE,
                 read_concern=LATEST if latest else MAJORITY,
             )
-            self._rows[collection, latest] = rows
+            used.rows[collection, latest] = rows
             return rows
 
     def where(self, kind: Kind, key: str, position: int | None = None) -> str:

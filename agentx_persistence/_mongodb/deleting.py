@@ -15,11 +15,12 @@ from typing import Any
 from bson import Int64, ObjectId
 from pymongo import ReturnDocument
 
+from agentx_persistence._mongodb.clients import TooLargeForTransactionError
 from agentx_persistence._mongodb.database import BY_POSITION, Row
 from agentx_persistence._mongodb.documents import Documents
 from agentx_persistence._mongodb.log import CHUNK
 from agentx_persistence._mongodb.ordering import prefix_range
-from agentx_persistence._mongodb.scope import Scope, TooLargeForTransactionError
+from agentx_persistence._mongodb.scope import Scope
 from agentx_persistence.storage import IMAGES, ITEMS, SESSIONS, Kind
 from agentx_persistence.storage.kinds import SEPARATOR
 

@@ -9,6 +9,7 @@ from bson import Int64
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
+from agentx_persistence._mongodb.clients import Rows
 from agentx_persistence._mongodb.database import BATCH, BY_POSITION, Row
 from agentx_persistence._mongodb.head import new_head, text_of
 from agentx_persistence._mongodb.ordering import filter_of, order_of, place
@@ -37,7 +38,10 @@ class Documents:
 
     def __init__(self, scope: Scope, kind: Kind) -> None:
         self._scope, self._kind = scope, kind
-        self._rows = scope.rows(kind)
+
+    @property
+    def _rows(self) -> Rows:
+        return self._scope.rows(self._kind)
 
     def put(self, document: Document, again: bool) -> None:
         if again and self.revision(document.key) == document.revision:

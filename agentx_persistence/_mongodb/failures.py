@@ -8,6 +8,7 @@ from pymongo.errors import (
     ConnectionFailure,
     DuplicateKeyError,
     OperationFailure,
+    ProtocolError,
     PyMongoError,
     WTimeoutError,
 )
@@ -43,7 +44,7 @@ def is_passing(error: PyMongoError) -> bool:
     if remedy_of(error) is not None:
         return False
     return (
-        isinstance(error, (AutoReconnect, ConnectionFailure, WTimeoutError))
+        isinstance(error, (AutoReconnect, ConnectionFailure, ProtocolError, WTimeoutError))
         or any(error.has_error_label(label) for label in _PASSING_LABELS)
         or (isinstance(error, OperationFailure) and error.code == _WRITE_CONFLICT)
     )

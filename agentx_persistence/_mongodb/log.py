@@ -164,7 +164,12 @@ class Log:
         )
 
     def fetch(
-        self, places: Mapping[str, Any], *stages: Row, latest: bool, apart: bool = False
+        self,
+        places: Mapping[str, Any],
+        *stages: Row,
+        latest: bool,
+        apart: bool = False,
+        fields: Row = ROW,
     ) -> tuple[LogHead | None, Iterable[Row]]:
         """Return the head, and documents of messages that may not belong to the log.
 
@@ -173,15 +178,15 @@ class Log:
         sessions = self.scope.rows(SESSIONS, latest=latest)
         messages = self.scope.messages(latest=latest)
         where = {"session_id": self.session_id, **places}
+        pipeline: list[Row] = [{"$match": where}, *stages, {"$project": fields}]
         if apart or self.scope.unit is not None:  # in a transaction $unionWith is not allowed
             row = sessions.find_one({"_id": self.session_id}, HEAD, session=self.scope.unit)
             if not stages:
                 found = messages.find(where, ROW, session=self.scope.unit)
                 return self.head_of(row), found.batch_size(BATCH)
-            pipeline: list[Row] = [{"$match": where}, *stages, {"$project": ROW}]
             ordered = messages.aggregate(pipeline, session=self.scope.unit, batchSize=BATCH)
             return self.head_of(row), ordered
-        union = {"coll": messages.name, "pipeline": [{"$match": where}, *stages, {"$project": ROW}]}
+        union = {"coll": messages.name, "pipeline": pipeline}
         rows = sessions.aggregate(
             [{"$match": {"_id": self.session_id}}, {"$project": HEAD}, {"$unionWith": union}],
             batchSize=BATCH,

@@ -15,6 +15,9 @@ from agentx_persistence._mongodb.scope import Scope
 from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
 from agentx_persistence.storage import SESSIONS, Found, Slice, Window
 
+# How many messages a window is expected to have that says only how many bytes.
+_MANY = 1_000
+
 
 class _MissingError(Exception):
     """A position of the log has no message among those that were read.
@@ -85,7 +88,9 @@ class Reading:
         stages: list[Row] = [{"$sort": {"position": -1 if self._backwards else 1}}]
         if self._limit is not None:
             stages.append({"$limit": self._limit})
-        head, rows = log.fetch(places, *stages, latest=False)
+        size = self._window.size
+        fields = ROW if size is None else _fields(size // (self._limit or _MANY))
+        head, rows = log.fetch(places, *stages, latest=False, fields=fields)
         head = log.require(head)
         if head.pending is not None:
             log.settle(head)
@@ -100,8 +105,8 @@ class Reading:
             else:
                 high = min(high, low + self._limit)
         positions = range(high, low, -1) if self._backwards else range(low + 1, high + 1)
-        texts: list[str] = []
-        size, remaining = self._window.size, iter(positions)
+        taken: list[Row] = []
+        remaining = iter(positions)
         position = next(remaining, None)
         for row in rows if position is not None else ():
             if not head.holds(row):
@@ -110,31 +115,53 @@ class Reading:
                 break
             if row["term"] > head.term:
                 return None
-            text = text_of(row)
             if size is not None:
-                size -= _bytes(text)
-                if size < 0 and texts:
+                size -= row["bytes"]
+                if size < 0 and taken:
                     position = None
                     break
-            texts.append(text)
+            taken.append(row)
             position = next(remaining, None)
             if position is None:
                 break
         if position is not None:
             whole = self._limit is None or (missing is not None and missing.head == head)
             raise _MissingError(head, position, all_were_read=whole)
+        if not self._complete(taken):
+            return None
+        texts = [text_of(row) for row in taken]
         if self._backwards:
             texts.reverse()
             low = high - len(texts)
         return Slice(texts, low + 1, head.public)
+
+    def _complete(self, rows: Sequence[Row]) -> bool:
+        """Add the texts that were left out; tell whether all are there still."""
+        lacking = {row["position"]: row for row in rows if row.get("bytes") and "text" not in row}
+        if not lacking:
+            return True
+        log = rows[0]["log"]
+        where = {"session_id": self._log.session_id, "position": {"$in": [*lacking]}, "log": log}
+        found = self._scope.messages().find(where, ROW, session=self._scope.unit)
+        for row in found.batch_size(BATCH):
+            if row["term"] == lacking[row["position"]]["term"]:
+                lacking.pop(row["position"])["text"] = row.get("text")
+        return not lacking
 
     def _report(self, position: int) -> None:
         where = self._scope.database.where(SESSIONS, self._log.session_id, position)
         raise CorruptRecordError("message", f"#{position}", where)
 
 
-def _bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode(errors="surrogateescape"))
+def _fields(longest: int) -> Row:
+    """Return which fields to read where a size is given: no text of more bytes than `longest`.
+
+    Else a reply could have many times as much as the window.
+    """
+    is_text = {"$eq": [{"$type": "$text"}, "string"]}
+    length = {"$cond": [is_text, {"$strLenBytes": "$text"}, 0]}
+    text = {"$cond": [{"$gt": [length, longest]}, "$$REMOVE", "$text"]}
+    return {**ROW, "text": text, "bytes": length}
 
 
 def read_newest(scope: Scope, session_ids: Sequence[str]) -> dict[str, Slice]:

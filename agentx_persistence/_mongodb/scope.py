@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
-from threading import get_ident
 from typing import Any, TypeVar
 
 import bson
@@ -13,16 +12,15 @@ from pymongo import ReadPreference
 from pymongo.client_session import ClientSession
 from pymongo.errors import InvalidOperation, OperationFailure, PyMongoError
 
+from agentx_persistence._mongodb.clients import Rows, TooLargeForTransactionError
 from agentx_persistence._mongodb.database import (
     DURABLE,
     LATEST,
     MESSAGES,
     Database,
-    Rows,
 )
 from agentx_persistence._mongodb.failures import is_passing, translated
 from agentx_persistence.errors import (
-    BackendError,
     BackendUnavailableError,
     PersistenceClosedError,
     PersistenceError,
@@ -39,10 +37,6 @@ _LONG_ATTEMPT = 0.05
 _UTF8_BYTES = 4
 # What a document holds beside its text: ids, names, numbers and the names of fields.
 _BESIDE_TEXT = 10_000
-
-
-class TooLargeForTransactionError(Exception):
-    """The work has to be done step by step."""
 
 
 class Scope:
@@ -67,19 +61,8 @@ class Scope:
 
         :param work: its argument tells whether an earlier attempt may have been applied
         """
-        me, inside = get_ident(), self.database.inside
-        if me in inside:
-            # pymongo may hold a lock that it would wait for.
-            raise BackendError(
-                "mongodb",
-                "a signal's handler or a finalizer cannot call this storage inside another call of "
-                "the same thread; set a flag there, and call it afterwards",
-            )
-        try:
-            inside.add(me)
-            return self._repeated(work) if self.unit is None else self._once(work)
-        finally:
-            inside.discard(me)
+        attempts = self._repeated if self.unit is None else self._once
+        return self.database.clients.run(lambda: attempts(work))
 
     def _once(self, work: Callable[[bool], T]) -> T:
         """Run `work` in the caller's transaction, which can only be repeated as a whole."""

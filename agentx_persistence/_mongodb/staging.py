@@ -42,7 +42,10 @@ class Messages:
         return rows
 
     def insert(self, rows: Sequence[Row]) -> None:
-        if rows:
+        if len(rows) == 1:
+            # An interrupt of `insert_many` can become a `SystemError`; see `clients.py`.
+            self._scope.messages().insert_one(rows[0], session=self._scope.unit)
+        elif rows:
             self._scope.messages().insert_many(rows, session=self._scope.unit)
 
     def remove(self, rows: Sequence[Row]) -> None:

@@ -8,12 +8,13 @@ from typing import Any, TypeVar
 from pymongo.client_session import ClientSession
 
 from agentx_persistence._mongodb.appending import Append
+from agentx_persistence._mongodb.clients import TooLargeForTransactionError
 from agentx_persistence._mongodb.deleting import Deletion
 from agentx_persistence._mongodb.documents import Documents
 from agentx_persistence._mongodb.log import Log
 from agentx_persistence._mongodb.reading import Reading, look_up, read_newest
 from agentx_persistence._mongodb.rewriting import Rewriting
-from agentx_persistence._mongodb.scope import Scope, TooLargeForTransactionError
+from agentx_persistence._mongodb.scope import Scope
 from agentx_persistence.errors import InvalidRecordError
 from agentx_persistence.storage import (
     Document,
@@ -130,7 +131,7 @@ class MongoStorage(Storage):
         if not isinstance(transaction, ClientSession) or not transaction.in_transaction:
             reason = "must be a pymongo ClientSession in which a transaction has been started"
             raise InvalidRecordError("argument", "transaction", reason)
-        if transaction.client is not self._scope.database.client:
+        if transaction.client is not self._scope.database.clients.given:
             reason = "must be of the client that was given to mongodb_driver(client=...)"
             raise InvalidRecordError("argument", "transaction", reason)
         return MongoStorage(Scope(self._scope.database, transaction))

@@ -14,8 +14,8 @@ from tests.contract.records import texts
 from tests.servers.mongodb import MongodbServer, start_server
 from tests.servers.process import given
 
-# Two more watch the server.
-POOL_OF_FIVE = Pool({"maxPoolSize": 5}, connections=7)
+# The main thread has one more, of a client of its own; and two more of each client watch the server.
+POOL_OF_FIVE = Pool({"maxPoolSize": 5}, connections=10)
 
 
 @pytest.fixture(scope="session")
