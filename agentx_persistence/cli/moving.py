@@ -24,6 +24,7 @@ from agentx_persistence.cli.options import (
     url_and,
     visible,
 )
+from agentx_persistence.cli.places import exists
 from agentx_persistence.transfer import Comparison
 
 _SHOWN = 20
@@ -55,7 +56,7 @@ def copy(
     """
     with (
         opened(source) as a,
-        opened(target, makes=True) as b,
+        opened("memory:" if dry_run and not exists(target) else target, makes=True) as b,
         progress(quiet=as_json) as tell,
     ):
         report = transfer.copy(a, b, containers=containers, dry_run=dry_run, progress=tell)

@@ -32,13 +32,20 @@ def require_existing(url: str) -> None:
 
     :raises ConfigurationError: naming it
     """
+    if not exists(url):
+        raise ConfigurationError(url.partition(":")[0], f"there is nothing at {_path(url)}")
+
+
+def exists(url: str) -> bool:
+    """Tell whether the file or folder of the URL exists; True for the URL of a server."""
+    path = _path(url)
+    return path in ("", ":memory:") or Path(path).exists()
+
+
+def _path(url: str) -> str:
     scheme, _, rest = url.partition(":")
-    scheme = scheme.lower()
-    if scheme == "file":
-        path = unquote(urlsplit(url).path)
-    elif scheme.partition("+")[0] == "sqlite":
-        path = rest.partition("?")[0].removeprefix("//").removeprefix("/")
-    else:
-        return
-    if path and path != ":memory:" and not Path(path).exists():
-        raise ConfigurationError(scheme, f"there is nothing at {path}")
+    if scheme.lower() == "file":
+        return unquote(urlsplit(url).path)
+    if scheme.lower().partition("+")[0] == "sqlite":
+        return rest.partition("?")[0].removeprefix("//").removeprefix("/")
+    return ""

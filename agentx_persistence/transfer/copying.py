@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from agentx_persistence.errors import (
     ConfigurationError,
@@ -60,7 +61,7 @@ def copy(
     run.everything(containers)
     if dry_run:
         return run.report
-    for _ in range(_ROUNDS):
+    for left in reversed(range(_ROUNDS)):
         run.report.comparison = found = Comparison()
         changed: dict[tuple[Kind, str], None] = {}
         for kind, key, difference in missing_or_different(a, b, containers, found, progress):
@@ -68,7 +69,7 @@ def copy(
             if len(found.differences) < _NAMED:
                 found.differences.append(difference)
                 changed[kind, key] = None
-        if found.equal:
+        if found.equal or not left:
             break
         for kind, key in changed:
             run.again(kind, key)
@@ -112,16 +113,14 @@ class _Copy:
         if kind is not SESSIONS:
             self.document(kind, mine, theirs)
             return
-        difference = theirs and compare_histories(self.source, self.target, key, Comparison())
-        position = difference.position if difference else None
-        if position is not None:
-            self.history(mine, position - 1)
-        self.session(
-            mine,
-            self.target.get(kind, [key]).get(key),
-            self.source.newest([key]).get(key),
-            self.target.newest([key]).get(key),
-        )
+        if theirs is not None:
+            difference = compare_histories(self.source, self.target, key, Comparison())
+            if difference is not None and difference.position:
+                with suppress(RecordConflictError, RecordNotFoundError):
+                    self.history(mine, difference.position - 1)
+            theirs = self.target.get(kind, [key]).get(key)
+        newest, copied = self.source.newest([key]), self.target.newest([key])
+        self.session(mine, theirs, newest.get(key), copied.get(key))
 
     def document(self, kind: Kind, mine: Stored, theirs: Stored | None) -> None:
         if theirs is not None and same(mine, theirs):
@@ -132,6 +131,13 @@ class _Copy:
         self.report.wrote(kind.name)
 
     def session(
+        self, mine: Stored, theirs: Stored | None, newest: Slice | None, copied: Slice | None
+    ) -> None:
+        # If it is cut or deleted meanwhile, the comparison at the end finds what is missing.
+        with suppress(RecordConflictError, RecordNotFoundError):
+            self._session(mine, theirs, newest, copied)
+
+    def _session(
         self, mine: Stored, theirs: Stored | None, newest: Slice | None, copied: Slice | None
     ) -> None:
         if newest is None:
@@ -173,25 +179,21 @@ class _Copy:
     def history(self, mine: Stored, kept: int) -> None:
         """Make the target's history the source's, of which it has the first `kept` messages."""
         log, at = mine.key, mine.updated_at
-        try:
-            if self.target.head(log).count > kept:
-                self.target.rewrite(log, kept, (), at, walking.token())
-                self.report.rewritten += 1
-            position = kept
-            for texts in walking.batches(self.source, log, kept):
-                entries = [
-                    walking.entry_of(self.source, log, position + index, text)
-                    for index, text in enumerate(texts, 1)
-                ]
-                added = self.target.append(log, entries, at, expected=position)
-                if not isinstance(added, int):
-                    # Somebody else writes to the target, or an id comes twice: the comparison
-                    # at the end tells.
-                    return
-                position = added
-                self.report.messages += len(entries)
-        except (RecordConflictError, RecordNotFoundError):
-            return  # cut or deleted meanwhile: the comparison at the end sees to it
+        if self.target.head(log).count > kept:
+            self.target.rewrite(log, kept, (), at, walking.token())
+            self.report.rewritten += 1
+        position = kept
+        for texts in walking.batches(self.source, log, kept):
+            entries = [
+                walking.entry_of(self.source, log, position + index, text)
+                for index, text in enumerate(texts, 1)
+            ]
+            added = self.target.append(log, entries, at, expected=position)
+            if not isinstance(added, int):
+                # Somebody else writes to the target: the comparison at the end tells.
+                return
+            position = added
+            self.report.messages += len(entries)
 
 
 def _count(newest: Slice | None) -> int:

@@ -158,7 +158,12 @@ class _Examination:
             (SESSIONS, "image_id", IMAGES),
         ):
             owners = {value: n for (name, value), n in self.indexed[kind].items() if name == field}
-            absent = [id for id in owners if not self.storage.get(owner, [id])]
+            ids = list(owners)
+            absent: list[str] = []
+            for start in range(0, len(ids), 100):
+                some = ids[start : start + 100]
+                found = self.storage.get(owner, some)
+                absent += [id for id in some if id not in found]
             if absent:
                 count = sum(owners[id] for id in absent)
                 what = f"{count} {kind.name} belong to {len(absent)} {owner.name} without a record"

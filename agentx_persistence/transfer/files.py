@@ -173,6 +173,8 @@ def _import_lines(lines: IO[bytes], writer: Writer, progress: Progress | None) -
         if number == 1:
             if name != "format" or values != FORMAT:
                 raise _refusal(1, f"is not that of a file of {FORMAT}")
+            if from_json(line).get("version") != VERSION:
+                raise _refusal(1, "names another version; run: pip install --upgrade " + FORMAT)
             continue
         if name == "lines":
             ended = values == number - 1

@@ -35,11 +35,14 @@ def test_copy_and_compare_two_stores(run: Run, store: str, tmp_path: Path) -> No
     assert {"position": 4}.items() <= found.json["differences"][-1].items()
 
 
-def test_copy_dry_writes_nothing(run: Run, store: str, empty: str) -> None:
+def test_copy_dry_writes_nothing(run: Run, store: str, empty: str, tmp_path: Path) -> None:
     dry = run("copy", "--dry-run", store, empty)
     assert dry.status == 0
     assert "4 messages would be written" in dry.out
     assert run("list", empty, "--json").json == []
+    again = run("copy", "--dry-run", store, f"file://{tmp_path}/new")
+    assert again.out == dry.out
+    assert not (tmp_path / "new").exists()
 
 
 def test_export_and_import(run: Run, store: str, empty: str, tmp_path: Path) -> None:

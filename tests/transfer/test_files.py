@@ -108,6 +108,7 @@ def test_another_message_with_the_same_id_is_a_conflict(
         ([], "cut"),
         ([b"PK\x03\x04"], "line 1"),
         ([b'{"a":1}'], "line 1"),
+        ([b'{"format":"agentx-persistence","version":2}'], "another version"),
         ([b'{"format":"agentx-persistence","version":1}'], "cut"),
         ([b'{"format":"agentx-persistence","version":1}', b'{"message":{}}'], "line 2|subtype"),
         ([b'{"format":"agentx-persistence","version":1}', b'{"wrong":{}}'], "does not know"),
