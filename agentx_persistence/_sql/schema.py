@@ -64,15 +64,26 @@ def current(database: Database) -> str | None:
 
 
 def revision(engine: Engine, schema: str | None = None) -> str | None:
-    """Return the same as `current`, for an engine that nothing else uses."""
+    """Return the same as `current`, for an engine that nothing else uses.
+
+    :raises SchemaError: if a table is missing though the revision says that it is there
+    """
     path = engine.url.database
     if engine.dialect.name == "sqlite" and path and not Path(path).exists():
         return None  # connecting would make the file
     with engine.connect() as connection:
-        if not inspect(connection).has_table(VERSION_TABLE, schema=schema):
+        there = set(inspect(connection).get_table_names(schema=schema))
+        if VERSION_TABLE not in there:
             return None
         question = _question(engine.dialect, schema)
-        return _revision(connection.exec_driver_sql(question).fetchall())
+        found = _revision(connection.exec_driver_sql(question).fetchall())
+    if found == HEAD and (missing := METADATA.tables.keys() - there):
+        raise SchemaError(
+            f"the schema has revision {found!r}, but no table {min(missing)}",
+            f"restore it; or, to begin with an empty one, run: DELETE FROM {VERSION_TABLE},"  # noqa: S608
+            " and upgrade",
+        )
+    return found
 
 
 def _question(dialect: Dialect, schema: str | None) -> str:
