@@ -178,7 +178,7 @@ class _PostgresqlFlavour(Flavour):
         cursor.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
 
     def begin_joined(self, connection: Connection) -> None:
-        if connection.connection.driver_connection.autocommit:  # type: ignore[union-attr]
+        if getattr(connection.connection.driver_connection, "autocommit", False):
             self.refuse_autocommit()
 
     def upsert(self, table: Table, columns: Collection[str]) -> Insert:

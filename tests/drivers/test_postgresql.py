@@ -13,7 +13,12 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine
 
-from agentx_persistence import InvalidRecordError, SchemaError, create_persistence
+from agentx_persistence import (
+    ConfigurationError,
+    InvalidRecordError,
+    SchemaError,
+    create_persistence,
+)
 from agentx_persistence.__main__ import main
 from agentx_persistence.mysql import mysql_driver
 from agentx_persistence.postgresql import postgresql_driver
@@ -46,6 +51,19 @@ def test_a_client_encoding_that_is_set_elsewhere_does_not_matter(
         saved_session(persistence)
         persistence.sessions.add_message("session", message("\U0001f642 é"))
         assert texts(persistence) == ["\U0001f642 é"]
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_cannot_hold_every_character_is_refused(
+    postgresql_server: PostgresqlServer, encoding: str
+) -> None:
+    database = "agentx_narrow"
+    postgresql_server.execute(f"DROP DATABASE IF EXISTS {database}")
+    properties = f"ENCODING '{encoding}' TEMPLATE template0 LOCALE_PROVIDER libc LOCALE 'C'"
+    postgresql_server.execute(f"CREATE DATABASE {database} {properties}")
+    with pytest.raises(ConfigurationError, match=f"database must be in UTF8, not in {encoding}"):
+        create_persistence(postgresql_server.driver(database, migrate=True))
+    postgresql_server.execute(f"DROP DATABASE {database}")
 
 
 @pytest.fixture
