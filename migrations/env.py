@@ -11,6 +11,7 @@ from functools import partial
 from alembic import context
 from alembic.operations import Operations
 from sqlalchemy import URL, Connection
+from sqlalchemy.schema import CreateSchema
 
 from agentx_persistence._sql import schema
 
@@ -50,6 +51,8 @@ if context.is_offline_mode():
         dialect_opts={"paramstyle": "named"},
     )
     with context.begin_transaction():
+        if wanted is not None:
+            context.execute(CreateSchema(wanted, if_not_exists=True))
         _run()
 else:
     with schema.migrating_engine(address).connect() as own:

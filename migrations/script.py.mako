@@ -15,8 +15,8 @@ branch_labels = ${repr(branch_labels)}
 depends_on = ${repr(depends_on)}
 
 
-# If code of an older revision cannot use the schema any more, `upgrade` has to say so:
-# op.execute("UPDATE agentx_alembic_version SET oldest = ${repr(up_revision)}")
+# Give each operation the schema: op.get_context().opts["version_table_schema"]. If the code of an
+# older revision cannot use the tables any more, set `oldest` of agentx_alembic_version.
 def upgrade(op: Operations) -> None:
     ${upgrades if upgrades else "pass"}
 

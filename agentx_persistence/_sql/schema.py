@@ -230,8 +230,6 @@ def _upgrade(connection: Connection, schema: str | None) -> None:
 
 def migrate(connection: Connection, schema: str | None, run: Callable[[Connection], None]) -> None:
     """Let `run` migrate on this connection, while no other process does."""
-    if schema is not None:
-        connection = connection.execution_options(schema_translate_map={None: schema})
     # One transaction around everything: where the database can, the migrations happen together or
     # not at all, and the revision is read under the lock.
     with connection.begin():

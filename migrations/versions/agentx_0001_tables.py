@@ -53,12 +53,17 @@ def upgrade(op: Operations) -> None:
     for name, table in tables.items():
         # MySQL commits each of these statements by itself: after an interruption some are there.
         op.create_table(
-            name, *table.parts, if_not_exists=True, mysql_engine="InnoDB", **table.options
+            name,
+            *table.parts,
+            schema=_place(op),
+            if_not_exists=True,
+            mysql_engine="InnoDB",
+            **table.options,
         )
         for columns in table.indexes:
             index = f"ix_{name}_{'_'.join(columns)}"
             if index not in there[name]:
-                op.create_index(index, name, list(columns))
+                op.create_index(index, name, list(columns), schema=_place(op))
 
 
 def downgrade(op: Operations) -> None:
@@ -66,11 +71,11 @@ def downgrade(op: Operations) -> None:
     for name, table in tables.items():
         _indexes(op, name, table.parts)
     for name in reversed(tables):
-        op.drop_table(name, if_exists=True)
+        op.drop_table(name, schema=_place(op), if_exists=True)
 
 
 def _place(op: Operations) -> str | None:
-    """Return the schema."""
+    """Return the schema, which each operation has to be given."""
     place: str | None = op.get_context().opts.get("version_table_schema")
     return place
 

@@ -144,4 +144,10 @@ def test_the_tables_can_be_in_a_schema_of_their_own(postgresql_server: Postgresq
     command.upgrade(config, "head")
     assert main(["check", address]) == 0
     assert main(["check", plain]) == 1
+    quoted = name.replace('"', '""')
+    postgresql_server.execute(f'DROP SCHEMA "{quoted}" CASCADE', database=database)
+    command.upgrade(config, "head", sql=True)
+    postgresql_server.execute(config.output_buffer.getvalue(), database=database)
+    command.check(config)
+    assert {row[0] for row in postgresql_server.execute(listed, database=database)} == {name}
     postgresql_server.execute(f"DROP DATABASE {database}")
