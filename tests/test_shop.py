@@ -9,12 +9,24 @@ from typing import Any
 
 import pytest
 from alembic import command
+from alembic.autogenerate import compare_metadata
 from alembic.config import Config
-from sqlalchemy import Column, Engine, Integer, Table, create_engine, inspect, pool, text
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import (
+    Column,
+    Engine,
+    Integer,
+    MetaData,
+    Table,
+    create_engine,
+    inspect,
+    pool,
+    text,
+)
 
 from agentx_persistence.__main__ import main
 from agentx_persistence._sql import schema
-from agentx_persistence.sql import METADATA
+from agentx_persistence.sql import METADATA, leave_tables_alone
 
 _EXAMPLES = Path(__file__).parents[1] / "examples"
 _CHECKOUT = _EXAMPLES.parent
@@ -116,6 +128,21 @@ def test_a_new_table_of_the_application_is_all_that_autogenerate_adds(
         Base.metadata.remove(reviews)
     assert "create_table('reviews'" in generated
     assert "agentx" not in generated
+
+
+def test_tables_in_a_schema_of_their_own_are_left_alone_as_well(postgresql_server: Any) -> None:
+    postgresql_server.recreate(DATABASE)
+    address = schema.parse_url(postgresql_server.url.set(database=DATABASE))
+    name = {"schema": "agents"}
+    url = address.update_query_dict(name).render_as_string(hide_password=False)
+    assert main(["upgrade", url]) == 0
+    engine = create_engine(address, poolclass=pool.NullPool)
+    with engine.connect() as connection:
+        options = {"include_schemas": True, "include_name": leave_tables_alone}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, MetaData()) == []
+    assert set(inspect(engine).get_table_names(schema="agents")) == {*OURS, schema.VERSION_TABLE}
+    postgresql_server.execute(f"DROP DATABASE {DATABASE}")
 
 
 @pytest.fixture

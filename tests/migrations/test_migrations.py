@@ -18,6 +18,7 @@ from sqlalchemy import URL, Engine, event, inspect
 from agentx_persistence import PersistenceDriver, SchemaError, create_persistence
 from agentx_persistence.__main__ import main
 from agentx_persistence._sql import schema
+from agentx_persistence.sql import METADATA
 from tests.backends.backend import DATABASE_SERVER, Backend
 from tests.contract.records import message, saved_session, texts
 
@@ -96,8 +97,26 @@ def test_a_table_of_our_name_with_other_columns_is_named_and_left_alone(
     server.execute("CREATE TABLE agentx_sessions (id INTEGER)", database=DATABASE)
     with pytest.raises(SchemaError, match="table agentx_sessions .* rename or remove it"):  # noqa: RUF043
         create_persistence(server.driver(DATABASE, migrate=True))
+    assert _columns(url, "agentx_sessions") == ["id"]
+    # On MySQL, what Alembic has made before it looks stays.
+    assert _tables(url) <= {"agentx_sessions", schema.VERSION_TABLE}
+
+
+def _columns(url: URL, table: str) -> list[str]:
     engine = schema.migrating_engine(schema.parse_url(url))
-    assert [column["name"] for column in inspect(engine).get_columns("agentx_sessions")] == ["id"]
+    return [column["name"] for column in inspect(engine).get_columns(table)]
+
+
+def test_a_downgrade_drops_no_table_of_our_name_with_other_columns(
+    alembic: Config, url: URL, server: Any
+) -> None:
+    command.upgrade(alembic, "head")
+    server.execute("DROP TABLE agentx_items", database=DATABASE)
+    server.execute("CREATE TABLE agentx_items (id INTEGER)", database=DATABASE)
+    with pytest.raises(SchemaError, match="table agentx_items"):
+        command.downgrade(alembic, "base")
+    assert _tables(url) == {*METADATA.tables, schema.VERSION_TABLE}
+    assert _columns(url, "agentx_items") == ["id"]
 
 
 def test_the_sql_that_alembic_prints_makes_the_same_schema(alembic: Config, server: Any) -> None:
