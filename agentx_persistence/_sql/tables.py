@@ -154,8 +154,6 @@ sessions = Table(
     Index(None, "image_id", "newest", "session_id"),
     Index(None, "owners_digest", "newest", "session_id"),
     Index(None, "container_id", "latest", "session_id"),
-    # Room for new versions of a row on its own page, which PostgreSQL needs to leave the indexes.
-    postgresql_with={"fillfactor": 70},
 )
 
 messages = Table(

@@ -133,6 +133,8 @@ def test_appends_change_no_index_of_the_sessions_on_postgresql(
     postgresql_server.check_for_leaks(database)  # a server process counts when it ends, at last
     ((after, hot_after),) = postgresql_server.execute(question, database=database)
     assert after - before >= 600
+    options = "SELECT reloptions FROM pg_class WHERE relname = 'agentx_sessions'"
+    assert postgresql_server.execute(options, database=database) == [(["fillfactor=70"],)]
     assert (hot_after - hot_before) / (after - before) > 0.85
 
 
