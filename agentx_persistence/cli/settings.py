@@ -24,8 +24,8 @@ _SAFE = {"remote_apply", "remote_write", "ON", "DETECT_AND_RECOVER"}
 # What lies in the tables that nobody can read: the question, what it counts, and what to do.
 _LEFTOVERS = (
     (
-        "SELECT count(*) FROM agentx_messages"
-        + " WHERE session_id NOT IN (SELECT session_id FROM agentx_sessions)",
+        """SELECT count(*) FROM agentx_messages
+        WHERE session_id NOT IN (SELECT session_id FROM agentx_sessions)""",
         "messages have no session, so nobody can read them",
         "restore their sessions from a backup, or delete these rows",
     ),
@@ -91,4 +91,4 @@ def findings(url: str) -> Iterator[Finding]:
         for question, what, advice in _LEFTOVERS:
             count = connection.scalar(text(question))
             if count:
-                yield Finding("note", f"{count} {what}", question, advice)
+                yield Finding("note", f"{count} {what}", " ".join(question.split()), advice)
