@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL
 
 from agentx_persistence import (
     ConfigurationError,
@@ -17,6 +16,7 @@ from agentx_persistence import (
 )
 from agentx_persistence.schemes import driver_for
 from tests.backends.backend import Backend
+from tests.backends.urls import url_of
 
 
 def _works(url: str, **options: Any) -> None:
@@ -73,18 +73,8 @@ _SERVERS = {
 )
 def test_a_server(request: pytest.FixtureRequest, name: str, scheme: str) -> None:
     backend: Backend = request.getfixturevalue(f"{name}_backend")
-    options = {key: value for key, value in backend.options.items() if key != "cluster"}
-    if backend.arguments:
-        (place,) = backend.arguments
-    else:
-        parts = {key: options.pop(key) for key in ("host", "port", "database")}
-        login = {"username": options.pop("user"), "password": options.pop("password", None)}
-        place = URL.create("any", **parts, **login).render_as_string(hide_password=False)
-    if name == "mongodb":
-        database = options.pop("database_name")
-        before, _, query = place.partition("?")
-        place = f"{before.rstrip('/')}/{database}?{query}"
-    _works(f"{scheme}:{place.partition(':')[2]}", **options)
+    url, options = url_of(backend, scheme)
+    _works(url, **options)
 
 
 @pytest.mark.parametrize(

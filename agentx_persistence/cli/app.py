@@ -7,13 +7,14 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from typing import Annotated
+from contextlib import redirect_stderr
+from typing import Annotated, TextIO, cast
 
 import typer
 
 from agentx_persistence.cli import caring, looking, moving, schema
 from agentx_persistence.cli.options import Url
-from agentx_persistence.cli.places import secret_free
+from agentx_persistence.cli.places import SecretFree
 from agentx_persistence.errors import PersistenceError
 
 app = typer.Typer(
@@ -49,6 +50,11 @@ def run(arguments: Sequence[str]) -> int:
 
 def _run(arguments: Sequence[str]) -> int:
     urls = [*arguments, os.environ.get(schema.VARIABLE, "")]
+    with redirect_stderr(cast(TextIO, SecretFree(sys.stderr, *urls))):
+        return _status(arguments)
+
+
+def _status(arguments: Sequence[str]) -> int:
     try:
         app(args=list(arguments), prog_name="agentx-persistence")
     except SystemExit as ended:
@@ -57,7 +63,7 @@ def _run(arguments: Sequence[str]) -> int:
         return ended.code if isinstance(ended.code, int) else 0
     except PersistenceError as error:
         said = str(error).removeprefix("create_persistence: ")
-        print(f"error: {secret_free(said, *urls)}", file=sys.stderr)
+        print(f"error: {said}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)

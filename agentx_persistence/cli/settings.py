@@ -21,6 +21,26 @@ _DURABLE = {
 }
 _SAFE = {"remote_apply", "remote_write", "ON", "DETECT_AND_RECOVER"}
 
+# What lies in the tables that nobody can read: the question, what it counts, and what to do.
+_LEFTOVERS = (
+    (
+        """SELECT count(*) FROM agentx_messages
+        WHERE session_id NOT IN (SELECT session_id FROM agentx_sessions)""",
+        "messages have no session, so nobody can read them",
+        "restore their sessions from a backup, or delete these rows",
+    ),
+    (
+        "SELECT count(*) FROM agentx_sessions WHERE revision = ''",
+        "sessions are half deleted: a deletion was interrupted",
+        "repeat the deletion of the session, or of its image or container",
+    ),
+    (
+        "SELECT count(*) FROM agentx_images WHERE revision = ''",
+        "images are half deleted: a deletion was interrupted",
+        "repeat the deletion of the image, or of its container",
+    ),
+)
+
 
 def _is_ours(name: str | None, kind: str, parents: object) -> bool:
     return kind != "table" or str(name).startswith("agentx_")
@@ -40,7 +60,7 @@ def findings(url: str) -> Iterator[Finding]:
         return
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
-    from sqlalchemy import text
+    from sqlalchemy import NullPool, create_engine, text
 
     from agentx_persistence._sql import schema
     from agentx_persistence._sql.tables import METADATA
@@ -50,7 +70,10 @@ def findings(url: str) -> Iterator[Finding]:
         return
     if name is not None:
         address = address.update_query_dict({"options": f"-csearch_path={name}"})
-    engine = schema.migrating_engine(address)
+    if address.get_backend_name() == "sqlite":
+        engine = create_engine(address, poolclass=NullPool)  # which takes no lock to read
+    else:
+        engine = schema.migrating_engine(address)
     family = address.get_backend_name().replace("mariadb", "mysql")
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts=_COMPARED)
@@ -65,3 +88,7 @@ def findings(url: str) -> Iterator[Finding]:
                     f"{setting} is {found}: a crash of the machine can lose what was acknowledged"
                 )
                 yield Finding("note", what, "the server's settings", f"set it to {safe}")
+        for question, what, advice in _LEFTOVERS:
+            count = connection.scalar(text(question))
+            if count:
+                yield Finding("note", f"{count} {what}", " ".join(question.split()), advice)

@@ -96,6 +96,8 @@ def batches(
             return
         after += len(texts)
         yield texts
+        if after >= head.count:
+            return
 
 
 def raw(text: Text) -> bytes:

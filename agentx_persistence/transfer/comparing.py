@@ -109,7 +109,8 @@ def compare_histories(a: Storage, b: Storage, log: str, found: Comparison) -> Di
                 what = "the texts differ"
             else:
                 continue
-            one, other = (digest.hexdigest() for digest in digests)
+            one = "" if mine is None else digests[0].hexdigest()
+            other = "" if theirs is None else digests[1].hexdigest()
             return Difference("session", log, what, position, one, other)
     except (RecordConflictError, RecordNotFoundError):
         return Difference("session", log, "its history changed during the comparison", position)

@@ -117,7 +117,7 @@ class _Copy:
             difference = compare_histories(self.source, self.target, key, Comparison())
             if difference is not None and difference.position:
                 with suppress(RecordConflictError, RecordNotFoundError):
-                    self.history(mine, difference.position - 1)
+                    self.history(mine, difference.position - 1, longer=difference.b != "")
             theirs = self.target.get(kind, [key]).get(key)
         newest, copied = self.source.newest([key]), self.target.newest([key])
         self.session(mine, theirs, newest.get(key), copied.get(key))
@@ -150,9 +150,10 @@ class _Copy:
         elif theirs is None:
             document = walking.document_of(self.source, SESSIONS, mine)
             self.target.create(SESSIONS, document)
-            self.history(mine, 0)
+            if total:
+                self.history(mine, 0)
         elif kept < max(total, have):
-            self.history(mine, kept)
+            self.history(mine, kept, longer=kept < have)
         if theirs is None:
             self.report.wrote(SESSIONS.name)
         else:
@@ -176,10 +177,13 @@ class _Copy:
         difference = compare_histories(self.source, self.target, log, Comparison())
         return (difference.position or 1) - 1 if difference else have
 
-    def history(self, mine: Stored, kept: int) -> None:
-        """Make the target's history the source's, of which it has the first `kept` messages."""
+    def history(self, mine: Stored, kept: int, longer: bool = False) -> None:
+        """Make the target's history the source's, of which it has the first `kept` messages.
+
+        :param longer: whether the target has others after these
+        """
         log, at = mine.key, mine.updated_at
-        if self.target.head(log).count > kept:
+        if longer:
             self.target.rewrite(log, kept, (), at, walking.token())
             self.report.rewritten += 1
         position = kept

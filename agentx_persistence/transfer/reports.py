@@ -28,8 +28,8 @@ class Difference(NamedTuple):
     """A record, or a message, that is not the same on both sides.
 
     `what` says how they differ. `position` is that of the first message that differs, or ``None``
-    if the record itself differs. `a` and `b` are SHA-256 digests of both sides, "" for what is
-    absent.
+    if the record itself differs. `a` and `b` are SHA-256 digests of both sides (of a history up to
+    that message), "" for what is absent.
     """
 
     kind: str

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
+import pytest
+
 from agentx_persistence import SessionRecord, create_persistence
+from tests.backends.urls import url_of
 
 Run = Callable[..., Any]
 
@@ -38,6 +41,30 @@ def test_doctor_finds_tables_that_were_changed(run: Run, store: str) -> None:
     assert ended.status == 1
     assert "the tables are not as this version made them" in ended.out
     assert "mine" in ended.out
+
+
+@pytest.mark.parametrize("name", ["mysql", "mariadb", "postgresql"])
+def test_doctor_finds_no_damage_on_a_server(
+    run: Run, request: pytest.FixtureRequest, name: str
+) -> None:
+    url, _ = url_of(request.getfixturevalue(f"{name}_backend"), name)
+    assert run("check", url).status == 0
+    found = run("doctor", url, "--json")
+    assert found.status == 0, found.out
+    assert {finding["severity"] for finding in found.json} <= {"note"}
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("DELETE FROM agentx_sessions", "4 messages have no session"),
+        ("UPDATE agentx_sessions SET revision = ''", "1 sessions are half deleted"),
+        ("UPDATE agentx_images SET revision = ''", "1 images are half deleted"),
+    ],
+)
+def test_doctor_names_what_nobody_can_read(run: Run, store: str, statement: str, said: str) -> None:
+    _change(store, statement)
+    assert f"note: {said}" in run("doctor", store).out
 
 
 def test_prune_tells_first_and_then_deletes(run: Run, store: str) -> None:

@@ -30,6 +30,7 @@ Run = Callable[..., Any]
         (["list", "mysql://u:tiger@127.0.0.1:1/d"], "127.0.0.1"),
         (["check", "mysql://u:tiger@127.0.0.1:1/d"], "127.0.0.1"),
         (["upgrade", "postgresql://u:tiger@127.0.0.1:1/d"], "127.0.0.1"),
+        (["list", "mysql://u:tiger@h/d", "redis://:tiger@h"], "unexpected extra argument"),
         (["list"], "Missing argument"),
         (["show", "memory:", "nobody"], "there is no session with id 'nobody'"),
         (["unknown"], "No such command"),
