@@ -21,7 +21,6 @@ from agentx_persistence import (
     memory_driver,
 )
 from agentx_persistence._sql.documents import row_of
-from agentx_persistence._sql.pool import WHOLE
 from agentx_persistence.fs import fs_driver
 from agentx_persistence.mysql import mysql_driver
 from agentx_persistence.postgresql import postgresql_driver
@@ -155,11 +154,10 @@ def _memory(folder: Path) -> Iterator[Contest]:
 def _connection(persistence: Persistence) -> Any:
     """Return the connection that the repositories use as long as one thread calls them."""
     storage: Any = persistence._storage
-    pooled = storage._database.engine.raw_connection()
-    connection = pooled.dbapi_connection
-    pooled.info[WHOLE] = True
-    pooled.close()
-    return connection
+    pool = storage._database.engine.pool
+    entry = pool.take()
+    pool.give(entry)
+    return entry.dbapi_connection
 
 
 def _saver(persistence: Persistence) -> Callable[[Sequence[ImageRecord]], object]:

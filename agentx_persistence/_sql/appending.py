@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from sqlalchemy import BigInteger, bindparam, update
@@ -13,7 +14,7 @@ from agentx_persistence._sql.documents import DELETED, Documents
 from agentx_persistence._sql.engine import Database, DuplicateError
 from agentx_persistence._sql.reading import Reading
 from agentx_persistence._sql.rows import LogRows
-from agentx_persistence.errors import RecordNotFoundError
+from agentx_persistence.errors import BackendUnavailableError, RecordNotFoundError
 from agentx_persistence.storage import Document, Entry, Found, Head
 
 # How often a session can be created and deleted by others while one call creates it.
@@ -130,17 +131,21 @@ class Appending:
 
     def _append_with_care(self, call: Append) -> int | Found:
         row = call.create and self._documents.checked_session(call.create)
-        attempt = 1
-        while True:
+        for attempt in range(_ATTEMPTS):
+            work = partial(self._careful, call=call, row=row, again=attempt > 0)
             try:
-                return self.database.write(lambda cursor: self._careful(cursor, call, row))
-            except DuplicateError:
-                # Another call has created the session meanwhile.
-                if attempt == _ATTEMPTS:
-                    raise
-            attempt += 1
+                return self.database.write(work)
+            except DuplicateError as error:
+                # Another call has created the session meanwhile, or left some of its messages.
+                taken = error
+        raise BackendUnavailableError(
+            self.database.flavour.backend,
+            f"others kept creating and deleting session {call.log!r}; try again later",
+        ) from taken
 
-    def _careful(self, cursor: Cursor, call: Append, row: dict[str, Any] | None) -> int | Found:
+    def _careful(
+        self, cursor: Cursor, call: Append, row: dict[str, Any] | None, again: bool
+    ) -> int | Found:
         state = self._rows.lock(cursor, call.log)
         if state is None or not state.revision:
             if row is None:
@@ -158,7 +163,7 @@ class Appending:
                     return Found(head, there)
         count = head.count + len(call.entries)
         if call.entries:
-            if state is not None:
+            if state is not None or again:
                 self._rows.free(cursor, call.log, head.count, call.entries)
             self._rows.insert(cursor, call.log, head.count, call.entries)
             self._rows.change(cursor, call.log, count, call.at)

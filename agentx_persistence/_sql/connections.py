@@ -6,11 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Engine, PoolProxiedConnection, exc
+from sqlalchemy import Engine, exc
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from agentx_persistence._sql.flavour import Flavour
-from agentx_persistence._sql.pool import WHOLE, ServerPool
+from agentx_persistence._sql.pool import ServerPool
 from agentx_persistence.errors import PersistenceError
 
 T = TypeVar("T")
@@ -108,7 +109,7 @@ class PooledConnections(Connections):
             self._replace_pool()
         used = self._pool()
         try:
-            pooled = self._engine.raw_connection()
+            entry = used.take()
         except self._known as error:
             raise LostConnectionError from error
         except BaseException:
@@ -117,33 +118,28 @@ class PooledConnections(Connections):
             raise
         busy = True
         try:
-            result = use(pooled.dbapi_connection, *arguments)
+            result = use(entry.dbapi_connection, *arguments)
             busy = False
-            pooled.info[WHOLE] = True
-            pooled.close()
+            used.give(entry)
         except BaseException as error:
             if not busy:
                 self._torn = used
                 self._replace_pool()
-            elif self._give_up(pooled, used, error):
+            elif self._give_up(entry, used, error):
                 raise LostConnectionError from error
             raise
         return result
 
-    def _give_up(
-        self, pooled: PoolProxiedConnection, used: ServerPool, error: BaseException
-    ) -> bool:
+    def _give_up(self, entry: ConnectionPoolEntry, used: ServerPool, error: BaseException) -> bool:
         """Take a connection back whose use failed; tell whether it is lost."""
         lost = False
         try:
             if not isinstance(error, self._known):
                 # Such as Ctrl-C, in the middle of a conversation with the server.
-                pooled.invalidate(error)
-            elif lost := self._is_lost(pooled.dbapi_connection, error):
-                used._invalidate(pooled, error)  # and all that are as old
-            else:
-                pooled.info[WHOLE] = True
-            pooled.close()
+                entry.invalidate(error)
+            elif lost := self._is_lost(entry.dbapi_connection, error):
+                used.invalidate_generation(entry, error)
+            used.give(entry)
         except BaseException:
             self._torn = used
             self._replace_pool()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, insert, literal_column, select, update
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
 from agentx_persistence._sql import tables
@@ -160,15 +160,20 @@ class LogRows:
 
     def top(self, cursor: Cursor, log: str) -> int:
         """Return the highest position of a row, leftovers included."""
+        # Locked, so that MySQL reads what is there now, not what its snapshot shows.
         statement = self._database.statement(
             "highest position",
-            lambda: select(func.max(_messages.position)).where(
-                _messages.session_id == bindparam("session")
+            lambda: (
+                select(_messages.position)
+                .where(_messages.session_id == bindparam("session"))
+                .order_by(_messages.position.desc())
+                .limit(literal_column("1"))
+                .with_for_update()
             ),
         )
         cursor.execute(statement.sql, statement.bind({"session": log}))
         row = cursor.fetchone()
-        return (row and row[0]) or 0
+        return 0 if row is None else int(row[0])
 
     def clear(self, cursor: Cursor, log: str, count: int) -> bool:
         """Delete a chunk of the rows after the first `count` ones; tell whether none are left."""
