@@ -14,7 +14,7 @@ from tests.contract.records import texts
 from tests.servers.mongodb import MongodbServer, start_server
 from tests.servers.process import given
 
-# The main thread has one more, of a client of its own; and two more of each client watch the server.
+# The main thread has one more, of its own client. Two more of each client watch the server.
 POOL_OF_FIVE = Pool({"maxPoolSize": 5}, connections=10)
 
 
