@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from _thread import start_new_thread
 from collections.abc import Callable
 from threading import get_ident
 from typing import Any, TypeVar
@@ -96,10 +97,8 @@ class Clients:
             # No call comes before the next statement, so no other interrupt can.
             if used is not None:
                 used.interrupted = True
-            cause = error.__context__
-            if isinstance(error, RuntimeError) and not isinstance(cause, Exception | None):
-                # pymongo's failure to clean up hides the interrupt.
-                raise cause from None
+            if isinstance(error, RuntimeError) and (interrupt := _hidden_by(error)):
+                raise interrupt from None
             if isinstance(error, SystemError):
                 # `_cbson._batched_op_msg` forgets an exception that was raised in a property that
                 # it asks for.
@@ -140,7 +139,8 @@ class Clients:
             return
         # If no thread can be started, `close` ends them.
         with contextlib.suppress(RuntimeError):
-            threading.Thread(target=self._end_unused, daemon=True).start()
+            # `threading.Thread.start` can be interrupted halfway.
+            start_new_thread(self._end_unused, ())
 
     def _end_unused(self) -> None:
         if self._ending.acquire(blocking=False):
@@ -163,3 +163,11 @@ class Clients:
         self._inherited += [*self._current.values(), *self._replaced]
         self._current, self._in_call, self._replaced = {}, {}, set()
         self._make_locks()
+
+
+def _hidden_by(error: BaseException) -> BaseException | None:
+    """Return the interrupt, if this is a failure to clean up after it."""
+    cause = error.__context__
+    while isinstance(cause, Exception):
+        cause = cause.__context__
+    return cause

@@ -20,8 +20,6 @@ _LIMIT = 200 * _MEGABYTE
 # About 8 MB beyond one message, and what an allocator does not give back. All of the messages take
 # twice as much at least.
 _GROWTH = 24 * _MEGABYTE
-# A reply of MongoDB has up to 16 MB, which its client holds twice while it takes it apart.
-_GROWTH_OF_MONGODB = 40 * _MEGABYTE
 
 
 def _peak() -> int:
@@ -70,5 +68,5 @@ def test_a_stream_of_large_messages_holds_a_few_of_them(
         f"to {max(peak for _, peak in peaks) / _MEGABYTE:.0f} MB"
     )
     for grown, peak in peaks:
-        assert grown <= (_GROWTH_OF_MONGODB if backend.name == "mongodb" else _GROWTH), peaks
+        assert grown <= _GROWTH, peaks
         assert peak <= _LIMIT, peaks
