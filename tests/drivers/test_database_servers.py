@@ -59,7 +59,7 @@ def test_connections_that_were_ended_between_two_calls_are_not_noticed(
     persistence.sessions.add_message("session", first)
     for call in calls:
         _fill_pool(persistence)
-        assert server.end_connections(database) >= 4
+        assert server.end_connections(database) > 1
         call()
 
 
@@ -69,7 +69,7 @@ def _fill_pool(persistence: Persistence) -> None:
 
     def use(_: int) -> None:
         barrier.wait()
-        for _ in range(10):
+        for _ in range(50):
             persistence.sessions.get_messages("session")
 
     with ThreadPoolExecutor(4) as threads:
@@ -180,7 +180,8 @@ def test_a_schema_that_does_not_fit_names_the_command(server: Any) -> None:
     create_persistence(server.driver("agentx_empty", migrate=True)).close()
     create_persistence(driver).close()
     server.execute(
-        "UPDATE agentx_alembic_version SET version_num = '9999'", database="agentx_empty"
+        "UPDATE agentx_alembic_version SET version_num = '9999', oldest = '9999'",
+        database="agentx_empty",
     )
     for options in ({}, {"migrate": True}):
         with pytest.raises(SchemaError, match="newer"):

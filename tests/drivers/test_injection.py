@@ -170,7 +170,31 @@ def test_no_id_is_a_key_or_an_operator(mongodb_backend: Backend) -> None:
     _compare(replace(mongodb_backend, options=options), sent)
     keys = {key for _, command in commands.sent for key in _keys(command)}
     assert keys.isdisjoint({*INJECTIONS} - {"$gt"})  # which is used, too
-    assert keys.isdisjoint({"$where", "$expr", "$function", "$accumulator", "$regex"})
+    assert keys.isdisjoint({"$where", "$function", "$accumulator", "$regex"})
+    for expression in (each for _, command in commands.sent for each in _expressions(command)):
+        # Fields and variables only: a value in there could be taken for one of them.
+        assert all(text.startswith("$") for text in _texts(expression)), expression
+
+
+def _expressions(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        yield from (each for key, each in value.items() if key == "$expr")
+    if isinstance(value, (dict, list, tuple)):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _expressions(each)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from _texts(each)
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _texts(each)
+    else:
+        yield repr(value)
 
 
 def _touched_outside(backend: Backend) -> list[str]:
