@@ -13,6 +13,11 @@ Sharding. No collection has to be sharded; these keys fit the unique indexes and
 * The others: leave them unsharded, and each query asks one shard. Where they outgrow that,
   ``{_id: "hashed"}``: then all but listings still ask one shard.
 
+Interrupts. An exception that a signal's handler raises inside pymongo (Ctrl-C, a time limit) can
+leave its pool damaged. A client that this driver opened is then replaced, and the main thread has
+one of its own, as signals' handlers run there: so `maxPoolSize` counts for the main thread and for
+the others each. A caller's own client cannot be replaced: after an interrupt, make a new one.
+
 A caller's own client cannot be used in a child process after `os.fork`, as pymongo says of all its
 clients (https://pymongo.readthedocs.io/en/stable/faq.html#is-pymongo-fork-safe); a client that this
 driver opened is replaced there.
@@ -35,7 +40,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingDependencyError("mongodb", "pymongo") from error
 
-from agentx_persistence._mongodb.clients import Client
+from agentx_persistence._mongodb.clients import Client, SafePool
 from agentx_persistence._mongodb.database import Database
 from agentx_persistence._mongodb.scope import Scope
 from agentx_persistence._mongodb.storage import MongoStorage
@@ -65,7 +70,7 @@ def mongodb_driver(
     :param collection_prefix: what the names of the collections begin with
     :param client: the caller's own, used instead of the connection string and never closed; what
         it says of write concern, read concern and read preference does not count here, but its
-        time limits do
+        time limits do; it cannot be repaired after an interrupt
     :param patience: for how many seconds a call is repeated while the server cannot be reached, as
         in an election; and for four times as long while other writers change the same session
     :param options: anything that `pymongo.MongoClient` takes, such as ``tls=True`` or
@@ -128,7 +133,10 @@ class _MongoDriver(PersistenceDriver):
         try:
             # Connecting is left to the first command: this is called in the midst of a fork, too.
             return MongoClient(
-                self._connection_string, connect=False, **{**defaults, **self._options}
+                self._connection_string,
+                connect=False,
+                _pool_class=SafePool,
+                **{**defaults, **self._options},
             )
         except (PyMongoError, ValueError, TypeError) as error:
             # What pymongo says can quote the connection string, and with it the password.

@@ -9,6 +9,7 @@ thread has a client of its own, and no other thread waits for a lock that an int
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from _thread import start_new_thread
 from collections.abc import Callable
@@ -19,6 +20,7 @@ import pymongo
 from pymongo import MongoClient
 from pymongo.collection import Collection
 from pymongo.errors import PyMongoError
+from pymongo.synchronous.pool import Pool
 
 from agentx_persistence.errors import BackendError, PersistenceError
 
@@ -33,6 +35,21 @@ _GOODBYE, _LONGEST_HOLD = 1.0, 0.5
 
 class TooLargeForTransactionError(Exception):
     """The work has to be done step by step."""
+
+
+class SafePool(Pool):
+    """A pool whose conditions an interrupt cannot leave locked.
+
+    `Condition.__enter__` is Python, so an interrupt can come when the lock is taken, but before the
+    `with` statement knows. pymongo then waits for that lock itself, while it cleans up.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        methods = {"__enter__": self.lock.__enter__, "__exit__": self.lock.__exit__}
+        condition = type("SafeCondition", (threading.Condition,), methods)
+        self.size_cond = condition(self.lock)
+        self._max_connecting_cond = condition(self.lock)
 
 
 class UsedClient:
@@ -86,6 +103,7 @@ class Clients:
             )
         if self._replaced:
             self._end_in_background()
+        handled = sys.exception()
         used = None
         try:
             while used is None or used.interrupted:
@@ -95,9 +113,9 @@ class Clients:
             raise
         except BaseException as error:
             # No call comes before the next statement, so no other interrupt can.
-            if used is not None:
+            if used is not None and used is not self._given:
                 used.interrupted = True
-            if isinstance(error, RuntimeError) and (interrupt := _hidden_by(error)):
+            if isinstance(error, RuntimeError) and (interrupt := _hidden_by(error, handled)):
                 raise interrupt from None
             if isinstance(error, SystemError):
                 # `_cbson._batched_op_msg` forgets an exception that was raised in a property that
@@ -165,9 +183,12 @@ class Clients:
         self._make_locks()
 
 
-def _hidden_by(error: BaseException) -> BaseException | None:
-    """Return the interrupt, if this is a failure to clean up after it."""
+def _hidden_by(error: BaseException, handled: BaseException | None) -> BaseException | None:
+    """Return the interrupt, if this is a failure to clean up after it.
+
+    :param handled: what the caller was handling already
+    """
     cause = error.__context__
-    while isinstance(cause, Exception):
+    while isinstance(cause, Exception) and cause is not handled:
         cause = cause.__context__
-    return cause
+    return None if cause is handled else cause
