@@ -43,23 +43,18 @@ class MemoryStorage(Storage):
         self._changes.run(lambda: self._changes.do(self._saving(kind, document)))
 
     def create(self, kind: Kind, document: Document) -> bool:
-        def work() -> bool:
-            if document.key in self._documents[kind]:
-                return False
-            self._changes.do(self._saving(kind, document))
-            return True
-
-        return self._changes.run(work)
+        return self._changes.run(lambda: self._put_over(kind, document, None))
 
     def replace(self, kind: Kind, document: Document, revision: str) -> bool:
-        def work() -> bool:
-            found = self._documents[kind].get(document.key)
-            if found is None or found.revision != revision:
-                return False
-            self._changes.do(self._saving(kind, document))
-            return True
+        return self._changes.run(lambda: self._put_over(kind, document, revision))
 
-        return self._changes.run(work)
+    def _put_over(self, kind: Kind, document: Document, revision: str | None) -> bool:
+        """Put the document if what is there has this revision; ``None``: if nothing is there."""
+        found = self._documents[kind].get(document.key)
+        if (None if found is None else found.revision) != revision:
+            return False
+        self._changes.do(self._saving(kind, document))
+        return True
 
     def get(self, kind: Kind, keys: Sequence[str]) -> dict[str, Stored]:
         def work() -> dict[str, Stored]:
