@@ -117,7 +117,13 @@ class Append:
         count = Int64(head.count + len(self._entries))
         if log.change_head(head, self._at, {"$set": {"count": count}}):
             return True
-        self._messages.remove(rows)
+        # pymongo repeats an update whose answer was lost. If the server does not know the first
+        # one any more, the second one finds the head changed: only a look tells by whom.
+        latest, found = log.look(self._ids, apart=True)
+        if latest is not None and latest.log == head.log and len(found) == len(rows):
+            return True
+        if latest is None or latest.is_past(head):
+            self._messages.remove(rows)  # they are dead: see rule 2
         return False
 
     def _add_staged(self, head: LogHead) -> bool:

@@ -89,8 +89,13 @@ class Documents:
         except DuplicateKeyError:
             if self._scope.unit is not None:
                 raise
-            return self._revive(document, head)
+            return self._revive(document, head) or self._is_there(document)
         return True
+
+    def _is_there(self, document: Document) -> bool:
+        """Tell whether this call has created the document: its answer was lost, and repeated."""
+        rows = self._scope.rows(self._kind, latest=True)
+        return rows.find_one({"_id": document.key, "revision": document.revision}) is not None
 
     def _revive(self, document: Document, head: Row) -> bool:
         """Create the document in the place of a hidden one, if there is one."""
