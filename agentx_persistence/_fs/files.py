@@ -56,11 +56,14 @@ def sync_folder(path: str) -> None:
     """Make the names in the folder durable, which syncing the files themselves does not."""
     if sys.platform == "win32":  # has no such call
         return
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    descriptors: list[int] = []
     try:
-        sync(descriptor)
+        # No Python code runs between opening and having the descriptor, either.
+        descriptors.extend(map(os.open, (path,), (os.O_RDONLY | os.O_DIRECTORY,)))
+        sync(descriptors[0])
     finally:
-        os.close(descriptor)
+        for descriptor in descriptors:
+            os.close(descriptor)
 
 
 def make_folder(path: str) -> None:
