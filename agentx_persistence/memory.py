@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from agentx_persistence._memory.storage import MemoryStorage
 from agentx_persistence.errors import ConfigurationError
 from agentx_persistence.storage import PersistenceDriver, Storage
 
@@ -27,4 +26,7 @@ class _MemoryDriver(PersistenceDriver):
         return "memory_driver()"
 
     def create_storage(self) -> Storage:
+        # Imported here, as every application imports this module, and most use another backend.
+        from agentx_persistence._memory.storage import MemoryStorage
+
         return MemoryStorage()
