@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agentx_persistence.errors import InvalidRecordError, RecordConflictError
+from agentx_persistence.errors import InvalidRecordError, RecordConflictError, RecordNotFoundError
 from agentx_persistence.records import Message, SessionRecord, check_id, difference, now
 from agentx_persistence.repositories._arguments import (
     attempts,
@@ -153,9 +153,14 @@ class Conversations(Histories):
             newest = next(iter(self._messages(session_id, found, window)), None)
             if newest is None:
                 break
-            answer = self._storage.rewrite(
-                session_id, count - 1, (), now(), token, expected=count, generation=generation
-            )
+            try:
+                answer = self._storage.rewrite(
+                    session_id, count - 1, (), now(), token, expected=count, generation=generation
+                )
+            except RecordNotFoundError as error:
+                if error.kind != "message":
+                    raise
+                continue  # others have cut so much meanwhile that this position is gone
             if isinstance(answer, int):
                 break
         return newest

@@ -145,8 +145,9 @@ class Storage(ABC):
         id is in the part that is kept, or if the log does not have the `expected` number of entries
         or this `generation`. Otherwise the log's generation becomes
         ``f"{token}.{number cut off}"``, from which a repeated call takes its answer, and the
-        session's `updated_at` becomes at least `at`. A large cut is one step for readers; what it
-        cut off is deleted in bounded chunks.
+        session's `updated_at` becomes at least `at`. If a guard fails and `after` is absent, either
+        of the two answers may come. A large cut is one step for readers; what it cut off is deleted
+        in bounded chunks.
         """
 
     @abstractmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -224,3 +225,22 @@ def test_replacing_and_appending_disturb_each_other_not(persistence: Persistence
     assert sorted(m.id for m in history[3:]) == sorted(
         f"new {number} {at}" for number in range(2) for at in range(15)
     )
+
+
+def test_a_pop_beside_a_cut_takes_what_is_newest_then(
+    persistence: Persistence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions = persistence.sessions
+    sent = [message(str(n)) for n in range(5)]
+    sessions.add_messages(saved_session(persistence), sent)
+    read = persistence._storage.read
+
+    def read_then_cut(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        found = read(*arguments)
+        sessions.truncate_after("session", sent[1].id)
+        return found
+
+    monkeypatch.setattr(persistence._storage, "read", read_then_cut)
+    assert sessions.pop_message("session") == sent[1]
+    assert sessions.get_messages("session") == sent[:1]
