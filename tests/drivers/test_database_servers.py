@@ -58,8 +58,13 @@ def test_connections_that_were_ended_between_two_calls_are_not_noticed(
     first = message()
     persistence.sessions.add_message("session", first)
     for call in calls:
-        _fill_pool(persistence)
-        assert server.end_connections(database) > 1
+        ended = 0
+        for _ in range(30):  # how many connections four threads open at once is up to chance
+            _fill_pool(persistence)
+            ended = server.end_connections(database)
+            if ended >= 4:
+                break
+        assert ended >= 4
         call()
 
 

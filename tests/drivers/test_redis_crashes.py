@@ -111,7 +111,7 @@ def test_a_server_that_stays_away_is_an_error_in_bounded_time(server: RedisServe
             started = time.monotonic()
             with pytest.raises(BackendUnavailableError):
                 call()
-            assert time.monotonic() - started < 5
+            assert 1 <= time.monotonic() - started < 5
         assert server.process
         server.process.start()
         assert persistence.sessions.add_message("session", message()) == 1
