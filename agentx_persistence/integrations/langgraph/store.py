@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import islice
+from operator import eq, ge, gt, le, lt, ne
 from typing import Any
 
 from langgraph.store.base import (
@@ -22,38 +22,30 @@ from langgraph.store.base import (
 )
 
 from agentx_persistence import ItemRecord, Persistence
-from agentx_persistence.integrations.langgraph.places import check_container, create_or_change
+from agentx_persistence.integrations.langgraph.items import PAGE, Space, create_or_change, walk
 from agentx_persistence.integrations.langgraph.threads import Threads
+from agentx_persistence.records import check_id
 
-_PAGE = 100
-Namespace = tuple[str, ...]
-_OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
-    "$eq": operator.eq,
-    "$ne": operator.ne,
-    "$gt": operator.gt,
-    "$gte": operator.ge,
-    "$lt": operator.lt,
-    "$lte": operator.le,
-}
+_OPERATORS = {"$eq": eq, "$ne": ne, "$gt": gt, "$gte": ge, "$lt": lt, "$lte": le}
 
 
 class PersistentStore(BaseStore):
     """Keeps LangGraph's memories as items, on any backend.
 
-    Values are JSON and come back exactly; what JSON cannot give back is refused. Each operation of a
-    batch that writes is one atomic step. Nothing expires, and there is no vector search: as in
-    LangGraph's stores without an index, `query` and `index` have no effect.
+    Values are JSON and come back exactly; what JSON cannot give back is refused. Each write of a
+    batch is an atomic step. Nothing expires, and there is no vector search: as in LangGraph's
+    stores without an index, `query` and `index` have no effect.
 
     :param persistence: open, and not closed by the store
-    :param container_id: owns all memories; at most 120 characters. Deleting the container deletes
-        them.
+    :param container_id: owns all memories. Deleting the container deletes them.
     """
 
     __slots__ = ("_items", "_root", "_threads")
 
     def __init__(self, persistence: Persistence, *, container_id: str = "langgraph") -> None:
+        check_id("container", container_id)
         self._items = persistence.items
-        self._root = (check_container(container_id), "store")
+        self._root = (container_id, "store")
         self._threads = Threads()
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
@@ -62,7 +54,7 @@ class PersistentStore(BaseStore):
         gets = [(self._space(op.namespace), op.key) for op in ops if isinstance(op, GetOp)]
         found = self._items.find_many(gets)
         # Of several writes of one item the last one counts. All are checked before the first.
-        writes: dict[tuple[Namespace, str], ItemRecord | None] = {}
+        writes: dict[tuple[Space, str], ItemRecord | None] = {}
         results: list[Result] = []
         for op in ops:
             result: Result = None
@@ -98,24 +90,17 @@ class PersistentStore(BaseStore):
         """Run `batch` in a thread."""
         return await self._threads.run(self.batch, list(ops))
 
-    def _space(self, namespace: Namespace) -> Namespace:
+    def _space(self, namespace: Space) -> Space:
         return (*self._root, *namespace)
 
     def _search(self, op: SearchOp) -> Iterator[SearchItem]:
         """Yield what the filter lets through, by namespace and key."""
-        size = _PAGE if op.filter else min(max(op.offset + op.limit, 1), _PAGE)
-        cursor, more = None, True
-        while more:
-            page = self._items.find_page(
-                namespace_prefix=self._space(op.namespace_prefix), size=size, cursor=cursor
-            )
-            for item in page.items:
-                if _fits(item.value, op.filter or {}):
-                    yield SearchItem(**_fields(item))
-            cursor = page.next_cursor
-            more = cursor is not None
+        size = PAGE if op.filter else op.offset + op.limit
+        for item in walk(self._items, self._space(op.namespace_prefix), size=size):
+            if _fits(item.value, op.filter or {}):
+                yield SearchItem(**_fields(item))
 
-    def _namespaces(self, op: ListNamespacesOp) -> Iterator[Namespace]:
+    def _namespaces(self, op: ListNamespacesOp) -> Iterator[Space]:
         """Yield the namespaces in order, cut to the depth. Of each one item is read."""
         conditions, space = op.match_conditions or (), self._root
         for condition in conditions:
@@ -137,7 +122,7 @@ def _fields(item: ItemRecord) -> dict[str, Any]:
     return {**named, "created_at": created, "updated_at": updated}
 
 
-def _matches(condition: MatchCondition, namespace: Namespace) -> bool:
+def _matches(condition: MatchCondition, namespace: Space) -> bool:
     path = condition.path
     if condition.match_type not in ("prefix", "suffix"):
         raise ValueError(f"match_type must be 'prefix' or 'suffix', not {condition.match_type!r}")
