@@ -1,7 +1,7 @@
 """Several hosts in one URL: ``postgresql://user@a:5432,b:5432/db`` and the other spellings.
 
-Client libraries get them as libpq has them: ``host=a,b`` and ``port=5432,5432``. libpq tries them in
-turn. For MySQL's libraries, which know one host, `connect_in_turn` does that.
+Client libraries get them as libpq has them, ``host=a,b`` and ``port=5432,5432``. libpq tries them
+in turn. For MySQL's libraries, which know one host, `connect_in_turn` does that.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def parse(url: str | URL) -> URL:
         places = _listed(parsed, "host")
     if len(places) < 2:
         return parsed
-    default = str(parsed.port or _PORTS.get(parsed.get_backend_name(), ""))
+    default = str(parsed.port or _PORTS.get(parsed.get_backend_name(), 0))
     ports = _listed(parsed, "port") or [default]
     ports = ports * len(places) if len(ports) == 1 else ports
     pairs = [_split(place) for place in places]
@@ -66,35 +66,28 @@ def connect_in_turn(engine: Engine) -> None:
 
     @event.listens_for(engine, "do_connect")
     def _connect(dialect: Any, record: Any, arguments: Any, options: dict[str, Any]) -> Any:
-        known = dialect.loaded_dbapi.Error
+        nonlocal places
         failure: Exception | None = None
-        for host, port in list(places):
+        for host, port in places:
+            way = {**options, "host": host, "port": int(port)}
             try:
-                connection = dialect.connect(
-                    *arguments, **{**options, "host": host, "port": int(port)}
-                )
-            except known as error:
+                connection = dialect.connect(*arguments, **way)
+                if _takes_writes(connection):
+                    others = [place for place in places if place != (host, port)]
+                    places = [(host, port), *others]
+                    return connection
+                connection.close()
+                reason = f"{host}:{port} is read-only, or has no quorum"
+                failure = failure or dialect.loaded_dbapi.OperationalError(_READ_ONLY, reason)
+            except dialect.loaded_dbapi.Error as error:
                 if error.args and error.args[0] in _SAME_EVERYWHERE:
                     raise
                 failure = error
-                continue
-            try:
-                if not _takes_no_writes(connection):
-                    places.sort(key=lambda place, good=(host, port): place != good)
-                    return connection
-                failure = failure or dialect.loaded_dbapi.OperationalError(
-                    _READ_ONLY, f"no host takes writes: {host}:{port} is read-only, or has no quorum"
-                )
-            except known as error:
-                failure = error
-            except BaseException:
-                connection.close()
-                raise
-            connection.close()
-        raise failure or RuntimeError("no host")
+        assert failure
+        raise failure
 
 
-def _takes_no_writes(connection: Any) -> bool:
+def _takes_writes(connection: Any) -> bool:
     cursor = connection.cursor()
     cursor.execute("SELECT @@global.read_only")
     (read_only,) = cursor.fetchone()
@@ -102,7 +95,7 @@ def _takes_no_writes(connection: Any) -> bool:
     cursor.execute("SHOW GLOBAL STATUS LIKE 'wsrep_ready'")
     ready = all(value == "ON" for _, value in cursor.fetchall())
     cursor.close()
-    return bool(read_only) or not ready
+    return ready and not read_only
 
 
 def _listed(url: URL, name: str) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.servers.mariadb import made
-from tests.servers.mysql import MysqlServer, serve
+from tests.servers.mysql import MysqlServer, serve, urls_of
 from tests.servers.nodes import Nodes, wait_until
 from tests.servers.process import ServerProcess, free_port, not_installed
 
@@ -22,7 +22,7 @@ class GaleraCluster(Nodes):
 
     @property
     def urls(self) -> tuple[str, ...]:
-        return tuple(server.url.render_as_string(False) for server in self.servers)
+        return urls_of(self.servers)
 
     def primary(self) -> int:
         return 0
@@ -81,9 +81,8 @@ def start_cluster(folder: Path) -> GaleraCluster:
             ]
             # The others get data and users from the first one.
             first = ["--wsrep-new-cluster", f"--init-file={home / 'users.sql'}"]
-            servers.append(
-                serve(program, home, True, settings, first if number == 0 else ["--skip-name-resolve"])
-            )
+            first = first if number == 0 else ["--skip-name-resolve"]
+            servers.append(serve(program, home, True, settings, first))
         cluster = GaleraCluster(servers)
         cluster.wait()
     except BaseException:

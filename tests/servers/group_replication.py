@@ -6,9 +6,7 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from sqlalchemy import URL
-
-from tests.servers.mysql import MysqlServer, initialised, serve
+from tests.servers.mysql import MysqlServer, initialised, serve, urls_of
 from tests.servers.nodes import Nodes, wait_until
 from tests.servers.process import ServerProcess, free_port
 
@@ -27,13 +25,7 @@ class ReplicationGroup(Nodes):
 
     @property
     def urls(self) -> tuple[str, ...]:
-        alone = [server.url.render_as_string(False) for server in self.servers]
-        if self._several:
-            return tuple(alone)
-        places = ",".join(f"{server.url.host}:{server.url.port}" for server in self.servers)
-        login = self.servers[0].url
-        both = URL.create("mysql", login.username, login.password, "hosts").render_as_string(False)
-        return (both.replace("hosts", places),)
+        return urls_of(self.servers)
 
     def primary(self) -> int:
         for number, server in enumerate(self.servers):

@@ -17,6 +17,7 @@ from sqlalchemy import URL, make_url
 
 from agentx_persistence import PersistenceDriver
 from agentx_persistence.mysql import mysql_driver
+from tests.servers.nodes import in_any_order
 from tests.servers.process import UNPRIVILEGED, ServerProcess, free_port, hand_over, not_installed
 
 FOLDER = Path(os.environ.get("AGENTX_TEST_MYSQL_FOLDER", "/var/cache/agentx-persistence/mysql"))
@@ -141,6 +142,13 @@ class MysqlServer:
             # most tests.
             "connect_args": {"ssl_disabled": True},
         }
+
+
+def urls_of(servers: Sequence[MysqlServer]) -> tuple[str, ...]:
+    """Return URLs of all these servers, which begin with each of them in turn."""
+    places = [f"{server.url.host}:{server.url.port}" for server in servers]
+    url = servers[0].url.set(host="hosts", port=None)
+    return in_any_order(url.render_as_string(False), places)
 
 
 def given_server(url: str) -> MysqlServer:

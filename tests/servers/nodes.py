@@ -77,3 +77,9 @@ def wait_until(is_so: Callable[[], object], what: str, seconds: float = 60) -> N
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what} did not happen") from failure
         time.sleep(0.1)
+
+
+def in_any_order(url: str, places: Sequence[str]) -> tuple[str, ...]:
+    """Return the URL with these for its host "hosts", beginning with each of them in turn."""
+    turns = [[*places[number:], *places[:number]] for number in range(len(places))]
+    return tuple(url.replace("@hosts", f"@{','.join(turn)}") for turn in turns)

@@ -78,10 +78,11 @@ class PostgresqlPair(Nodes):
 
     def _copy(self, number: int, *, of: PostgresqlServer) -> None:
         home = self._homes[number]
+        source = f"host={of.url.host} port={of.url.port} user=postgres"
         made = run(
             home,
             *(installed_binaries() / "pg_basebackup", "-D", home / "data", "-R", "-X", "stream"),
-            *("-c", "fast", "--no-sync", "-d", f"host={of.url.host} port={of.url.port} user=postgres"),
+            *("-c", "fast", "--no-sync", "-d", source),
         )
         if made.returncode:
             raise RuntimeError(made.stderr.decode(errors="replace"))
