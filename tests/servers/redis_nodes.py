@@ -84,14 +84,15 @@ class SentinelGroup(Nodes):
         return [self.processes[self.primary()], *(each for each in sentinels if each)]
 
     def wait(self) -> None:
-        """Wait until the master has its replicas, and the sentinels know of all."""
-        wait_until(lambda: self._replicas() == 2, "a master with two replicas")
+        """Wait until both replicas have what the master has, and the sentinels know of them."""
+        wait_until(self._is_replicated, "a master with two replicas")
         for sentinel in self.sentinels:
             wait_until(lambda sentinel=sentinel: _is_informed(sentinel), "an informed sentinel")
 
-    def _replicas(self) -> int:
+    def _is_replicated(self) -> bool:
         with self.servers[self.primary()].client() as client:
-            return int(client.info("replication")["connected_slaves"])
+            client.set("waited for", 1)
+            return client.wait(2, 1000) == 2
 
     def stop(self) -> None:
         for server in (*self.sentinels, *self.servers):
@@ -162,7 +163,8 @@ def _is_informed(sentinel: RedisServer) -> bool:
     with sentinel.client() as client:
         state = client.sentinel_master(_SERVICE)
         replicas = client.sentinel_slaves(_SERVICE)
-    well = [each for each in replicas if each["flags"] == "slave"]
+    linked = {"flags": "slave", "master-link-status": "ok", "role-reported": "slave"}
+    well = [each for each in replicas if linked.items() <= each.items()]
     return (state["num-other-sentinels"], len(well)) == (2, 2)
 
 
