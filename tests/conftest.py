@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agentx_persistence import Persistence
-from tests.backends.backend import DATABASE_SERVER, POOLED, PROXIED, RAW, SHARED, Backend
+from tests.backends.backend import BOUNDED, DATABASE_SERVER, POOLED, PROXIED, RAW, SHARED, Backend
 
 # Every backend that the contract suite runs on, and what it can do that not all can.
 # tests/backends/<name>.py has its fixtures.
@@ -15,14 +15,14 @@ BACKENDS = {
     "memory": frozenset(),
     "fs": frozenset({SHARED, RAW}),
     "sqlite": frozenset({SHARED, RAW}),
-    "mysql": frozenset({SHARED, RAW, PROXIED, DATABASE_SERVER, POOLED}),
-    "mariadb": frozenset({SHARED, RAW, PROXIED, DATABASE_SERVER, POOLED}),
-    "postgresql": frozenset({SHARED, RAW, PROXIED, DATABASE_SERVER, POOLED}),
+    "mysql": frozenset({SHARED, RAW, PROXIED, DATABASE_SERVER, POOLED, BOUNDED}),
+    "mariadb": frozenset({SHARED, RAW, PROXIED, DATABASE_SERVER, POOLED, BOUNDED}),
+    "postgresql": frozenset({SHARED, RAW, PROXIED, DATABASE_SERVER, POOLED, BOUNDED}),
     "pgbouncer": frozenset({SHARED, POOLED}),
-    "redis": frozenset({SHARED, RAW, PROXIED, POOLED}),
+    "redis": frozenset({SHARED, RAW, PROXIED, POOLED, BOUNDED}),
     "redis_cluster": frozenset({SHARED, RAW, PROXIED, POOLED}),
-    "valkey": frozenset({SHARED, RAW, PROXIED, POOLED}),
-    "mongodb": frozenset({SHARED, RAW, PROXIED, POOLED}),
+    "valkey": frozenset({SHARED, RAW, PROXIED, POOLED, BOUNDED}),
+    "mongodb": frozenset({SHARED, RAW, PROXIED, POOLED, BOUNDED}),
     "custom": frozenset({SHARED}),
     "encrypted_memory": frozenset(),
     "encrypted_sqlite": frozenset(),
