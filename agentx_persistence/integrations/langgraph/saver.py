@@ -22,12 +22,8 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from agentx_persistence import InvalidRecordError, ItemRecord, Persistence
-from agentx_persistence.integrations.langgraph.checkpoints import (
-    CHECKPOINT,
-    PAGE,
-    Checkpoints,
-    Space,
-)
+from agentx_persistence.integrations.langgraph.checkpoints import CHECKPOINT, Checkpoints
+from agentx_persistence.integrations.langgraph.items import PAGE, Space
 from agentx_persistence.integrations.langgraph.threads import Threads, in_thread
 
 
