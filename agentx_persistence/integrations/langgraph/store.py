@@ -20,6 +20,7 @@ from langgraph.store.base import (
     Result,
     SearchItem,
     SearchOp,
+    validate_op_namespace,
 )
 
 from agentx_persistence import ItemRecord, Persistence
@@ -52,6 +53,8 @@ class PersistentStore(BaseStore):
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Run the operations; return the result of each. All reads come before the first write."""
         ops = list(ops)
+        for op in ops:
+            validate_op_namespace(op)
         gets = [(self._space(op.namespace), op.key) for op in ops if isinstance(op, GetOp)]
         found = self._items.find_many(gets)
         # Of several writes of one item the last one counts. All are checked before the first.

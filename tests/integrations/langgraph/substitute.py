@@ -1,12 +1,15 @@
 """A pytest plugin for LangGraph's own tests: its savers and stores are ours.
 
 `SqliteSaver` and the others keep their names and constructors. Each one that is made gets a
-container of its own in one store, so that it is empty.
+container of its own in one store, so that it is empty. LangGraph's tests are a package "tests", as
+ours are, so this file imports nothing from ours.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
+import json
 import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -17,22 +20,20 @@ import langgraph.checkpoint.sqlite.aio
 import langgraph.store.memory
 import langgraph.store.sqlite
 import langgraph.store.sqlite.aio
-from langgraph.store.base import validate_op_namespace
 
-from agentx_persistence import Persistence
+from agentx_persistence import Persistence, create_persistence
 from agentx_persistence.integrations.langgraph import PersistentSaver, PersistentStore
-from tests.backends.backend import Backend
-from tests.integrations.environments import BACKEND
 
 _opened: list[Persistence] = []
 
 
-def _options() -> dict[str, Any]:
-    import json
-
+def _persistence() -> Persistence:
     if not _opened:
-        _opened.append(Backend(**json.loads(os.environ[BACKEND])).open())
-    return {"container_id": uuid.uuid4().hex}
+        backend = json.loads(os.environ["AGENTX_TEST_BACKEND"])
+        module = importlib.import_module(backend["module"])
+        driver = getattr(module, f"{backend['module'].rpartition('.')[2]}_driver")
+        _opened.append(create_persistence(driver(*backend["arguments"], **backend["options"])))
+    return _opened[0]
 
 
 def pytest_unconfigure() -> None:
@@ -42,8 +43,7 @@ def pytest_unconfigure() -> None:
 
 class _Saver(PersistentSaver):
     def __init__(self, connection: Any = None, *, serde: Any = None) -> None:
-        options = _options()
-        super().__init__(_opened[0], serde=serde, **options)
+        super().__init__(_persistence(), serde=serde, container_id=uuid.uuid4().hex)
 
     def setup(self) -> None:
         pass
@@ -66,15 +66,14 @@ class _AsyncSaver(_Saver):
 
 class _Store(PersistentStore):
     def __init__(self, connection: Any = None) -> None:
-        options = _options()
-        super().__init__(_opened[0], **options)
+        super().__init__(_persistence(), container_id=uuid.uuid4().hex)
 
     def setup(self) -> None:
         pass
 
     @classmethod
     @contextlib.contextmanager
-    def from_conn_string(cls, address: str) -> Iterator[PersistentStore]:
+    def from_conn_string(cls, address: str, **ignored: Any) -> Iterator[PersistentStore]:
         yield cls()
 
 
@@ -84,7 +83,7 @@ class _AsyncStore(_Store):
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def from_conn_string(cls, address: str) -> AsyncIterator[PersistentStore]:  # type: ignore[override]
+    async def from_conn_string(cls, address: str, **ignored: Any) -> AsyncIterator[PersistentStore]:  # type: ignore[override]
         yield cls()
 
 
@@ -92,4 +91,4 @@ langgraph.checkpoint.sqlite.SqliteSaver = _Saver
 langgraph.checkpoint.sqlite.aio.AsyncSqliteSaver = _AsyncSaver
 langgraph.store.memory.InMemoryStore = _Store
 langgraph.store.sqlite.SqliteStore = _Store
-langgraph.store.sqlite.aio.AsyncSqliteStore = _AsyncStore
+langgraph.store.sqlite.AsyncSqliteStore = langgraph.store.sqlite.aio.AsyncSqliteStore = _AsyncStore
