@@ -6,6 +6,7 @@ import socket
 from typing import Any
 
 import pytest
+from sqlalchemy import URL
 
 from agentx_persistence import (
     BackendUnavailableError,
@@ -65,7 +66,7 @@ def test_one_host_stays_as_it_is(url: str) -> None:
     "url",
     [
         *("postgresql://u:tiger@a:x,b:2/db", "mysql://u:tiger@a,b/db?port=1,2,3"),
-        *("postgresql://u:tiger@/db?host=a,b&port=1,x"),
+        *("postgresql://u:tiger@/db?host=a,b&port=1,x", "mysql://u:tiger@a,b:1:2/db"),
     ],
 )
 def test_ports_that_fit_no_hosts_are_refused(url: str) -> None:
@@ -93,9 +94,14 @@ def store(server: MysqlServer, request: pytest.FixtureRequest) -> Backend:
     return store
 
 
+def _url(server: MysqlServer, places: str, database: str) -> str:
+    login = server.url.username, server.url.password
+    url = URL.create("mysql", *login, "hosts", None, database)
+    return url.render_as_string(False).replace("@hosts", f"@{places}")
+
+
 def _opened(server: MysqlServer, store: Backend, places: str, **options: Any) -> Any:
-    url = server.url.set(host="hosts", port=None, database=store.options["database"])
-    text = url.render_as_string(False).replace("@hosts", f"@{places}")
+    text = _url(server, places, store.options["database"])
     options["connect_args"] = store.options["connect_args"]
     return create_persistence(text, **options)
 
@@ -153,8 +159,7 @@ def test_a_migration_finds_the_host_that_answers(server: MysqlServer, store: Bac
     database = "agentx_hosts"
     server.recreate(database)
     places = f"127.0.0.1:{free_port()},127.0.0.1:{server.url.port}"
-    url = server.url.set(host="hosts", port=None, database=database)
-    text = url.render_as_string(False).replace("@hosts", f"@{places}")
+    text = _url(server, places, database)
     create_persistence(text, migrate=True, connect_args=store.options["connect_args"]).close()
     assert server.execute("SHOW TABLES", database=database)
     server.execute(f"DROP DATABASE {database}")
