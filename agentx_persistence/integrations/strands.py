@@ -6,6 +6,8 @@ item for each group of agents. The message with the index 0 is the first one of 
 
 from __future__ import annotations
 
+import builtins
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -45,7 +47,14 @@ class PersistentStorage(Storage):
     """
 
     def __init__(self, persistence: Persistence, container_id: str = "strands") -> None:
-        self._items, self._root = persistence.items, container_id
+        self._items = persistence.items
+        self._root: tuple[str, ...] = (container_id, "storage")
+
+    def namespace(self, prefix: str) -> PersistentStorage:
+        """Return the part of this storage whose keys begin with the prefix, without it."""
+        part = copy.copy(self)
+        part._root = (*self._root, *_names(prefix))
+        return part
 
     async def write(self, key: str, data: bytes) -> None:
         """Store the bytes under the key, in place of those that are there."""
@@ -63,22 +72,23 @@ class PersistentStorage(Storage):
         """Delete the bytes under the key, if there are some."""
         await self._call(lambda: self._items.delete(*self._place(key)))
 
-    async def list(self, query: str = "") -> list[str]:
+    async def list(self, query: str = "") -> builtins.list[str]:
         """Return the keys that begin with the query, in ascending order."""
-        return await self._call(lambda: self._keys("/".join(_names(query + "*"))[:-1]))
+        return await self._call(lambda: self._keys("/".join(_names(f"{query}*"))[:-1]))
 
-    def _keys(self, prefix: str) -> list[str]:
-        namespace, keys = (self._root, "storage", *prefix.split("/")[:-1]), []
-        cursor = None
+    def _keys(self, prefix: str) -> builtins.list[str]:
+        keys: builtins.list[str] = []
+        cursor, within = None, (*self._root, *prefix.split("/")[:-1])
         while True:
-            page = self._items.find_page(namespace_prefix=namespace, size=20, cursor=cursor)
-            keys += ["/".join((*item.namespace[2:], item.key)) for item in page.items]
+            page = self._items.find_page(namespace_prefix=within, size=20, cursor=cursor)
+            names = [(*item.namespace[len(self._root) :], item.key) for item in page.items]
+            keys += ["/".join(name) for name in names]
             if (cursor := page.next_cursor) is None:
                 return sorted(key for key in keys if key.startswith(prefix))
 
     def _place(self, key: str) -> tuple[tuple[str, ...], str]:
         *path, name = _names(key)
-        return (self._root, "storage", *path), name
+        return (*self._root, *path), name
 
     async def _call(self, call: Callable[[], _T]) -> _T:
         try:
@@ -97,9 +107,9 @@ class PersistentSessionRepository(SessionRepository):
         self._persistence, self._sessions = persistence, persistence.sessions
 
     def create_session(self, session: Session, **kwargs: Any) -> Session:
-        record = ContainerRecord(container_id=_key(session.session_id), strands=session.to_dict())
+        fields = {"container_id": _key(session.session_id), "strands": session.to_dict()}
         with _explained():
-            self._persistence.containers.create(record)
+            self._persistence.containers.create(ContainerRecord.model_validate(fields))
         return session
 
     def read_session(self, session_id: str, **kwargs: Any) -> Session | None:
@@ -201,6 +211,7 @@ def _key(*names: str) -> str:
 
 
 def _names(key: str) -> list[str]:
+    """Return the names that the key consists of."""
     if names := [name for name in key.split("/") if name]:
         return names
     raise StorageError("the key must not be empty")
