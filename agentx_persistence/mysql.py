@@ -259,20 +259,29 @@ class _MysqlDriver(ServerDriver):
             raise InvalidRecordError(
                 "argument", "url", f"{self.url.drivername} is not installed"
             ) from error
-        schema.encode_passwords(engine)
-        if own:
-            event.listen(engine, "do_connect", _connect)
+        schema.prepare_connecting(engine)
+        _read_what_others_wrote(engine)
         return engine
 
 
-def _connect(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:
-    # PyMySQL waits for the server's greeting as long as for the answer to a statement.
-    connection: Any = pymysql.connect(*arguments, **{**options, "defer_connect": True})
-    answer_timeout = getattr(connection, "_read_timeout", None)
-    connection._read_timeout = connection.connect_timeout
-    connection.connect()
-    connection._read_timeout = answer_timeout
-    return connection
+def _read_what_others_wrote(engine: Engine) -> None:
+    """Let each statement on a Galera cluster wait for what other nodes have committed before it.
+
+    Without that, a read misses what another node has just acknowledged, and a session that it has
+    just created does not exist. All hosts of a URL are nodes of one cluster, so one is asked.
+    """
+    found: list[bool] = []
+
+    @event.listens_for(engine, "connect")
+    def _wait(connection: Any, record: object) -> None:
+        cursor = connection.cursor()
+        if not found:
+            cursor.execute("SHOW VARIABLES LIKE 'wsrep_on'")
+            found.append(any(value == "ON" for _, value in cursor.fetchall()))
+        if found[0]:
+            # Reads, UPDATE and DELETE, INSERT (https://mariadb.com/kb/en/galera-cluster-system-variables/#wsrep_sync_wait).
+            cursor.execute("SET SESSION wsrep_sync_wait = @@wsrep_sync_wait | 7")
+        cursor.close()
 
 
 def _set_autocommit(connection: Any, value: bool) -> None:

@@ -37,7 +37,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingDependencyError("postgresql", "sqlalchemy") from error
 
-from agentx_persistence._sql import tables
+from agentx_persistence._sql import hosts, tables
 from agentx_persistence._sql.appending import Append, Appending
 from agentx_persistence._sql.flavour import Flavour, replacement
 from agentx_persistence._sql.pool import ServerPool
@@ -129,7 +129,7 @@ def postgresql_driver(
         "pool_timeout": pool_timeout,
         "pool_recycle": pool_recycle,
     }
-    defaults = {
+    defaults: dict[str, Any] = {
         "connect_timeout": connect_timeout,
         # A host that vanished is noticed within a minute, not after hours.
         "keepalives_idle": 30,
@@ -137,6 +137,8 @@ def postgresql_driver(
         "keepalives_count": 3,
         "tcp_user_timeout": 60_000,
     }
+    if hosts.several(address):
+        defaults["target_session_attrs"] = "read-write"  # not a standby
     arguments = {
         **{name: value for name, value in defaults.items() if name not in address.query},
         "prepare_threshold": prepare_threshold,

@@ -28,7 +28,16 @@ BACKENDS = {
     "encrypted_sqlite": frozenset(),
 }
 
-pytest_plugins = [f"tests.backends.{name}" for name in BACKENDS]
+# Engines of several nodes, which take long to start. scripts/test-engines runs on those that
+# AGENTX_TEST_ENGINES names, instead of on the others.
+ENGINES = (
+    *("galera", "group_replication", "multi_primary", "postgresql_standby", "sentinel"),
+    *("valkey_cluster", "mongodb_replica_set", "mongodb_sharded"),
+)
+if "AGENTX_TEST_ENGINES" in os.environ:
+    BACKENDS = {name: frozenset({SHARED}) for name in os.environ["AGENTX_TEST_ENGINES"].split()}
+
+pytest_plugins = [f"tests.backends.{name}" for name in {**BACKENDS, **dict.fromkeys(ENGINES)}]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

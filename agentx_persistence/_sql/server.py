@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from sqlalchemy import URL, Engine, exc, pool
 
-from agentx_persistence._sql import schema
+from agentx_persistence._sql import hosts, schema
 from agentx_persistence._sql.appending import Appending
 from agentx_persistence._sql.connections import Connections, PooledConnections
 from agentx_persistence._sql.engine import Database
@@ -150,6 +150,8 @@ def _parse(url: str | URL) -> URL:
 
 def _place(url: URL) -> str:
     """Return where the database is, without user and password."""
+    if places := hosts.several(url):
+        return f"{','.join(f'{host}:{port}' for host, port in places)}/{url.database or ''}"
     host = url.host or url.query.get("host") or url.query.get("unix_socket") or "localhost"
     port = f":{url.port}" if url.port else ""
-    return f"{host if isinstance(host, str) else ','.join(host)}{port}/{url.database or ''}"
+    return f"{host}{port}/{url.database or ''}"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import secrets
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,3 +43,22 @@ class Backend:
 
     def open(self) -> Persistence:
         return create_persistence(self.driver())
+
+
+@dataclass(frozen=True)
+class Spread(Backend):
+    """A store on several nodes. Each opening uses any of `urls`.
+
+    :param options: how a test reaches the node that has everything
+    :param opening: the options beside a URL
+    """
+
+    urls: tuple[str, ...] = ()
+    opening: dict[str, Any] = field(default_factory=dict)
+
+    def driver(self) -> PersistenceDriver:
+        module = importlib.import_module(self.module)
+        driver: PersistenceDriver = module.driver_from_url(
+            secrets.choice(self.urls), **self.opening
+        )
+        return driver

@@ -150,6 +150,25 @@ class ServerProcess:
         """End the server as a crash would."""
         self._end(signal.SIGKILL)
 
+    @property
+    def runs(self) -> bool:
+        return self._process is not None
+
+    def suspend(self) -> None:
+        """Let the server do nothing, as if the network to it were cut; its clients wait."""
+        for process in self._all():
+            os.kill(process, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        for process in self._all():
+            os.kill(process, signal.SIGCONT)
+
+    def _all(self) -> list[int]:
+        assert self._process
+        own = self._process.pid
+        children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
+        return [own, *map(int, children)]
+
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
         if process is not None:
