@@ -104,7 +104,7 @@ def persistence(backend: Backend) -> Iterator[Persistence]:
 
 def _is_long() -> bool:
     """Tell whether some tests were asked to run in their long form."""
-    sizes = ("_STEPS", "_EXAMPLES", "_OPERATIONS", "_TRIES")
+    sizes = ("_STEPS", "_EXAMPLES", "_OPERATIONS", "_TRIES", "_INTERRUPTS")
     return any(name.startswith("AGENTX_TEST_") and name.endswith(sizes) for name in os.environ)
 
 
