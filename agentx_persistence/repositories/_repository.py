@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -32,8 +31,7 @@ from agentx_persistence.storage import Document, Kind, Order, Query, Storage, St
 R = TypeVar("R", bound=Record)
 
 
-@dataclass(frozen=True, slots=True)
-class Page(Generic[R]):
+class Page(NamedTuple, Generic[R]):
     """Some records, and the cursor for those that follow; ``None`` when there are no more."""
 
     items: list[R]
