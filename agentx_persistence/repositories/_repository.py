@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -31,7 +32,8 @@ from agentx_persistence.storage import Document, Kind, Order, Query, Storage, St
 R = TypeVar("R", bound=Record)
 
 
-class Page(NamedTuple, Generic[R]):
+@dataclass(frozen=True, slots=True)
+class Page(Generic[R]):
     """Some records, and the cursor for those that follow; ``None`` when there are no more."""
 
     items: list[R]
