@@ -78,7 +78,7 @@ class PersistentSession(SessionABC):
     async def pop_item(self) -> TResponseInputItem | None:
         """Remove the newest item and return it, or ``None`` if there is none."""
         try:
-            message = await in_thread(self._sessions.pop_message, self.session_id)
+            message = await in_thread(self._pop)
         except RecordNotFoundError:
             return None
         return None if message is None else _item(message)
@@ -87,6 +87,11 @@ class PersistentSession(SessionABC):
         """Delete all items. The session stays, with its title and metadata."""
         with suppress(RecordNotFoundError):
             await in_thread(self._sessions.clear_messages, self.session_id)
+
+    def _pop(self) -> Message | None:
+        for message in self._sessions.get_messages(self.session_id, last=1):
+            _item(message)  # refuses a message of others before it is removed
+        return self._sessions.pop_message(self.session_id)
 
 
 def _message(item: TResponseInputItem) -> OtherMessage:

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter
 from pydantic_core import to_json
 
 from agentx_persistence import (
     InvalidRecordError,
-    MissingDependencyError,
     OtherMessage,
     Persistence,
     RecordNotFoundError,
     SessionRecord,
 )
 
-try:
-    from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter
-except ModuleNotFoundError as error:
-    raise MissingDependencyError("pydantic-ai", "pydantic-ai") from error
-
 _NAME = "pydantic-ai"
+_ROLES = {"request": "user", "response": "assistant"}
 
 
 class PersistentHistory:
@@ -48,14 +44,9 @@ class PersistentHistory:
             messages = self._sessions.get_messages(self._new.session_id, last=last)
         except RecordNotFoundError:
             return []
-        found = [
-            message.message
-            for message in messages
-            if isinstance(message, OtherMessage) and message.subtype == _NAME
-        ]
-        if len(found) < len(messages):
-            reason = f"is not {_NAME!r} in all messages, so others have added some"
-            raise InvalidRecordError("message", "subtype", reason)
+        if strange := {message.subtype for message in messages} - {_NAME}:
+            raise InvalidRecordError("message", "subtype", f"is {min(strange)!r}, not {_NAME!r}")
+        found = [message.message for message in messages if isinstance(message, OtherMessage)]
         return ModelMessagesTypeAdapter.validate_json(to_json(found))  # in which bytes are base64
 
     def append(self, messages: Sequence[ModelMessage]) -> None:
@@ -63,13 +54,10 @@ class PersistentHistory:
 
         The session is created with its first messages.
         """
+        dumped = ModelMessagesTypeAdapter.dump_python(list(messages), mode="json")
         kept = [
-            OtherMessage(
-                role="user" if message["kind"] == "request" else "assistant",
-                subtype=_NAME,
-                message=message,
-            )
-            for message in ModelMessagesTypeAdapter.dump_python(list(messages), mode="json")
+            OtherMessage(role=_ROLES[message["kind"]], subtype=_NAME, message=message)
+            for message in dumped
         ]
         if kept:
             self._sessions.add_messages(self._new.session_id, kept, create=self._new)

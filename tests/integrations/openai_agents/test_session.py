@@ -96,8 +96,10 @@ async def test_messages_of_others_are_refused_and_not_skipped(persistence: Persi
     session = PersistentSession(persistence, "s")
     await session.add_items([HELLO])
     persistence.sessions.add_message("s", UserMessage(content="Hello"))
-    with pytest.raises(InvalidRecordError, match="subtype: is 'user'"):
-        await session.get_items()
+    for call in (session.get_items, session.pop_item):
+        with pytest.raises(InvalidRecordError, match="subtype: is 'user'"):
+            await call()
+    assert persistence.sessions.count_messages("s") == 2
 
 
 async def test_what_is_no_json_is_refused_and_nothing_is_written(persistence: Persistence) -> None:
