@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -60,7 +61,7 @@ def inner_pytest(framework: str, variables: dict[str, str]) -> subprocess.Comple
     folder = environment(framework)
     command = [folder / "bin" / "python", "-m", "pytest", HERE / framework]
     command += ["-c", HERE / "inner.ini", "--confcutdir", HERE]
-    command += os.environ.get("AGENTX_TEST_INNER", "").split()
+    command += shlex.split(os.environ.get("AGENTX_TEST_INNER", ""))
     variables = {"PYTHONPATH": str(CHECKOUT), SOURCES: str(folder / "sources"), **variables}
     return subprocess.run(
         command,

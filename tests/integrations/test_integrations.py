@@ -27,9 +27,7 @@ _CASES = [
 
 @pytest.mark.timeout(0)  # the inner tests have time limits, and the inner run as a whole has one
 @pytest.mark.parametrize(("name", "framework"), _CASES)
-def test_the_inner_suite_passes(
-    name: str, framework: str, request: pytest.FixtureRequest, report: object
-) -> None:
+def test_the_inner_suite_passes(name: str, framework: str, request: pytest.FixtureRequest) -> None:
     backend = request.getfixturevalue(f"{name}_backend")
     variables = {BACKEND: json.dumps(asdict(backend))}
     if _IS_LONG:
