@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from langgraph.checkpoint.base import empty_checkpoint
 
+from agentx_persistence import Persistence
 from agentx_persistence.integrations.langgraph import PersistentSaver, PersistentStore
 from tests.backends.backend import Backend
+from tests.integrations.races import at_once
 
 WORKERS = 8
 Act = Callable[[PersistentSaver, PersistentStore, int, int], None]
@@ -45,39 +47,23 @@ def _delete(saver: PersistentSaver, store: PersistentStore, number: int, worker:
         saver.put_writes(_config(number, id), [("own", worker)], "task")
 
 
-def _work(backend: Backend, act: Act, worker: int, tries: int, barrier: Any) -> None:
-    with backend.open() as persistence:
-        saver, store = PersistentSaver(persistence), PersistentStore(persistence)
-        for number in range(tries):
-            barrier.wait(60)
-            act(saver, store, number, worker)
+def _race(backend: Backend, persistence: Persistence, act: Act, tries: int) -> None:
+    at_once(backend, persistence, [partial(_work, act)] * WORKERS, tries)
 
 
-def _race(backend: Backend, act: Act, tries: int) -> None:
-    if backend.name == "memory":
-        pytest.skip("a store in memory has one process")
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(WORKERS)
-    workers = [
-        context.Process(target=_work, args=(backend, act, worker, tries, barrier))
-        for worker in range(WORKERS)
-    ]
-    for each in workers:
-        each.start()
-    for each in workers:
-        each.join(280)
-    assert [each.exitcode for each in workers] == [0] * WORKERS
+def _work(act: Act, persistence: Persistence, number: int, worker: int) -> None:
+    act(PersistentSaver(persistence), PersistentStore(persistence), number, worker)
 
 
 @pytest.fixture
-def saver(persistence: Any) -> PersistentSaver:
+def saver(persistence: Persistence) -> PersistentSaver:
     return PersistentSaver(persistence)
 
 
 def test_eight_creators_make_one_thread(
-    backend: Backend, saver: PersistentSaver, tries: int
+    backend: Backend, persistence: Persistence, saver: PersistentSaver, tries: int
 ) -> None:
-    _race(backend, _create, tries)
+    _race(backend, persistence, _create, tries)
     for number in range(tries):
         found = [each.checkpoint["id"] for each in saver.list(_config(number))]
         assert found == [f"{worker}" for worker in reversed(range(WORKERS))]
@@ -86,11 +72,11 @@ def test_eight_creators_make_one_thread(
 
 
 def test_writes_beside_each_other_are_all_kept_once(
-    backend: Backend, saver: PersistentSaver, tries: int
+    backend: Backend, persistence: Persistence, saver: PersistentSaver, tries: int
 ) -> None:
     for number in range(tries):
         saver.put(_config(number), {**empty_checkpoint(), "id": "1"}, {}, {})
-    _race(backend, _write, tries)
+    _race(backend, persistence, _write, tries)
     own = [(f"task {worker}", "own", worker) for worker in range(WORKERS)]
     for number in range(tries):
         found = saver.get_tuple(_config(number))
@@ -99,10 +85,10 @@ def test_writes_beside_each_other_are_all_kept_once(
 
 
 def test_memories_beside_each_other_are_all_kept(
-    backend: Backend, persistence: Any, tries: int
+    backend: Backend, persistence: Persistence, tries: int
 ) -> None:
     store = PersistentStore(persistence)
-    _race(backend, _remember, tries)
+    _race(backend, persistence, _remember, tries)
     for number in range(tries):
         *own, shared = store.search((f"n{number}",), limit=99)
         assert [item.value["worker"] for item in own] == list(range(WORKERS))
@@ -110,12 +96,12 @@ def test_memories_beside_each_other_are_all_kept(
 
 
 def test_pruning_takes_nothing_that_is_put_meanwhile(
-    backend: Backend, saver: PersistentSaver, tries: int
+    backend: Backend, persistence: Persistence, saver: PersistentSaver, tries: int
 ) -> None:
     for number in range(tries):
         for id in ("1", "2", "5"):
             saver.put(_config(number), {**empty_checkpoint(), "id": id}, {}, {})
-    _race(backend, _delete, tries)
+    _race(backend, persistence, _delete, tries)
     for number in range(tries):
         found = {each.checkpoint["id"]: each for each in saver.list(_config(number))}
         newest = [f"9{worker}" for worker in range(WORKERS - 1, 0, -1)]
