@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Annotated, Any, TypedDict
 
 from langchain_core.messages import (
@@ -164,3 +165,11 @@ def test_a_node_reads_and_writes_memories(persistence: Persistence) -> None:
         answer = graph.invoke({"messages": [HumanMessage("I like tea.")]}, THREAD)
         assert answer["messages"][-1].content == f"I know {number} things."
     assert store.get(("ada", "memories"), "m0").value == {"text": "I like tea."}  # type: ignore[union-attr]
+
+
+def test_the_code_of_its_page_prints_what_it_says(run_page: Callable[[str], str]) -> None:
+    assert run_page("langgraph.md").splitlines() == [
+        "In San Francisco.",
+        "human Where is the Golden Gate Bridge?",
+        "ai In San Francisco.",
+    ]
