@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from base64 import b64decode, b64encode
-from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -22,9 +23,22 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from agentx_persistence import InvalidRecordError, ItemRecord, Persistence
+from agentx_persistence.integrations._threads import in_thread
 from agentx_persistence.integrations.langgraph.checkpoints import CHECKPOINT, Checkpoints
 from agentx_persistence.integrations.langgraph.items import PAGE, Space
-from agentx_persistence.integrations.langgraph.threads import Threads, in_thread
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _threaded(call: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Return the method as an async one, which runs it in a thread."""
+
+    @wraps(call)
+    async def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        return await in_thread(call, *args, **kwargs)
+
+    return run
 
 
 class PersistentSaver(BaseCheckpointSaver[str]):
@@ -47,7 +61,6 @@ class PersistentSaver(BaseCheckpointSaver[str]):
     ) -> None:
         super().__init__(serde=serde)
         self._kept = Checkpoints(persistence.items, container_id)
-        self._threads = Threads()
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Return the checkpoint of the config, or the newest of its thread and namespace, or
@@ -178,16 +191,16 @@ class PersistentSaver(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> AsyncIterator[CheckpointTuple]:
         found = self.list(config, filter=filter, before=before, limit=limit)
-        while (checkpoint := await self._threads.run(next, found, None)) is not None:
+        while (checkpoint := await in_thread(next, found, None)) is not None:
             yield checkpoint
 
-    aget_tuple = in_thread(get_tuple)
-    aput = in_thread(put)
-    aput_writes = in_thread(put_writes)
-    adelete_thread = in_thread(delete_thread)
-    adelete_for_runs = in_thread(delete_for_runs)
-    acopy_thread = in_thread(copy_thread)
-    aprune = in_thread(prune)
+    aget_tuple = _threaded(get_tuple)
+    aput = _threaded(put)
+    aput_writes = _threaded(put_writes)
+    adelete_thread = _threaded(delete_thread)
+    adelete_for_runs = _threaded(delete_for_runs)
+    acopy_thread = _threaded(copy_thread)
+    aprune = _threaded(prune)
 
     def _older(self, thread: str) -> Iterator[ItemRecord]:
         """Yield the items that the newest checkpoints of the thread do not need."""

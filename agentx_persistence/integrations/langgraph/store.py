@@ -24,8 +24,8 @@ from langgraph.store.base import (
 )
 
 from agentx_persistence import ItemRecord, Persistence
+from agentx_persistence.integrations._threads import in_thread
 from agentx_persistence.integrations.langgraph.items import PAGE, Space, create_or_change, walk
-from agentx_persistence.integrations.langgraph.threads import Threads
 from agentx_persistence.records import check_id
 
 _OPERATORS = {"$eq": eq, "$ne": ne, "$gt": gt, "$gte": ge, "$lt": lt, "$lte": le}
@@ -42,13 +42,12 @@ class PersistentStore(BaseStore):
     :param container_id: owns all memories. Deleting the container deletes them.
     """
 
-    __slots__ = ("_items", "_root", "_threads")
+    __slots__ = ("_items", "_root")
 
     def __init__(self, persistence: Persistence, *, container_id: str = "langgraph") -> None:
         check_id("container", container_id)
         self._items = persistence.items
         self._root = (container_id, "store")
-        self._threads = Threads()
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Run the operations; return the result of each. All reads come before the first write."""
@@ -87,7 +86,7 @@ class PersistentStore(BaseStore):
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Run `batch` in a thread."""
-        return await self._threads.run(self.batch, list(ops))
+        return await in_thread(self.batch, list(ops))
 
     def _space(self, namespace: Space) -> Space:
         return (*self._root, *namespace)
