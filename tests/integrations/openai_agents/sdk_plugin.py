@@ -9,6 +9,8 @@ import importlib
 import json
 import os
 from collections.abc import Iterator
+from itertools import compress
+from operator import not_
 from typing import Any
 
 import agents
@@ -54,14 +56,13 @@ def _an_empty_store() -> Iterator[None]:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what `LEFT_OUT` names; a name that is no test is a mistake."""
-    names = [f"{item.path.name}::{item.name.partition('[')[0]}" for item in items]
-    files = {item.path.name for item in items}
-    unknown = [name for name in LEFT_OUT.keys() - set(names) if name.partition("::")[0] in files]
-    if unknown:
-        raise pytest.UsageError(f"left_out.py names what is no test: {sorted(unknown)}")
-    named = list(zip(names, items, strict=True))
-    config.hook.pytest_deselected(items=[item for name, item in named if name in LEFT_OUT])
-    items[:] = [item for name, item in named if name not in LEFT_OUT]
+    places = [(item.path.name, item.name.partition("[")[0]) for item in items]
+    for file in {file for file, _ in places}:
+        if unknown := LEFT_OUT.get(file, {}).keys() - {name for _, name in places}:
+            raise pytest.UsageError(f"left_out.py names what is no test of {file}: {unknown}")
+    is_out = [name in LEFT_OUT.get(file, {}) for file, name in places]
+    config.hook.pytest_deselected(items=list(compress(items, is_out)))
+    items[:] = compress(items, map(not_, is_out))
 
 
 def pytest_unconfigure() -> None:

@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-_FILES = ["tests/memory/test_session.py", "tests/memory/test_session_limit.py"]
+_FILES = [
+    "tests/memory/test_session.py",
+    "tests/memory/test_session_limit.py",
+    "tests/memory/test_compaction_model_visibility.py",
+    "tests/memory/test_openai_responses_compaction_session.py",
+    "tests/extensions/memory/test_encrypt_session.py",
+]
 _HERE = Path(__file__).parent
 
 

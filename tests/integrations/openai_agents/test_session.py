@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from agents import Agent, Runner, Session, SessionSettings
 from agents.extensions.memory import EncryptedSession
-from agents.testing import ScriptedModel
-from openai.types.responses import ResponseOutputMessage, ResponseOutputText
+from agents.testing import ScriptedModel, assistant_message
 
 from agentx_persistence import InvalidRecordError, Persistence, SessionRecord, UserMessage
 from agentx_persistence.integrations.openai_agents import PersistentSession
@@ -118,14 +117,7 @@ async def test_an_agent_remembers(persistence: Persistence) -> None:
     model = ScriptedModel()
     agent = Agent(name="test", model=model)
     for question, answer in (("One?", "1"), ("Two?", "2")):
-        text = ResponseOutputText(type="output_text", text=answer, annotations=[])
-        model.enqueue(
-            [
-                ResponseOutputMessage(
-                    id="m", type="message", role="assistant", status="completed", content=[text]
-                )
-            ]
-        )
+        model.enqueue([assistant_message(answer)])
         session = PersistentSession(persistence, "s")  # as in another process
         await Runner.run(agent, question, session=session)
     assert [message.text for message in persistence.sessions.get_messages("s")] == [
@@ -214,3 +206,11 @@ def test_a_child_process_goes_on_with_its_parents_sessions(backend: Backend) -> 
 @pytest.mark.timeout(600)
 def test_its_types_are_sound(mypy: Callable[[str], str]) -> None:
     assert mypy("openai_agents") == ""
+
+
+def test_the_code_of_its_page_prints_what_it_says(run_page: Callable[[str], str]) -> None:
+    assert run_page("openai-agents.md").splitlines() == [
+        "San Francisco",
+        "user Where is the Golden Gate Bridge?",
+        "assistant San Francisco",
+    ]
