@@ -119,7 +119,7 @@ class PersistentSessionRepository(SessionRepository):
     def delete_session(self, session_id: str, **kwargs: Any) -> None:
         """Delete the session with all that belongs to it."""
         if not self._persistence.containers.delete(_key(session_id)):
-            raise SessionException(f"there is no session {session_id!r}")
+            raise SessionException(f"Session {session_id} does not exist")
 
     def create_agent(self, session_id: str, session_agent: SessionAgent, **kwargs: Any) -> None:
         with _explained():
@@ -179,8 +179,8 @@ class PersistentSessionRepository(SessionRepository):
         return [_session_message(message) for message in found]
 
     def create_multi_agent(self, session_id: str, multi_agent: Any, **kwargs: Any) -> None:
-        with _explained():
-            self._persistence.items.save(_group(session_id, multi_agent))
+        place = {"namespace": (_key(session_id), "multi-agents"), "key": multi_agent.id}
+        self._persistence.items.save(ItemRecord(**place, value=_state(multi_agent)))
 
     def read_multi_agent(
         self, session_id: str, multi_agent_id: str, **kwargs: Any
@@ -189,10 +189,11 @@ class PersistentSessionRepository(SessionRepository):
         return None if item is None else decode_bytes_values(item.value)
 
     def update_multi_agent(self, session_id: str, multi_agent: Any, **kwargs: Any) -> None:
-        new = _group(session_id, multi_agent)
         with _explained():
             self._persistence.items.update(
-                new.namespace, new.key, lambda old: old.model_copy(update={"value": new.value})
+                (_key(session_id), "multi-agents"),
+                multi_agent.id,
+                lambda old: old.model_copy(update={"value": _state(multi_agent)}),
             )
 
 
@@ -247,6 +248,5 @@ def _session_message(stored: Any) -> SessionMessage:
     return SessionMessage.from_dict(fields)
 
 
-def _group(session_id: str, multi_agent: Any) -> ItemRecord:
-    value = encode_bytes_values(multi_agent.serialize_state())
-    return ItemRecord(namespace=(_key(session_id), "multi-agents"), key=multi_agent.id, value=value)
+def _state(multi_agent: Any) -> Any:
+    return encode_bytes_values(multi_agent.serialize_state())
