@@ -175,7 +175,9 @@ class _PostgresqlAppending(Appending):
             statement = self.database.statement(
                 ("append many", *conditions), lambda: _append_many(self.reserving(*conditions))
             )
-        positions = self.database.fetch(statement.sql, statement.bind(values))
+        # psycopg escapes the texts of an array one by one, unless they travel in binary.
+        sql = statement.sql.replace(")s::TEXT[]", ")b::TEXT[]")
+        positions = self.database.fetch(sql, statement.bind(values))
         if not positions:
             return None
         return max(int(position) for (position,) in positions)

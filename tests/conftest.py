@@ -37,13 +37,18 @@ ENGINES = (
 if "AGENTX_TEST_ENGINES" in os.environ:
     BACKENDS = {name: frozenset({SHARED}) for name in os.environ["AGENTX_TEST_ENGINES"].split()}
 
-pytest_plugins = [f"tests.backends.{name}" for name in {**BACKENDS, **dict.fromkeys(ENGINES)}]
+# Elsewhere than in scripts/test, not all drivers need be installed.
+_named = os.environ.get("AGENTX_TEST_BACKENDS", "").split()
+ASKED = _named or list(BACKENDS)
+pytest_plugins = [
+    f"tests.backends.{name}" for name in _named or {**BACKENDS, **dict.fromkeys(ENGINES)}
+]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" in metafunc.fixturenames:
         needed = {need for mark in metafunc.definition.iter_markers("needs") for need in mark.args}
-        able = [name for name, capabilities in BACKENDS.items() if needed <= capabilities]
+        able = [name for name in ASKED if needed <= BACKENDS[name]]
         metafunc.parametrize("backend", able, indirect=True)
 
 
@@ -99,7 +104,7 @@ def persistence(backend: Backend) -> Iterator[Persistence]:
 
 def _is_long() -> bool:
     """Tell whether some tests were asked to run in their long form."""
-    sizes = ("_STEPS", "_EXAMPLES", "_OPERATIONS", "_TRIES")
+    sizes = ("_STEPS", "_EXAMPLES", "_OPERATIONS", "_TRIES", "_INTERRUPTS")
     return any(name.startswith("AGENTX_TEST_") and name.endswith(sizes) for name in os.environ)
 
 

@@ -33,6 +33,8 @@ def parse(url: str | URL) -> URL:
     places: list[str] = []
     if isinstance(url, str) and (found := _SEVERAL.fullmatch(url)):
         places = found[2].split(",")
+        if wrong := [each for each in places if each.count(":") > 1 and "[" not in each]:
+            raise ValueError(f"{wrong[0]} has more than one port")
         url = found[1] + found[3]
     parsed = make_url(url)
     places = places or (parsed.host or "").split(",")

@@ -23,6 +23,7 @@ except ModuleNotFoundError as error:
     raise MissingDependencyError("openai-agents", "openai-agents") from error
 
 _NAME = "openai-agents"
+_MOST = 2**31 - 2  # the SDK asks for sys.maxsize items to get all
 
 
 class PersistentSession(SessionABC):
@@ -59,8 +60,9 @@ class PersistentSession(SessionABC):
         """
         if limit is None:
             limit = SessionSettings().resolve(self.session_settings).limit
+        last = None if limit is None else min(limit, _MOST)
         try:
-            messages = await in_thread(self._sessions.get_messages, self.session_id, last=limit)
+            messages = await in_thread(self._sessions.get_messages, self.session_id, last=last)
         except RecordNotFoundError:
             return []
         return [_item(message) for message in messages]

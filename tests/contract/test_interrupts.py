@@ -92,6 +92,8 @@ def test_interrupts_lose_double_and_damage_nothing_and_leave_nothing_locked(
     chance = random.Random(seed)
     acknowledged: defaultdict[str, list[str]] = defaultdict(list)
     sent: defaultdict[str, set[str]] = defaultdict(set)
+    backend.open().close()  # what stays open from then on is no leak
+    before = _descriptors()
     with backend.open() as persistence:
         for id in [*_SESSIONS, "beside", "child"]:
             persistence.sessions.save(session(id))
@@ -119,7 +121,18 @@ def test_interrupts_lose_double_and_damage_nothing_and_leave_nothing_locked(
     if backend.name not in ("memory", "encrypted_memory"):
         with backend.open() as persistence:
             _check(persistence, acknowledged, sent, seed)
-    report(f"interrupts, {backend.name}: {storm.interrupts:,}, seed {seed}")
+    leaked, added = _descriptors() - before, sum(map(len, acknowledged.values()))
+    assert leaked <= 5, seed
+    report(
+        f"interrupts, {backend.name}: {storm.interrupts:,}; messages acknowledged: {added:,};"
+        f" file descriptors left: {leaked}; seed {seed}"
+    )
+
+
+def _descriptors() -> int:
+    """Return how many files and sockets are open, where the system tells."""
+    gc.collect()
+    return len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
 
 
 def _one_call(

@@ -147,7 +147,8 @@ class MysqlServer:
 def urls_of(servers: Sequence[MysqlServer]) -> tuple[str, ...]:
     """Return URLs of all these servers, which begin with each of them in turn."""
     places = [f"{server.url.host}:{server.url.port}" for server in servers]
-    url = servers[0].url.set(host="hosts", port=None)
+    login = servers[0].url.username, servers[0].url.password
+    url = URL.create("mysql", *login, "hosts")
     return in_any_order(url.render_as_string(False), places)
 
 

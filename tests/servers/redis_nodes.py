@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.servers.nodes import Nodes, wait_until
 from tests.servers.process import ServerProcess
@@ -136,8 +138,14 @@ class ClusterNodes(Nodes):
         old = self.primary()
         new = next(n for n in range(len(self.processes)) if self._replicates(n, old))
         with self.cluster.nodes[new].client() as client:
-            client.execute_command("CLUSTER FAILOVER")
-        wait_until(lambda: self.primary() == new, "a switchover")
+            wait_until(lambda: self._is_switched(client, new), "a switchover")
+        self.wait()
+
+    def _is_switched(self, client: Any, new: int) -> bool:
+        if self.primary() != new:
+            client.execute_command("CLUSTER FAILOVER")  # a busy node gives it up after a while
+            time.sleep(1)
+        return self.primary() == new
 
     def _replicates(self, number: int, master: int) -> bool:
         with self.cluster.nodes[number].client() as client:

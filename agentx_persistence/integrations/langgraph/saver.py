@@ -22,12 +22,8 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from agentx_persistence import InvalidRecordError, ItemRecord, Persistence
-from agentx_persistence.integrations.langgraph.checkpoints import (
-    CHECKPOINT,
-    PAGE,
-    Checkpoints,
-    Space,
-)
+from agentx_persistence.integrations.langgraph.checkpoints import CHECKPOINT, Checkpoints
+from agentx_persistence.integrations.langgraph.items import PAGE, Space
 from agentx_persistence.integrations.langgraph.threads import Threads, in_thread
 
 
@@ -202,20 +198,23 @@ class PersistentSaver(BaseCheckpointSaver[str]):
                 if item.namespace not in needed:
                     yield item
             elif item.key == CHECKPOINT:
-                newest, needed = item.namespace[:-1], set(self._needed(item.value))
+                newest, needed = item.namespace[:-1], self._needed(item.value)
 
-    def _needed(self, value: dict[str, Any]) -> Iterator[Space]:
-        """Yield where this checkpoint is, and each ancestor from which its delta channels are
+    def _needed(self, value: dict[str, Any]) -> set[Space]:
+        """Return where this checkpoint is, and the ancestors from which its delta channels are
         restored."""
         missing = set(self._load(value["metadata"]).get("counters_since_delta_snapshot", ()))
-        values = [value]
-        while values:
-            value = values[-1]
-            place, parent = (value["threadId"], value["checkpointNs"]), value["parentId"]
-            yield self._kept.space(*place, value["checkpointId"])
-            missing -= self._load(value["checkpoint"])["channel_values"].keys()
-            more = missing and parent is not None
-            values = self._kept.read(self._kept.space(*place, parent)) if more else []
+        place, needed = (value["threadId"], value["checkpointNs"]), set[Space]()
+        space, values = self._kept.space(*place, value["checkpointId"]), [value]
+        while values and space not in needed:
+            needed.add(space)
+            parent = values[-1]["parentId"]
+            missing -= self._load(values[-1]["checkpoint"])["channel_values"].keys()
+            if not missing or parent is None:
+                break
+            space = self._kept.space(*place, parent)
+            values = self._kept.read(space)
+        return needed
 
     def _tuple(self, values: Sequence[Any]) -> CheckpointTuple:
         *tasks, value = values

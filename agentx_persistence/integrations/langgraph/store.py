@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from operator import eq, ge, gt, le, lt, ne
 from typing import Any
@@ -19,6 +20,7 @@ from langgraph.store.base import (
     Result,
     SearchItem,
     SearchOp,
+    validate_op_namespace,
 )
 
 from agentx_persistence import ItemRecord, Persistence
@@ -51,6 +53,8 @@ class PersistentStore(BaseStore):
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Run the operations; return the result of each. All reads come before the first write."""
         ops = list(ops)
+        for op in ops:
+            validate_op_namespace(op)
         gets = [(self._space(op.namespace), op.key) for op in ops if isinstance(op, GetOp)]
         found = self._items.find_many(gets)
         # Of several writes of one item the last one counts. All are checked before the first.
@@ -67,12 +71,10 @@ class PersistentStore(BaseStore):
                 listed = dict.fromkeys(self._namespaces(op))
                 result = list(listed)[op.offset : op.offset + op.limit]
             elif isinstance(op, PutOp):
-                place = self._space(op.namespace), op.key
-                writes[place] = (
-                    None
-                    if op.value is None
-                    else ItemRecord(namespace=place[0], key=op.key, value=dict(op.value))
-                )
+                space, record = self._space(op.namespace), None
+                if op.value is not None:
+                    record = ItemRecord(namespace=space, key=op.key, value=dict(op.value))
+                writes[space, op.key] = record
             else:
                 raise TypeError(f"unknown operation: {type(op).__name__}")
             results.append(result)
@@ -80,10 +82,7 @@ class PersistentStore(BaseStore):
             if record is None:
                 self._items.delete(namespace, key)
             else:
-                value = {"value": record.value}
-                create_or_change(
-                    self._items, record, lambda old, value=value: old.model_copy(update=value)
-                )
+                create_or_change(self._items, record, partial(_changed, value=record.value))
         return results
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
@@ -102,7 +101,7 @@ class PersistentStore(BaseStore):
 
     def _namespaces(self, op: ListNamespacesOp) -> Iterator[Space]:
         """Yield the namespaces in order, cut to the depth. Of each one item is read."""
-        conditions, space = op.match_conditions or (), self._root
+        conditions, space = op.match_conditions or (), self._space(())
         for condition in conditions:
             if condition.match_type == "prefix" and "*" not in condition.path:
                 space = max(space, self._space(condition.path), key=len)
@@ -112,6 +111,10 @@ class PersistentStore(BaseStore):
             namespace = after[len(self._root) :]
             if all(_matches(condition, namespace) for condition in conditions):
                 yield namespace[: op.max_depth]
+
+
+def _changed(item: ItemRecord, value: Any) -> ItemRecord:
+    return item.model_copy(update={"value": value})
 
 
 def _fields(item: ItemRecord) -> dict[str, Any]:

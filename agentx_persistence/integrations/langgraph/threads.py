@@ -49,4 +49,5 @@ def in_thread(
     async def run(self: S, *args: P.args, **kwargs: P.kwargs) -> T:
         return await self._threads.run(call, self, *args, **kwargs)
 
-    return run
+    # mypy takes `wraps` for a class: https://github.com/python/mypy/issues/17171
+    return run  # type: ignore[return-value]

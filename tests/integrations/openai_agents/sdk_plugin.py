@@ -9,10 +9,13 @@ import importlib
 import json
 import os
 from collections.abc import Iterator
+from itertools import compress
+from operator import not_
 from typing import Any
 
 import agents
 import pytest
+from agents.extensions.memory import encrypt_session  # noqa: F401  # before its class is replaced
 from agents.memory import sqlite_session
 from left_out import LEFT_OUT
 
@@ -53,15 +56,13 @@ def _an_empty_store() -> Iterator[None]:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what `LEFT_OUT` names; a name that is no test is a mistake."""
-    names = {name for names in LEFT_OUT.values() for name in names}
-    files = {item.path.name for item in items}
-    there = {f"{item.path.name}::{item.originalname}" for item in items}  # type: ignore[attr-defined]
-    unknown = {name for name in names - there if name.partition("::")[0] in files}
-    if unknown:
-        raise pytest.UsageError(f"left_out.py names what is no test: {sorted(unknown)}")
-    kept = [item for item in items if f"{item.path.name}::{item.originalname}" not in names]  # type: ignore[attr-defined]
-    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-    items[:] = kept
+    places = [(item.path.name, item.name.partition("[")[0]) for item in items]
+    for file in {file for file, _ in places}:
+        if unknown := LEFT_OUT.get(file, {}).keys() - {name for _, name in places}:
+            raise pytest.UsageError(f"left_out.py names what is no test of {file}: {unknown}")
+    is_out = [name in LEFT_OUT.get(file, {}) for file, name in places]
+    config.hook.pytest_deselected(items=list(compress(items, is_out)))
+    items[:] = compress(items, map(not_, is_out))
 
 
 def pytest_unconfigure() -> None:
