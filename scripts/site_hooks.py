@@ -1,4 +1,4 @@
-"""What MkDocs cannot say in `mkdocs.yml`: an entry of `nav` that names a folder gets its pages."""
+"""What MkDocs cannot say in `mkdocs.yml`: an entry of `nav` with a `*` is the pages that match."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from typing import Any
 
 
 def on_config(config: Any) -> Any:
-    config.nav = _with_folders(config.nav, Path(config.docs_dir))
+    config.nav = _with_matches(config.nav, Path(config.docs_dir))
     return config
 
 
-def _with_folders(entries: list[Any], docs: Path) -> list[Any]:
+def _with_matches(entries: list[Any], docs: Path) -> list[Any]:
     filled = []
     for entry in entries:
-        if isinstance(entry, dict):
-            ((title, value),) = entry.items()
-            if isinstance(value, list):
-                entry = {title: _with_folders(value, docs)}
-            elif not value.endswith(".md"):
-                pages = sorted((docs / value).glob("*.md"))
-                if not pages:
-                    continue
-                entry = {title: [page.relative_to(docs).as_posix() for page in pages]}
-        filled.append(entry)
+        ((title, value),) = entry.items()
+        if isinstance(value, list):
+            value = _with_matches(value, docs)
+        elif "*" in value:
+            value = [page.relative_to(docs).as_posix() for page in sorted(docs.glob(value))]
+            if len(value) == 1:
+                value = value[0]
+        if value:
+            filled.append({title: value})
     return filled
