@@ -34,10 +34,9 @@ ENGINES = (
     *("galera", "group_replication", "multi_primary", "postgresql_standby", "sentinel"),
     *("valkey_cluster", "mongodb_replica_set", "mongodb_sharded"),
 )
+pytest_plugins = [f"tests.backends.{name}" for name in (*BACKENDS, *ENGINES)]
 if "AGENTX_TEST_ENGINES" in os.environ:
     BACKENDS = {name: frozenset({SHARED}) for name in os.environ["AGENTX_TEST_ENGINES"].split()}
-
-pytest_plugins = [f"tests.backends.{name}" for name in {**BACKENDS, **dict.fromkeys(ENGINES)}]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
