@@ -18,7 +18,7 @@ from agentx_persistence.storage import PersistenceDriver
 ENTRY_POINTS = "agentx_persistence.drivers"
 
 # The module of each scheme, which has a function `driver_from_url(url, **options)`.
-_MODULES = {
+MODULES = {
     "memory": "memory",
     "file": "fs",
     "sqlite": "sqlite",
@@ -54,7 +54,7 @@ def driver_for(url: str, options: dict[str, Any]) -> PersistenceDriver:
         raise ConfigurationError("create_persistence", f"the target {reason}")
     scheme = match[1].lower()
     library = scheme.partition("+")[0]
-    module = _MODULES.get(scheme) or (library in _WITH_LIBRARY and _MODULES[library])
+    module = MODULES.get(scheme) or (library in _WITH_LIBRARY and MODULES[library])
     driver: Callable[..., PersistenceDriver]
     if module:
         driver = import_module(f"agentx_persistence.{module}").driver_from_url
@@ -69,7 +69,7 @@ def _entry_point(scheme: str) -> Callable[..., PersistenceDriver]:
         if entry.name == scheme:
             driver: Callable[..., PersistenceDriver] = entry.load()
             return driver
-    known = sorted({*_MODULES, *others.names})
+    known = sorted({*MODULES, *others.names})
     reason = f"the scheme {scheme!r} is unknown; known are {', '.join(known)}"
     raise ConfigurationError("create_persistence", reason)
 

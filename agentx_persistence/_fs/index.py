@@ -94,9 +94,11 @@ class Index(ForkAware):
             self._path, timeout=self._timeout, isolation_level=None, check_same_thread=False
         )
         try:
-            known = connection.execute("SELECT stamp FROM meta").fetchone()
+            # All rows are fetched, here and below. PyPy does not close the cursor otherwise, and an
+            # open one prevents commits.
+            known = connection.execute("SELECT stamp FROM meta").fetchall()
             inode = os.stat(self._path).st_ino
-            if known == (self._stamp(self._path),):
+            if known == [(self._stamp(self._path),)]:
                 connection.execute("PRAGMA fullfsync = 1")
                 connection.execute("PRAGMA checkpoint_fullfsync = 1")
                 with self._lock:
@@ -128,7 +130,7 @@ class Index(ForkAware):
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE))
         connection = sqlite3.connect(draft, isolation_level=None)
         try:
-            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA journal_mode = WAL").fetchall()
             connection.execute("BEGIN")
             for statement in statements():
                 connection.execute(statement)
@@ -266,10 +268,10 @@ class Index(ForkAware):
         def work(connection: sqlite3.Connection) -> tuple[Log, int]:
             found = connection.execute(
                 "SELECT number, dead FROM heads WHERE name = ? AND header = ?", (name, log.header)
-            ).fetchone()
-            if found is None:
+            ).fetchall()
+            if not found:
                 _forget(connection, name)
-            number, known = found or (None, 0)
+            number, known = found[0] if found else (None, 0)
             number = connection.execute(
                 "INSERT OR REPLACE INTO heads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (

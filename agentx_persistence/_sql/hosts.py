@@ -1,15 +1,19 @@
 """Several hosts in one URL: ``postgresql://user@a:5432,b:5432/db`` and the other spellings.
 
 Client libraries get them as libpq has them, ``host=a,b`` and ``port=5432,5432``. libpq tries them
-in turn. For MySQL's libraries, which know one host, `connect_in_turn` does that.
+in turn. For MySQL's libraries, which know one host, `in_turn` does that.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import URL, Engine, event, make_url
+from sqlalchemy import URL, make_url
+
+# Connects with a dialect's client library and its options.
+Connect = Callable[[Any, dict[str, Any]], Any]
 
 _PORTS = {"mysql": 3306, "mariadb": 3306, "postgresql": 5432, "postgres": 5432}
 # Scheme and login as SQLAlchemy reads them, hosts with a comma between them, and the rest.
@@ -56,24 +60,21 @@ def several(url: URL) -> list[tuple[str, str]]:
     return list(zip(hosts, _listed(url, "port"), strict=True)) if len(hosts) > 1 else []
 
 
-def connect_in_turn(engine: Engine) -> None:
-    """Try the hosts in turn until one answers that can be written to.
+def in_turn(places: list[tuple[str, str]], connect: Connect) -> Connect:
+    """Return what tries the hosts in turn until one answers that can be written to.
 
     The last one that did is the first to be tried, so that a host that is down costs its time-out
     only once.
     """
-    places = several(engine.url)
-    if not places:
-        return
 
-    @event.listens_for(engine, "do_connect")
-    def _connect(dialect: Any, record: Any, arguments: Any, options: dict[str, Any]) -> Any:
+    def connect_in_turn(dialect: Any, options: dict[str, Any]) -> Any:
         nonlocal places
+        if not places:
+            return _connected(dialect, arguments, options)
         failure: Exception | None = None
         for host, port in places:
-            way = {**options, "host": host, "port": int(port)}
             try:
-                connection = dialect.connect(*arguments, **way)
+                connection = connect(dialect, {**options, "host": host, "port": int(port)})
                 if _takes_writes(connection):
                     others = [place for place in places if place != (host, port)]
                     places = [(host, port), *others]
@@ -87,6 +88,19 @@ def connect_in_turn(engine: Engine) -> None:
                 failure = error
         assert failure
         raise failure
+
+    return connect_in_turn
+
+
+def _connected(dialect: Any, arguments: Any, options: dict[str, Any]) -> Any:
+    # A server that is suspended accepts connections and says nothing. PyMySQL bounds its greeting
+    # only by the time-out for statements, which is far longer.
+    seconds = options.get("connect_timeout")
+    if dialect.driver != "pymysql" or seconds is None:
+        return dialect.connect(*arguments, **options)
+    connection = dialect.connect(*arguments, **{**options, "read_timeout": seconds})
+    connection._read_timeout = options.get("read_timeout")
+    return connection
 
 
 def _takes_writes(connection: Any) -> bool:

@@ -33,10 +33,12 @@ class ServerDriver(PersistenceDriver):
         migrate: bool,
         options: Mapping[str, Any],
         retry_seconds: float,
+        opening_timeout: float,
     ) -> None:
         """:param options: for `create_engine`, where the caller has no engine"""
-        self.url, self.options, self._retry_seconds = url, options, retry_seconds
+        self.url, self.options = url, options
         self._engine, self._migrate = engine, migrate
+        self._retry_seconds, self._opening_timeout = retry_seconds, opening_timeout
 
     def __repr__(self) -> str:
         return f"{self.backend}_driver({_place(self.url)!r})"
@@ -56,12 +58,15 @@ class ServerDriver(PersistenceDriver):
             connections = EngineConnections(engine, flavour)
         database = Database(engine, flavour, connections, retry_seconds=self._retry_seconds)
         try:
-            with database.opening():
+            with database.opening(self._opening_timeout):
                 database.write(flavour.check)
                 revision = schema.current(database)
                 known = revision in (None, *schema.REVISIONS)
                 if revision != schema.HEAD and self._migrate and known:
-                    database.migrate(partial(schema.upgrade, schema=self.schema))
+                    upgrade = partial(
+                        schema.upgrade, schema=self.schema, seconds=self._opening_timeout
+                    )
+                    database.migrate(upgrade)
                     revision = schema.current(database)
             url = self.url
             if self.schema is not None:

@@ -93,8 +93,7 @@ flat = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=6),
     max_leaves=25,
 )
-# With all that it is put into, less than the 200 levels that are accepted.
-values = flat | st.builds(_nested, flat, st.integers(1, 150))
+values = flat | st.builds(_nested, flat, st.integers(1, hostile.DEEPEST - 40))
 maps = st.dictionaries(keys, values, max_size=6)
 
 

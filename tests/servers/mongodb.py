@@ -6,6 +6,7 @@ query: what it says of time is worth nothing, what it says of results is.
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import sys
 from pathlib import Path
@@ -15,7 +16,13 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 from pymongo.monitoring import CommandListener
 
-from tests.servers.process import UNPRIVILEGED, ServerProcess, free_port, hand_over
+from tests.servers.process import (
+    UNPRIVILEGED,
+    ServerProcess,
+    free_port,
+    hand_over,
+    not_installed,
+)
 
 _REPLICA_SET = "agentx"
 _ALREADY_INITIALISED = 23
@@ -83,6 +90,8 @@ def start_server(
         command = [mongod, "--dbpath", str(data), "--bind_ip", "127.0.0.1", "--port", str(port)]
         command += [] if stand_alone else ["--replSet", _REPLICA_SET]
     else:
+        if importlib.util.find_spec("secantus") is None:
+            not_installed("no MongoDB: neither mongod nor the wheel of SecantusDB is installed")
         command = [sys.executable, "-m", "secantus", "--storage-path", str(data)]
         command += ["--host", "127.0.0.1", "--port", str(port)]
         command += ["--standalone"] if stand_alone else []
