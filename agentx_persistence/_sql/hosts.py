@@ -69,8 +69,6 @@ def in_turn(places: list[tuple[str, str]], connect: Connect) -> Connect:
 
     def connect_in_turn(dialect: Any, options: dict[str, Any]) -> Any:
         nonlocal places
-        if not places:
-            return _connected(dialect, arguments, options)
         failure: Exception | None = None
         for host, port in places:
             try:
@@ -90,17 +88,6 @@ def in_turn(places: list[tuple[str, str]], connect: Connect) -> Connect:
         raise failure
 
     return connect_in_turn
-
-
-def _connected(dialect: Any, arguments: Any, options: dict[str, Any]) -> Any:
-    # A server that is suspended accepts connections and says nothing. PyMySQL bounds its greeting
-    # only by the time-out for statements, which is far longer.
-    seconds = options.get("connect_timeout")
-    if dialect.driver != "pymysql" or seconds is None:
-        return dialect.connect(*arguments, **options)
-    connection = dialect.connect(*arguments, **{**options, "read_timeout": seconds})
-    connection._read_timeout = options.get("read_timeout")
-    return connection
 
 
 def _takes_writes(connection: Any) -> bool:
