@@ -133,9 +133,14 @@ class Database(ForkAware):
         finally:
             self._opening = None
 
-    def attempt(self, run: Callable[[Connections], T]) -> T:
-        """Run what is one transaction on the connections, again when that is repeated."""
-        return self._attempt(run, self._connections)
+    def attempt(
+        self, run: Callable[[Connections], T], undone: Callable[[], None] | None = None
+    ) -> T:
+        """Run what is one transaction on the connections, again when that is repeated.
+
+        :param undone: as for `write`
+        """
+        return self._attempt(run, self._connections, undone=undone)
 
     def migrate(self, upgrade: Callable[[Engine], None], engine: Engine | None = None) -> None:
         """Run `upgrade` with this engine, else with the own one, in transactions."""
