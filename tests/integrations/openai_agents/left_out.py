@@ -7,7 +7,10 @@ _OWN_FORMAT = "damages the rows of SQLiteSession's own tables; ours raises Corru
 _HOOK = (
     "asks for a private hook of the SDK's two SQL sessions, which replaces a suffix of the items"
 )
-_WRONG_KEY = "a pop with a wrong key: EncryptedSession asks SQLiteSession's private hook, and no other session"
+_WRONG_KEY = (
+    "a pop with a wrong key: EncryptedSession asks SQLiteSession's private hook, and no other "
+    "session"
+)
 
 LEFT_OUT = {
     "test_session.py": {
