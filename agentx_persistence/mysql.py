@@ -226,6 +226,10 @@ class _MysqlFlavour(Flavour):
         # https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html
         return _code(error) in _TRANSIENT
 
+    def is_undone(self, error: BaseException) -> bool:
+        # COMMIT fails so in a deadlock between nodes, but also when a node loses the others.
+        return self.is_transient(error) and (_code(error) != 1180 or "deadlock" in str(error))
+
     def is_lost(self, error: BaseException) -> bool:
         return _code(error) in _LOST
 

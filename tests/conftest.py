@@ -34,15 +34,12 @@ ENGINES = (
     *("galera", "group_replication", "multi_primary", "postgresql_standby", "sentinel"),
     *("valkey_cluster", "mongodb_replica_set", "mongodb_sharded"),
 )
-if "AGENTX_TEST_ENGINES" in os.environ:
-    BACKENDS = {name: frozenset({SHARED}) for name in os.environ["AGENTX_TEST_ENGINES"].split()}
-
 # Elsewhere than in scripts/test, not all drivers need be installed.
 _named = os.environ.get("AGENTX_TEST_BACKENDS", "").split()
+pytest_plugins = [f"tests.backends.{name}" for name in _named or (*BACKENDS, *ENGINES)]
+if "AGENTX_TEST_ENGINES" in os.environ:
+    BACKENDS = {name: frozenset({SHARED}) for name in os.environ["AGENTX_TEST_ENGINES"].split()}
 ASKED = _named or list(BACKENDS)
-pytest_plugins = [
-    f"tests.backends.{name}" for name in _named or {**BACKENDS, **dict.fromkeys(ENGINES)}
-]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -260,11 +260,14 @@ class _Attempts:
 
     def run(self) -> int:
         self.number = 0
-        return self._database.attempt(self._once)
+        return self._database.attempt(self._once, self._was_undone)
 
     def _once(self, connections: Connections) -> int:
         self.number += 1
         return connections.execute(*self._statement)
+
+    def _was_undone(self) -> None:
+        self.number = 0
 
     def require_first(self, what: str) -> None:
         """Refuse to guess whether an attempt whose answer was lost has changed something."""

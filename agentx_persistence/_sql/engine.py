@@ -98,9 +98,10 @@ class Database(ForkAware):
             self._refuse_nested()
         return self._attempt(self._connections.execute, sql, parameters)
 
-    def write(self, work: Callable[[Cursor], T]) -> T:
+    def write(self, work: Callable[[Cursor], T], undone: Callable[[], None] | None = None) -> T:
         """Run `work` in one transaction, again from its start when that is repeated.
 
+        :param undone: is called before a repetition if no attempt can have taken effect
         :raises DuplicateError: if it met a key that is taken
         """
         if self._writing:
@@ -108,7 +109,7 @@ class Database(ForkAware):
         me = get_ident()
         try:
             self._writing.add(me)
-            result: T = self._attempt(self._connections.write, work)
+            result: T = self._attempt(self._connections.write, work, undone=undone)
             return result
         finally:
             self._writing.discard(me)
@@ -132,9 +133,14 @@ class Database(ForkAware):
         finally:
             self._opening = None
 
-    def attempt(self, run: Callable[[Connections], T]) -> T:
-        """Run what is one transaction on the connections, again when that is repeated."""
-        return self._attempt(run, self._connections)
+    def attempt(
+        self, run: Callable[[Connections], T], undone: Callable[[], None] | None = None
+    ) -> T:
+        """Run what is one transaction on the connections, again when that is repeated.
+
+        :param undone: as for `write`
+        """
+        return self._attempt(run, self._connections, undone=undone)
 
     def migrate(self, upgrade: Callable[[Engine], None], engine: Engine | None = None) -> None:
         """Run `upgrade` with this engine, else with the own one, in transactions."""
@@ -172,8 +178,10 @@ class Database(ForkAware):
         self._closed = True
         self._connections.close()
 
-    def _attempt(self, run: Callable[..., T], *arguments: Any) -> T:
-        started, retries = time.monotonic(), None
+    def _attempt(
+        self, run: Callable[..., T], *arguments: Any, undone: Callable[[], None] | None = None
+    ) -> T:
+        started, retries, certain = time.monotonic(), None, True
         while True:
             if self._closed:
                 raise PersistenceClosedError
@@ -183,6 +191,10 @@ class Database(ForkAware):
                 failure, passing = self.translate(error)
                 if not passing:
                     raise failure from failure.__cause__
+                cause = failure.__cause__
+                certain = certain and cause is not None and self.flavour.is_undone(cause)
+                if undone and certain:
+                    undone()
                 if retries is None:
                     seconds = self._seconds(failure.__cause__)
                     retries = Retries(self.flavour.backend, started + seconds)
@@ -250,7 +262,9 @@ class JoinedDatabase(Database):
     def dialect(self) -> Dialect:
         return self._dialect
 
-    def _attempt(self, run: Callable[..., T], *arguments: Any) -> T:
+    def _attempt(
+        self, run: Callable[..., T], *arguments: Any, undone: Callable[[], None] | None = None
+    ) -> T:
         try:
             return run(*arguments)
         except exc.IntegrityError as error:

@@ -80,6 +80,10 @@ class Flavour(ABC):
     def is_transient(self, error: BaseException) -> bool:
         """Tell whether the database undid the transaction, or refused it, only for the moment."""
 
+    def is_undone(self, error: BaseException) -> bool:
+        """Tell whether the transaction has certainly been undone, even if it met this at COMMIT."""
+        return self.is_transient(error)
+
     def is_lost(self, error: BaseException) -> bool:
         """Tell whether the connection cannot be used any more, beyond what SQLAlchemy knows."""
         return False

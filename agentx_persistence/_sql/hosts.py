@@ -79,7 +79,7 @@ def in_turn(places: list[tuple[str, str]], connect: Connect) -> Connect:
                     return connection
                 connection.close()
                 reason = f"{host}:{port} is read-only, or has no quorum"
-                failure = failure or dialect.loaded_dbapi.OperationalError(_READ_ONLY, reason)
+                failure = dialect.loaded_dbapi.OperationalError(_READ_ONLY, reason)
             except dialect.loaded_dbapi.Error as error:
                 if error.args and error.args[0] in _SAME_EVERYWHERE:
                     raise
@@ -95,10 +95,12 @@ def _takes_writes(connection: Any) -> bool:
     cursor.execute("SELECT @@global.read_only")
     (read_only,) = cursor.fetchone()
     # A Galera node without a quorum answers this, and refuses the rest.
-    cursor.execute("SHOW GLOBAL STATUS LIKE 'wsrep_ready'")
-    ready = all(value == "ON" for _, value in cursor.fetchall())
+    cursor.execute("SHOW GLOBAL VARIABLES LIKE 'wsrep_on'")
+    if ("wsrep_on", "ON") in cursor.fetchall():
+        cursor.execute("SHOW GLOBAL STATUS LIKE 'wsrep_ready'")
+        read_only = read_only or ("wsrep_ready", "ON") not in cursor.fetchall()
     cursor.close()
-    return ready and not read_only
+    return not read_only
 
 
 def _listed(url: URL, name: str) -> list[str]:

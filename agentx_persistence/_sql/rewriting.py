@@ -68,7 +68,7 @@ class Rewriting:
             self._rows.change(cursor, log, kept + len(entries), at, f"{token}.{removed}")
             return removed
 
-        removed = self._database.write(work)
+        removed = self._database.write(work, first.was_undone)
         if isinstance(removed, int) and removed > CHUNK:
             self._clear(log)
         return removed
@@ -116,7 +116,7 @@ class Rewriting:
                 raise RecordNotFoundError("message", entry.id)
             self._rows.change(cursor, log, state.count, at, token)
 
-        self._database.write(work)
+        self._database.write(work, first.was_undone)
 
     def fork(self, log: str, through: str | None, document: Document) -> int | None:
         row = self._documents.checked_session(document)
@@ -182,6 +182,10 @@ class _FirstAttempt:
                 " again since; read it and try again",
             )
         self._generation = state.generation
+
+    def was_undone(self) -> None:
+        """Take note that no attempt has changed anything, so that others may have."""
+        self._generation = None
 
 
 def _copying(whole: bool) -> Any:

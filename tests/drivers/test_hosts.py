@@ -121,7 +121,7 @@ def test_a_host_that_answered_is_asked_first_the_next_time(
         port = silent.getsockname()[1]
         places = f"127.0.0.1:{port},127.0.0.1:{server.url.port}"
         with _opened(server, store, places, connect_timeout=1) as persistence:
-            assert silent.accept()
+            silent.accept()[0].close()
             saved_session(persistence)
             server.end_connections(store.options["database"])
             assert persistence.sessions.add_message("session", message()) == 1

@@ -127,6 +127,32 @@ def test_what_repeating_cannot_cure_is_not_repeated(
         assert not [r for r in caplog.records if r.name == "agentx_persistence"]
 
 
+def test_a_change_that_was_undone_is_repeated_though_others_have_changed_the_session(
+    server: Any, backend: Backend, is_postgresql: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with _opened(server, backend) as persistence, _opened(server, backend) as other:
+        saved_session(persistence)
+        persistence.sessions.add_message("session", message("first"))
+        connections: Any = _database(persistence)._connections
+        write, calls = connections.write, []
+
+        def undone_at_first(work: Any) -> Any:
+            calls.append(work)
+            if len(calls) > 1:
+                return write(work)
+            failure = _failure(is_postgresql, _TRANSIENT[is_postgresql][1])
+            try:
+                return write(lambda cursor: (work(cursor), cursor.execute(failure)))
+            finally:
+                other.sessions.rewrite("session", after=None, messages=[message("meanwhile")])
+
+        monkeypatch.setattr(connections, "write", undone_at_first)
+        popped = persistence.sessions.pop_message("session")
+        assert popped
+        assert popped.text == "meanwhile"
+        assert len(calls) > 1
+
+
 def test_a_locked_session_is_given_up_after_the_lock_timeout(server: Any, backend: Backend) -> None:
     with _opened(server, backend, lock_timeout=1, retry_seconds=0.5) as persistence:
         saved_session(persistence)

@@ -61,11 +61,11 @@ def test_a_switchover_behind_one_address_costs_only_time(
         assert texts(persistence) == acknowledged
 
 
-def test_without_a_quorum_a_call_is_unavailable_if_its_answer_has_a_bound(
+def test_without_a_quorum_a_call_is_unavailable_after_the_time_for_answers(
     group_replication_nodes: ReplicationGroup, group_replication_backend: Spread
 ) -> None:
-    url = f"{group_replication_backend.urls[0]}?read_timeout=2&write_timeout=2"
-    driver = driver_from_url(url, retry_seconds=2, **group_replication_backend.opening)
+    url, opening = group_replication_backend.urls[0], group_replication_backend.opening
+    driver = driver_from_url(url, answer_timeout=2, retry_seconds=2, **opening)
     with create_persistence(driver) as persistence:
         saved_session(persistence)
         sent = message("said without a quorum")

@@ -28,13 +28,14 @@ class RedisServer:
         return Redis.from_url(self.url, **options)
 
     def connections(self) -> list[dict[str, str]]:
-        """Return the connections of others, apart from those between the nodes of a cluster."""
+        """Return the connections of others, apart from those of other nodes and of sentinels."""
         with self.client() as client:
             own = str(client.client_id())
             return [
                 each
                 for each in client.client_list()
                 if each["id"] != own and not set(each["flags"]) & set("SM")
+                if not each["name"].startswith("sentinel-")
             ]
 
     def check_for_leaks(self) -> None:
