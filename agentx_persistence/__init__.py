@@ -72,6 +72,8 @@ from agentx_persistence.repositories import (
 )
 from agentx_persistence.storage import PersistenceDriver, Storage
 
+__version__ = "0.1.0"
+
 __all__ = [
     "AssistantMessage",
     "BackendError",
@@ -127,6 +129,7 @@ __all__ = [
     "ToolResultPart",
     "Usage",
     "UserMessage",
+    "__version__",
     "create_persistence",
     "memory_driver",
     "parse_message",

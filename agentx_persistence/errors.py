@@ -140,7 +140,7 @@ class PersistenceClosedError(PersistenceError):
 
 
 class MissingDependencyError(PersistenceError, ImportError):
-    """A driver's client library is not installed."""
+    """What a driver or an integration imports is not installed."""
 
     extra: str
     package: str
@@ -150,7 +150,4 @@ class MissingDependencyError(PersistenceError, ImportError):
         self.extra, self.package = extra, package
 
     def __str__(self) -> str:
-        return (
-            f"the {self.extra} driver needs {self.package!r}: "
-            f"pip install 'agentx-persistence[{self.extra}]'"
-        )
+        return f"{self.package!r} is not installed: pip install 'agentx-persistence[{self.extra}]'"

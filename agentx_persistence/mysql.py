@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Collection, Iterable, Mapping
@@ -31,6 +32,7 @@ try:
         Table,
         and_,
         create_engine,
+        event,
         func,
         or_,
     )
@@ -81,7 +83,9 @@ def mysql_driver(
     pool_recycle: int = 1800,
     connect_timeout: int = 3,
     lock_timeout: int = 10,
+    answer_timeout: float | None = 60.0,
     retry_seconds: float = 12.0,
+    opening_timeout: float = 60.0,
     connect_args: Mapping[str, Any] | None = None,
     engine: Engine | None = None,
 ) -> PersistenceDriver:
@@ -98,10 +102,14 @@ def mysql_driver(
     :param connect_timeout: seconds
     :param lock_timeout: how many seconds a statement waits for a row that another transaction has
         locked (``innodb_lock_wait_timeout``)
+    :param answer_timeout: how many seconds the server may be silent during a statement, which is
+        more than `lock_timeout`; then the connection is given up. ``None`` for no bound
     :param retry_seconds: how long after its start a call is repeated that met a deadlock, a lost
         connection or a server that is down; then it raises `BackendUnavailableError`
-    :param connect_args: further arguments of ``pymysql.connect``, such as ``ssl``,
-        ``unix_socket`` or ``read_timeout``
+    :param opening_timeout: how many seconds opening waits for a server that has no free connection,
+        and for other processes that upgrade the schema
+    :param connect_args: further arguments of ``pymysql.connect``, such as ``ssl`` or
+        ``unix_socket``
     :param engine: the caller's own engine instead of all that; it is never closed
     """
     check_numbers(
@@ -120,8 +128,13 @@ def mysql_driver(
         "init_command": f"SET SESSION innodb_lock_wait_timeout = {lock_timeout}",
     }
     named_so = address.get_driver_name() in ("pymysql", "mysqldb")
-    if named_so and "connect_timeout" not in address.query:
-        arguments["connect_timeout"] = connect_timeout
+    if named_so:
+        timeouts: dict[str, Any] = {"connect_timeout": connect_timeout}
+        if answer_timeout is not None:
+            # mysqlclient takes whole seconds
+            seconds = max(1, math.ceil(answer_timeout))
+            timeouts |= {"read_timeout": seconds, "write_timeout": seconds}
+        arguments |= {name: each for name, each in timeouts.items() if name not in address.query}
     options = {
         "pool_size": pool_size,
         "max_overflow": max_overflow,
@@ -129,7 +142,7 @@ def mysql_driver(
         "pool_recycle": pool_recycle,
         "connect_args": {**arguments, **(connect_args or {})},
     }
-    return _MysqlDriver(address, engine, migrate, options, retry_seconds)
+    return _MysqlDriver(address, engine, migrate, options, retry_seconds, opening_timeout)
 
 
 def driver_from_url(url: str, **options: Any) -> PersistenceDriver:
@@ -256,8 +269,29 @@ class _MysqlDriver(ServerDriver):
             raise InvalidRecordError(
                 "argument", "url", f"{self.url.drivername} is not installed"
             ) from error
-        schema.encode_passwords(engine)
+        schema.prepare_connecting(engine)
+        _read_what_others_wrote(engine)
         return engine
+
+
+def _read_what_others_wrote(engine: Engine) -> None:
+    """Let each statement on a Galera cluster wait for what other nodes have committed before it.
+
+    Without that, a read misses what another node has just acknowledged, and a session that it has
+    just created does not exist. All hosts of a URL are nodes of one cluster, so one is asked.
+    """
+    found: list[bool] = []
+
+    @event.listens_for(engine, "connect")
+    def _wait(connection: Any, record: object) -> None:
+        cursor = connection.cursor()
+        if not found:
+            cursor.execute("SHOW VARIABLES LIKE 'wsrep_on'")
+            found.append(any(value == "ON" for _, value in cursor.fetchall()))
+        if found[0]:
+            # Reads, UPDATE and DELETE, INSERT (https://mariadb.com/kb/en/galera-cluster-system-variables/#wsrep_sync_wait).
+            cursor.execute("SET SESSION wsrep_sync_wait = @@wsrep_sync_wait | 7")
+        cursor.close()
 
 
 def _set_autocommit(connection: Any, value: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -36,7 +37,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingDependencyError("postgresql", "sqlalchemy") from error
 
-from agentx_persistence._sql import tables
+from agentx_persistence._sql import hosts, tables
 from agentx_persistence._sql.appending import Append, Appending
 from agentx_persistence._sql.flavour import Flavour, replacement
 from agentx_persistence._sql.pool import ServerPool
@@ -84,7 +85,9 @@ def postgresql_driver(
     pool_recycle: int = 1800,
     connect_timeout: int = 3,
     lock_timeout: float | None = 10.0,
+    answer_timeout: float | None = 60.0,
     retry_seconds: float = 12.0,
+    opening_timeout: float = 60.0,
     prepare_threshold: int | None = 5,
     schema: str | None = None,
     connect_args: Mapping[str, Any] | None = None,
@@ -103,8 +106,12 @@ def postgresql_driver(
     :param lock_timeout: how many seconds a statement waits for a row that another transaction has
         locked; ``None`` for as long as the server's own ``lock_timeout`` says, as a pooler needs
         whose connections other applications share
+    :param answer_timeout: how many seconds the server may be silent during a statement, which is
+        more than `lock_timeout`; then the connection is given up. ``None`` for no bound
     :param retry_seconds: how long after its start a call is repeated that met a deadlock, a lost
         connection or a server that is down; then it raises `BackendUnavailableError`
+    :param opening_timeout: how many seconds opening waits for a server that has no free connection,
+        and for other processes that upgrade the schema
     :param prepare_threshold: after how many executions on a connection a statement is prepared;
         ``None`` for never, as PgBouncer needs before its version 1.21 or with its
         ``max_prepared_statements = 0``
@@ -132,7 +139,7 @@ def postgresql_driver(
         "pool_timeout": pool_timeout,
         "pool_recycle": pool_recycle,
     }
-    defaults = {
+    defaults: dict[str, Any] = {
         "connect_timeout": connect_timeout,
         # A host that vanished is noticed within a minute, not after hours.
         "keepalives_idle": 30,
@@ -140,6 +147,8 @@ def postgresql_driver(
         "keepalives_count": 3,
         "tcp_user_timeout": 60_000,
     }
+    if hosts.several(address):
+        defaults["target_session_attrs"] = "read-write"  # not a standby
     arguments = {
         **{name: value for name, value in defaults.items() if name not in address.query},
         "prepare_threshold": prepare_threshold,
@@ -148,7 +157,8 @@ def postgresql_driver(
         "client_encoding": "utf8",
     }
     options["connect_args"] = arguments
-    driver = _PostgresqlDriver(address, engine, migrate, options, retry_seconds, lock_timeout)
+    driver = _PostgresqlDriver(address, engine, migrate, options, retry_seconds, opening_timeout)
+    driver.lock_timeout, driver.answer_timeout = lock_timeout, answer_timeout
     driver.schema = schema or schema_in_url
     return driver
 
@@ -175,7 +185,9 @@ class _PostgresqlAppending(Appending):
             statement = self.database.statement(
                 ("append many", *conditions), lambda: _append_many(self.reserving(*conditions))
             )
-        positions = self.database.fetch(statement.sql, statement.bind(values))
+        # psycopg escapes the texts of an array one by one, unless they travel in binary.
+        sql = statement.sql.replace(")s::TEXT[]", ")b::TEXT[]")
+        positions = self.database.fetch(sql, statement.bind(values))
         if not positions:
             return None
         return max(int(position) for (position,) in positions)
@@ -240,17 +252,8 @@ class _PostgresqlDriver(ServerDriver):
     flavour = _PostgresqlFlavour
     appending = _PostgresqlAppending
 
-    def __init__(
-        self,
-        url: URL,
-        engine: Engine | None,
-        migrate: bool,
-        options: Mapping[str, Any],
-        retry_seconds: float,
-        lock_timeout: float | None,
-    ) -> None:
-        super().__init__(url, engine, migrate, options, retry_seconds)
-        self._lock_timeout = lock_timeout
+    lock_timeout: float | None
+    answer_timeout: float | None
 
     def create_engine(self) -> Engine:
         engine = create_engine(
@@ -265,15 +268,54 @@ class _PostgresqlDriver(ServerDriver):
             use_native_hstore=False,  # spares a question on the first connection
             **self.options,
         )
-        if self._lock_timeout is not None:
+
+        @event.listens_for(engine, "do_connect")
+        def _connect(dialect: Any, record: Any, arguments: Any, options: Any) -> _Connection:
+            connection = _Connection.connect(*arguments, **options)
+            connection.answer_timeout = self.answer_timeout
+            return connection
+
+        if self.lock_timeout is not None:
             # Not in the startup packet, which PgBouncer would refuse.
-            setting = f"SET lock_timeout = {round(self._lock_timeout * 1000)}"
+            setting = f"SET lock_timeout = {round(self.lock_timeout * 1000)}"
 
             @event.listens_for(engine, "connect")
             def _bound(connection: Any, record: object) -> None:
                 connection.execute(setting)
 
         return engine
+
+
+class _Connection(psycopg.Connection[Any]):
+    """A connection that gives up when the server is silent for too long."""
+
+    answer_timeout: float | None = None
+
+    def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
+        if self.answer_timeout is not None:
+            gen = self._bounded(gen, self.answer_timeout)
+        return super().wait(gen, *arguments, **options)
+
+    def _bounded(self, gen: Any, seconds: float) -> Any:
+        """Run psycopg's side of a statement, which asks for the socket to become ready.
+
+        psycopg looks at the socket for a tenth of a second at a time, and then says that it is not.
+        """
+        try:
+            wanted = next(gen)
+            while True:
+                deadline = time.monotonic() + seconds
+                while not (ready := (yield wanted)):
+                    if time.monotonic() > deadline:
+                        self.pgconn.finish()  # what comes later would be the answer to another call
+                        raise psycopg.OperationalError(
+                            f"the server has been silent for {seconds:g} s; raise answer_timeout if"
+                            " a statement takes so long"
+                        )
+                    wanted = gen.send(ready)
+                wanted = gen.send(ready)
+        except StopIteration as end:
+            return end.value
 
 
 def _state(error: BaseException) -> str | None:

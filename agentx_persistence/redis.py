@@ -79,6 +79,9 @@ def redis_driver(
         "socket_connect_timeout": 3.0,
         "socket_timeout": 4.0,
         "retry": Retry(NoBackoff(), 0),  # Connection repeats, for a server and a cluster alike
+        # With 3, redis-py asks each new connection for notifications, and logs a refusal: an
+        # interrupt there leaves a lock of `logging` locked for ever (Python 3.11 and 3.12).
+        "protocol": 2,
     }
     if cluster:
         defaults["reinitialize_steps"] = 1  # ask anew at the first sign of a move

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agentx_persistence import Persistence
-from tests.backends.backend import DATABASE_SERVER, POOLED, PROXIED, RAW, SHARED, Backend
+from tests.backends.backend import BOUNDED, DATABASE_SERVER, POOLED, PROXIED, RAW, SHARED, Backend
 
 # Every backend that the contract suite runs on, and what it can do that not all can.
 # tests/backends/<name>.py has its fixtures.
@@ -15,22 +15,34 @@ BACKENDS = {
     "memory": frozenset(),
     "fs": frozenset({SHARED, RAW}),
     "sqlite": frozenset({SHARED, RAW}),
-    "mysql": frozenset({SHARED, RAW, PROXIED, DATABASE_SERVER, POOLED}),
-    "mariadb": frozenset({SHARED, RAW, PROXIED, DATABASE_SERVER, POOLED}),
-    "postgresql": frozenset({SHARED, RAW, PROXIED, DATABASE_SERVER, POOLED}),
+    "mysql": frozenset({SHARED, RAW, PROXIED, DATABASE_SERVER, POOLED, BOUNDED}),
+    "mariadb": frozenset({SHARED, RAW, PROXIED, DATABASE_SERVER, POOLED, BOUNDED}),
+    "postgresql": frozenset({SHARED, RAW, PROXIED, DATABASE_SERVER, POOLED, BOUNDED}),
     "pgbouncer": frozenset({SHARED, POOLED}),
-    "redis": frozenset({SHARED, RAW, PROXIED, POOLED}),
+    "redis": frozenset({SHARED, RAW, PROXIED, POOLED, BOUNDED}),
     "redis_cluster": frozenset({SHARED, RAW, PROXIED, POOLED}),
-    "valkey": frozenset({SHARED, RAW, PROXIED, POOLED}),
-    "mongodb": frozenset({SHARED, RAW, PROXIED, POOLED}),
+    "valkey": frozenset({SHARED, RAW, PROXIED, POOLED, BOUNDED}),
+    "mongodb": frozenset({SHARED, RAW, PROXIED, POOLED, BOUNDED}),
     "custom": frozenset({SHARED}),
     "encrypted_memory": frozenset(),
     "encrypted_sqlite": frozenset(),
 }
 
+# Engines of several nodes, which take long to start. scripts/test-engines runs on those that
+# AGENTX_TEST_ENGINES names, instead of on the others.
+ENGINES = (
+    *("galera", "group_replication", "multi_primary", "postgresql_standby", "sentinel"),
+    *("valkey_cluster", "mongodb_replica_set", "mongodb_sharded"),
+)
+if "AGENTX_TEST_ENGINES" in os.environ:
+    BACKENDS = {name: frozenset({SHARED}) for name in os.environ["AGENTX_TEST_ENGINES"].split()}
+
 # Elsewhere than in scripts/test, not all drivers need be installed.
-ASKED = os.environ.get("AGENTX_TEST_BACKENDS", "").split() or list(BACKENDS)
-pytest_plugins = [f"tests.backends.{name}" for name in ASKED]
+_named = os.environ.get("AGENTX_TEST_BACKENDS", "").split()
+ASKED = _named or list(BACKENDS)
+pytest_plugins = [
+    f"tests.backends.{name}" for name in _named or {**BACKENDS, **dict.fromkeys(ENGINES)}
+]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -92,7 +104,7 @@ def persistence(backend: Backend) -> Iterator[Persistence]:
 
 def _is_long() -> bool:
     """Tell whether some tests were asked to run in their long form."""
-    sizes = ("_STEPS", "_EXAMPLES", "_OPERATIONS", "_TRIES")
+    sizes = ("_STEPS", "_EXAMPLES", "_OPERATIONS", "_TRIES", "_INTERRUPTS")
     return any(name.startswith("AGENTX_TEST_") and name.endswith(sizes) for name in os.environ)
 
 

@@ -95,7 +95,7 @@ def test_a_missing_library_names_the_extra(driver: str, missing: str) -> None:
         "    print(isinstance(error, ImportError), error)\n"
     )
     assert _run(program).strip() == (
-        f"True the {driver} driver needs {missing!r}: pip install 'agentx-persistence[{driver}]'"
+        f"True {missing!r} is not installed: pip install 'agentx-persistence[{driver}]'"
     )
 
 

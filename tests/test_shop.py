@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import httpx2 as httpx
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -27,6 +34,7 @@ from sqlalchemy import (
 from agentx_persistence.__main__ import main
 from agentx_persistence._sql import schema
 from agentx_persistence.sql import METADATA, leave_tables_alone
+from tests.servers.process import free_port
 
 _EXAMPLES = Path(__file__).parents[1] / "examples"
 _CHECKOUT = _EXAMPLES.parent
@@ -191,3 +199,47 @@ def test_a_listing_joins_the_users_with_the_conversations(client: Any) -> None:
         {"user": "Ada", "conversation": "c1", "messages": 1},
         {"user": "Ada", "conversation": "c2", "messages": 2},
     ]
+
+
+def test_workers_forked_by_a_prefork_server_share_what_was_opened_before(
+    theirs: Config, url: str, tmp_path: Path
+) -> None:
+    command.upgrade(theirs, "head")
+    assert main(["upgrade", url]) == 0
+    port = free_port()
+    # The URL is in the environment, as in a deployment; --preload opens the store before the fork.
+    server = [sys.executable, "-m", "gunicorn", "--preload", "--workers", "3", "--threads", "4"]
+    server += ["--bind", f"127.0.0.1:{port}", "--access-logfile", "-", "shop.app:create_app()"]
+    environment = {**os.environ, "SHOP_URL": url, "PYTHONPATH": f"{_CHECKOUT}{os.pathsep}."}
+    with (tmp_path / "log").open("w") as log:
+        running = subprocess.Popen(server, cwd=_EXAMPLES, env=environment, stdout=log, stderr=log)
+        try:
+            _wait_for(port, running)
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+                client.post("/users", json={"id": "ada", "name": "Ada"}).raise_for_status()
+
+                def say(number: int) -> int:
+                    there = "/users/ada/conversations/c1"
+                    answer = client.post(there, json={"text": str(number)}).raise_for_status()
+                    position: int = answer.json()["position"]
+                    return position
+
+                with ThreadPoolExecutor(8) as pool:
+                    positions = list(pool.map(say, range(80)))
+                read = client.get("/conversations/c1").json()
+        finally:
+            running.terminate()
+            running.wait(30)
+    assert sorted(positions) == list(range(1, 81)), (tmp_path / "log").read_text()
+    texts = [each["text"] for each in read]
+    assert [texts[position - 1] for position in positions] == [str(n) for n in range(80)]
+
+
+def _wait_for(port: int, running: subprocess.Popen[bytes]) -> None:
+    for _ in range(300):
+        assert running.poll() is None, "the server has ended"
+        with suppress(httpx.TransportError):
+            httpx.get(f"http://127.0.0.1:{port}/conversations")
+            return
+        time.sleep(0.1)
+    raise TimeoutError

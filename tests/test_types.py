@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_readme import WITH_CODE, code_blocks
+from tests.test_docs import WITH_CODE, code_blocks
 
 _ROOT = Path(__file__).parents[1]
-_EXAMPLES = sorted((_ROOT / "examples").glob("*.py"))
+_EXAMPLES = _ROOT / "examples"
 
 # What must be accepted, and what must not: a line that ends with "# wrong".
 _USES = """
@@ -76,8 +77,8 @@ assert_type(hash(parse_message({})), int)
 """
 
 
-def _run(*command: str) -> str:
-    paths = {name: str(_ROOT) for name in ("PYTHONPATH", "MYPYPATH")}
+def _run(*command: str, folder: Path = _ROOT) -> str:
+    paths = {"PYTHONPATH": str(_ROOT), "MYPYPATH": os.pathsep.join([str(_ROOT), str(folder)])}
     # pyright asks the first Python of the path for its packages.
     paths["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     ended = subprocess.run(
@@ -86,6 +87,7 @@ def _run(*command: str) -> str:
         text=True,
         check=False,
         timeout=280,
+        cwd=folder,
         env={**os.environ, **paths, "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"},
     )
     return ended.stdout + ended.stderr
@@ -94,7 +96,8 @@ def _run(*command: str) -> str:
 def _mypy(folder: Path) -> str:
     cache = f"--cache-dir={_ROOT / '.mypy_cache' / 'examples'}"
     options = ("--strict", "--follow-imports=silent", "--config-file=", cache)
-    return _run("mypy", *options, *map(str, sorted(folder.glob("*.py"))))
+    options += ("--explicit-package-bases", "--exclude=/versions/")
+    return _run("mypy", *options, ".", folder=folder)
 
 
 def _pyright(folder: Path) -> str:
@@ -117,8 +120,7 @@ def test_the_code_of_the_documents_and_the_examples_is_clean(tmp_path: Path, che
     for document in WITH_CODE:
         name = "document_" + document.stem.replace("-", "_").lower()
         (tmp_path / f"{name}.py").write_text(_code(document), "utf-8")
-    for example in _EXAMPLES:
-        (tmp_path / f"example_{example.name}").write_text(example.read_text("utf-8"), "utf-8")
+    shutil.copytree(_EXAMPLES, tmp_path, dirs_exist_ok=True)
     said = check(tmp_path)
     assert re.search(r"^(Success: no issues found|0 errors)", said, re.MULTILINE), said
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from threading import RLock
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from agentx_persistence.errors import BackendError, PersistenceClosedError
 from agentx_persistence.storage._forking import ForkAware, renew_after_fork
@@ -34,7 +34,7 @@ class Changes(ForkAware):
     def after_fork(self) -> None:
         self._lock, self._busy = RLock(), False
 
-    def run(self, work: Callable[[], T]) -> T:
+    def run(self, work: Callable[..., T], *arguments: Any) -> T:
         """Run `work`, which reads, or plans one change and does it."""
         with self._lock:
             if self._busy:
@@ -49,7 +49,7 @@ class Changes(ForkAware):
                     raise PersistenceClosedError
                 if self._plan:
                     self._finish()
-                return work()
+                return work(*arguments)
             finally:
                 self._busy = False
 

@@ -117,30 +117,39 @@ class MemoryStorage(Storage):
         expected: int | None = None,
         generation: str | None = None,
     ) -> int | Found:
-        def work() -> int | Found:
-            target = self._logs.get(log)
-            if target is None:
-                if create is None:
-                    raise RecordNotFoundError("session", log)
-                return self._create_with(create, entries, at, expected)
-            count, current, updated_at = target.state
-            if (
-                expected not in (None, count)
-                or generation not in (None, current)
-                or target.has_any(entries)
-            ):
-                return target.find(entry.id for entry in entries)
-            if entries:
-                target.add(entries)
-                count += len(entries)
-                state = (count, current, max(updated_at, at))
-                if moving := self._moving(log, updated_at, state[2]):
-                    self._changes.do([*moving, lambda: setattr(target, "state", state)])
-                else:
-                    target.state = state
-            return count
+        return self._changes.run(self._append, log, entries, at, create, expected, generation)
 
-        return self._changes.run(work)
+    def _append(
+        self,
+        log: str,
+        entries: Sequence[Entry],
+        at: int,
+        create: Document | None,
+        expected: int | None,
+        generation: str | None,
+    ) -> int | Found:
+        target = self._logs.get(log)
+        if target is None:
+            if create is None:
+                raise RecordNotFoundError("session", log)
+            return self._create_with(create, entries, at, expected)
+        count, current, updated_at = target.state
+        if (
+            (expected is not None and expected != count)
+            or (generation is not None and generation != current)
+            or target.has_any(entries)
+        ):
+            return target.find(entry.id for entry in entries)
+        if not entries:
+            return count
+        target.add(entries)
+        state = (count + len(entries), current, at if at > updated_at else updated_at)
+        if state[2] // 1000 == updated_at // 1000:
+            target.state = state
+        else:
+            moving = self._moving(log, updated_at, state[2])
+            self._changes.do([*moving, lambda: setattr(target, "state", state)])
+        return state[0]
 
     def _create_with(
         self, document: Document, entries: Sequence[Entry], at: int, expected: int | None

@@ -17,7 +17,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 from agentx_persistence._sql.documents import Documents
 from agentx_persistence._sql.engine import Database
 from agentx_persistence._sql.owned import LISTED, OwnedRows, Owner
-from agentx_persistence._sql.rows import CHUNK, LogRows
+from agentx_persistence._sql.rows import CHUNK, LogRows, Walk
 from agentx_persistence.storage import CONTAINERS, IMAGES, ITEMS, SESSIONS, Kind
 
 # How many images one transaction looks at.
@@ -75,18 +75,19 @@ class Deletion:
         return self._delete_sessions(cursor, Owner(images=[id]))
 
     def _whole_container(self, cursor: Cursor, id: str) -> bool:
-        images = self._owned.lock_images(cursor, id, LISTED)
-        if len(images) == LISTED or self._owned.last_item(cursor, id) is not None:
+        listed = self._owned.lock_images(cursor, id, LISTED)
+        if len(listed) == LISTED or self._owned.last_item(cursor, id):
             return False
+        images = [image for _, image in listed]
         if not self._delete_sessions(cursor, Owner(container=id, images=images)):
             return False
         self._owned.remove_images(cursor, images)
-        self._owned.remove_items(cursor, id, None)
+        self._owned.remove_items(cursor, id)
         return True
 
     def _delete_sessions(self, cursor: Cursor, owner: Owner) -> bool:
         sessions = self._owned.lock_sessions(cursor, owner)
-        if sessions.more or sessions.large:
+        if sessions.place is not None or sessions.large:
             return False
         self._owned.remove_sessions(cursor, sessions.small)
         return True
@@ -94,13 +95,15 @@ class Deletion:
     # Each of these deletes in chunks what has been hidden before, and can be repeated.
 
     def _clear_session(self, id: str) -> None:
+        walk = Walk()
+
         def work(cursor: Cursor) -> bool:
             state = self._rows.lock(cursor, id)
             if state is None:
                 return True
             if state.revision:  # created anew
-                return self._rows.clear(cursor, id, state.count)
-            if not self._rows.clear(cursor, id, 0):
+                return self._rows.clear(cursor, id, state.count, walk)
+            if not self._rows.clear(cursor, id, 0, walk):
                 return False
             self._owned.remove(cursor, SESSIONS, id)
             return True
@@ -114,6 +117,7 @@ class Deletion:
         """
         held = True
         large: list[str] = []
+        walk = Walk()
 
         def chunk(cursor: Cursor) -> bool:
             nonlocal held, large
@@ -121,12 +125,12 @@ class Deletion:
             held = holds(cursor)
             if not held:
                 return True
-            sessions = self._owned.lock_sessions(cursor, owner)
+            sessions = self._owned.lock_sessions(cursor, owner, walk.place)
             self._owned.remove_sessions(cursor, sessions.small)
             for id in sessions.large:
                 self._owned.hide(cursor, SESSIONS, id)
             large = sessions.large
-            return bool(large) or not sessions.more
+            return walk.reached(sessions.place) or bool(large)
 
         self._rows.in_chunks(chunk)
         while large:
@@ -150,24 +154,27 @@ class Deletion:
 
     def _clear_container(self, id: str) -> None:
         hidden: str | None = None
+        images_walk, items_walk = Walk(), Walk()
 
         def images(cursor: Cursor) -> bool:
             """Delete a few images; tell whether none are left, or one was only hidden."""
             nonlocal hidden
             hidden = None
-            images = self._owned.lock_images(cursor, id, _IMAGES)
-            for some in (images, images[:1]):
-                if self._delete_sessions(cursor, Owner(images=some)):
-                    self._owned.remove_images(cursor, some)
-                    return len(images) < _IMAGES and some == images
-            hidden = images[0]
+            listed = self._owned.lock_images(cursor, id, _IMAGES, images_walk.place)
+            for some in (listed, listed[:1]):
+                keys = [image for _, image in some]
+                if self._delete_sessions(cursor, Owner(images=keys)):
+                    self._owned.remove_images(cursor, keys)
+                    more = len(listed) == _IMAGES or len(some) < len(listed)
+                    return images_walk.reached(some[-1] if more else None)
+            hidden = listed[0][1]
             self._owned.hide(cursor, IMAGES, hidden)
             return True
 
         def items(cursor: Cursor) -> bool:
-            last = self._owned.last_item(cursor, id)
-            self._owned.remove_items(cursor, id, last)
-            return last is None
+            last = self._owned.last_item(cursor, id, items_walk.place)
+            self._owned.remove_items(cursor, id, items_walk.place, last)
+            return items_walk.reached(last)
 
         self._rows.in_chunks(images)
         while hidden is not None:

@@ -29,9 +29,9 @@ from agentx_persistence.storage._retrying import Retries
 
 T = TypeVar("T")
 
-# Seconds after which opening gives up: soon where nothing answers, so that an application that
-# cannot start says so; later where many others open at once, and the server has no connection left.
-_OPENING, _OPENING_AMONG_MANY = 2.0, 60.0
+# Seconds after which opening gives up where nothing answers, so that an application that cannot
+# start says so soon.
+_OPENING = 2.0
 
 
 class DuplicateError(BackendError):
@@ -54,7 +54,8 @@ class Database(ForkAware):
         self.flavour = flavour
         self._connections = connections
         self._retry_seconds = retry_seconds
-        self._closed = self._opening = False
+        self._closed = False
+        self._opening: float | None = None
         self._writing: set[int] = set()
         self._dbapi = engine.dialect.loaded_dbapi
         self._statements: dict[Hashable, Statement] = {}
@@ -119,13 +120,17 @@ class Database(ForkAware):
             raise BackendError(self.flavour.backend, NESTED)
 
     @contextmanager
-    def opening(self) -> Iterator[None]:
-        """Give up as is right for opening."""
-        self._opening = True
+    def opening(self, among_many: float) -> Iterator[None]:
+        """Give up as is right for opening.
+
+        :param among_many: after how many seconds, where many others open at once, so that the
+            server has no connection left
+        """
+        self._opening = among_many
         try:
             yield
         finally:
-            self._opening = False
+            self._opening = None
 
     def attempt(self, run: Callable[[Connections], T]) -> T:
         """Run what is one transaction on the connections, again when that is repeated."""
@@ -185,10 +190,11 @@ class Database(ForkAware):
                 raise failure from failure.__cause__
 
     def _seconds(self, cause: BaseException | None) -> float:
-        if not self._opening:
+        if self._opening is None:
             return self._retry_seconds
-        among_many = cause is not None and self.flavour.is_transient(cause)
-        return _OPENING_AMONG_MANY if among_many else _OPENING
+        if cause is not None and self.flavour.is_transient(cause):
+            return self._opening
+        return min(_OPENING, self._retry_seconds)
 
     def translate(self, error: BaseException) -> tuple[PersistenceError, bool]:
         """Return the error to raise, with its cause, and whether trying again may help."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, delete, or_, select, update
+from sqlalchemy import Column, ColumnElement, and_, bindparam, delete, or_, select, update
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 from sqlalchemy.sql import ClauseElement
 
@@ -40,11 +40,14 @@ class Owner:
 
 @dataclass
 class Sessions:
-    """Sessions that are locked. `small` ones can be deleted in this transaction."""
+    """Sessions that are locked. `small` ones can be deleted in this transaction.
+
+    If there are more of the owner's sessions, they are after `place`, else that is `None`.
+    """
 
     small: list[str] = field(default_factory=list)
     large: list[str] = field(default_factory=list)
-    more: bool = False
+    place: Sequence[Any] | None = None
 
 
 class OwnedRows:
@@ -78,33 +81,28 @@ class OwnedRows:
             key_values(kind, key),
         )
 
-    def lock_images(self, cursor: Cursor, container: str, limit: int) -> list[str]:
-        """Lock images of the container, hidden ones, too, in the order of their ids."""
-        self._run(
-            cursor,
-            "lock images",
-            lambda: (
-                select(_images.image_id)
-                .where(_images.container_id == bindparam("container"))
-                .order_by(_images.image_id)
-                .limit(bindparam("limit"))
-                .with_for_update()
-            ),
-            {"container": container, "limit": limit},
-        )
-        return [id for (id,) in cursor.fetchall()]
+    def lock_images(
+        self, cursor: Cursor, container: str, limit: int, after: Sequence[Any] = ()
+    ) -> list[Sequence[Any]]:
+        """Lock images of the container, hidden ones, too; return their places, in order."""
+        return self._places(cursor, IMAGES, "container_id", [container], limit, after, lock=True)
 
-    def lock_sessions(self, cursor: Cursor, owner: Owner) -> Sessions:
-        """Lock sessions of the owner, hidden ones, too, in the order of their ids."""
-        listed: set[str] = set()
+    def lock_sessions(self, cursor: Cursor, owner: Owner, after: Sequence[Any] = ()) -> Sessions:
+        """Lock sessions of the owner, hidden ones, too, in the order of their ids.
+
+        :param after: a place, if they are only those of one container or of one image
+        """
+        listed: list[Sequence[Any]] = []
         if owner.container is not None:
-            listed |= self._listed(cursor, "container_id", [owner.container])
-        for chunk in chunks(owner.images):
+            listed = self._places(
+                cursor, SESSIONS, "container_id", [owner.container], LISTED, after
+            )
+        for images in chunks(owner.images):
             if len(listed) < LISTED:
-                listed |= self._listed(cursor, "image_id", chunk)
-        sessions = Sessions(more=len(listed) >= LISTED)
+                listed += self._places(cursor, SESSIONS, "image_id", images, LISTED, after)
+        sessions = Sessions(place=listed[-1] if len(listed) >= LISTED else None)
         messages = 0
-        for chunk in chunks(sorted(listed)):
+        for chunk in chunks(sorted({key for _, key in listed})):
             self._run(
                 cursor,
                 ("lock sessions", len(chunk)),
@@ -121,23 +119,40 @@ class OwnedRows:
                 if messages <= CHUNK:
                     sessions.small.append(id)
                 else:
-                    sessions.more = True
+                    sessions.place = after
             if messages > CHUNK:
                 break
         return sessions
 
-    def _listed(self, cursor: Cursor, field: str, owners: list[str]) -> set[str]:
-        self._run(
-            cursor,
-            ("list sessions", field, len(owners)),
-            lambda: (
-                select(_sessions.session_id)
-                .where(tables.sessions.c[field].in_(named("owner", len(owners))))
-                .limit(LISTED)
-            ),
-            numbered("owner", owners),
-        )
-        return {id for (id,) in cursor.fetchall()}
+    def _places(
+        self,
+        cursor: Cursor,
+        kind: Kind,
+        field: str,
+        owners: Sequence[str],
+        limit: int,
+        after: Sequence[Any],
+        *,
+        lock: bool = False,
+    ) -> list[Sequence[Any]]:
+        """Return the places of what belongs to the owners, in order if there is one owner."""
+        table = TABLES[kind]
+        order = [table.c.newest, table.c[kind.key]]
+
+        def build() -> ClauseElement:
+            listing = select(*order).where(table.c[field].in_(named("owner", len(owners))))
+            if len(owners) == 1:
+                index = f"ix_{table.name}_{field}_newest_{kind.key}"
+                listing = self._database.flavour.from_index(listing, table, index).order_by(*order)
+            if after:
+                listing = listing.where(self._after(order))
+            listing = listing.limit(bindparam("limit"))
+            return listing.with_for_update() if lock else listing
+
+        name = ("places", kind.name, field, len(owners), bool(after))
+        values = numbered("owner", owners) | {"limit": limit} | _numbered_place(after)
+        self._run(cursor, name, build, values)
+        return list(cursor.fetchall())
 
     def remove_sessions(self, cursor: Cursor, ids: Sequence[str]) -> None:
         for chunk in chunks(ids):
@@ -148,13 +163,16 @@ class OwnedRows:
         for chunk in chunks(ids):
             self._remove_many(cursor, _images.image_id, chunk)
 
-    def remove_items(self, cursor: Cursor, container: str, last: Sequence[str] | None) -> None:
-        """Delete the container's items.
-
-        :param last: only those up to this one, in the order of namespaces and keys
-        """
-        condition = _of_container()
-        values: dict[str, Any] = _range(container)
+    def remove_items(
+        self,
+        cursor: Cursor,
+        container: str,
+        after: Sequence[str] = (),
+        last: Sequence[str] | None = None,
+    ) -> None:
+        """Delete the container's items, or only those after a place, or up to one."""
+        condition = self._of_container(after)
+        values = _range(container) | _numbered_place(after)
         if last is not None:
             # The first one alone makes a range of the index on each database.
             condition.append(_items.namespace <= bindparam("last_namespace"))
@@ -170,27 +188,39 @@ class OwnedRows:
             values |= {"last_namespace": last[0], "last_key": last[1]}
         self._run(
             cursor,
-            ("delete items", last is None),
+            ("delete items", bool(after), last is None),
             lambda: delete(tables.items).where(*condition),
             values,
         )
 
-    def last_item(self, cursor: Cursor, container: str) -> Sequence[str] | None:
-        """Return the last of as many items as are deleted at once, if there are as many."""
+    def last_item(
+        self, cursor: Cursor, container: str, after: Sequence[str] = ()
+    ) -> Sequence[str] | None:
+        """Return the place of the last of as many items as are deleted at once, if there are."""
         self._run(
             cursor,
-            "last item",
+            ("last item", bool(after)),
             lambda: (
                 select(_items.namespace, _items.key)
-                .where(*_of_container())
+                .where(*self._of_container(after))
                 .order_by(_items.namespace, _items.key)
                 .limit(1)
                 .offset(LISTED - 1)
             ),
-            _range(container),
+            _range(container) | _numbered_place(after),
         )
         row: Sequence[str] | None = cursor.fetchone()
         return row
+
+    def _of_container(self, after: Sequence[str]) -> list[ColumnElement[bool]]:
+        condition = [_items.namespace >= bindparam("start"), _items.namespace < bindparam("end")]
+        return [*condition, self._after([_items.namespace, _items.key])] if after else condition
+
+    def _after(self, order: list[Column[Any]]) -> ColumnElement[bool]:
+        places: list[ColumnElement[Any]] = [
+            bindparam(f"after{number}") for number in range(len(order))
+        ]
+        return self._database.flavour.comes_after(order, places, reverse=False)
 
     def _remove_many(self, cursor: Cursor, column: ColumnElement[Any], keys: list[str]) -> None:
         table: Any = column.table
@@ -222,10 +252,10 @@ def _locking(size: int) -> ClauseElement:
     )
 
 
-def _of_container() -> list[ColumnElement[bool]]:
-    return [_items.namespace >= bindparam("start"), _items.namespace < bindparam("end")]
-
-
 def _range(container: str) -> dict[str, Any]:
     """Return the bounds of the namespaces whose first element is the container's id."""
     return {"start": container + SEPARATOR, "end": container + chr(ord(SEPARATOR) + 1)}
+
+
+def _numbered_place(place: Sequence[Any]) -> dict[str, Any]:
+    return {f"after{number}": value for number, value in enumerate(place)}

@@ -11,7 +11,15 @@ from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 from agentx_persistence._sql import tables
 from agentx_persistence._sql.documents import DELETED, Documents
 from agentx_persistence._sql.engine import Database, DuplicateError
-from agentx_persistence._sql.rows import CHUNK, COLUMNS, VALUES, LogRows, State, entry_values
+from agentx_persistence._sql.rows import (
+    CHUNK,
+    COLUMNS,
+    VALUES,
+    LogRows,
+    State,
+    Walk,
+    entry_values,
+)
 from agentx_persistence.errors import BackendUnavailableError, RecordNotFoundError
 from agentx_persistence.storage import Document, Entry, Found, Head
 
@@ -67,11 +75,14 @@ class Rewriting:
 
     def _clear(self, log: str) -> None:
         """Delete what a large cut left, in chunks."""
+        walk = Walk()
 
         def work(cursor: Cursor) -> bool:
             state = self._rows.lock(cursor, log)
             # Without its row, or in deletion, a session's messages are deleted by others.
-            return state is None or not state.revision or self._rows.clear(cursor, log, state.count)
+            if state is None or not state.revision:
+                return True
+            return self._rows.clear(cursor, log, state.count, walk)
 
         self._rows.in_chunks(work)
 
@@ -125,7 +136,7 @@ class Rewriting:
         state = self._rows.lock(cursor, row["session_id"])
         if state is None or state.revision:
             return state
-        if self._rows.clear(cursor, row["session_id"], 0):
+        if self._rows.clear(cursor, row["session_id"], 0, Walk()):
             statement = self._database.statement(
                 "delete session",
                 lambda: delete(tables.sessions).where(_sessions.session_id == bindparam("session")),

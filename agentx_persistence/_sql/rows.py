@@ -21,6 +21,8 @@ VALUES = ("message_id", "role", "subtype", "timestamp", "size", "body")
 COLUMNS = ("session_id", "position", *VALUES)
 # How many rows one transaction deletes at most. Until it ends, appends to the session wait.
 CHUNK = 5000
+# No position is higher.
+LAST = 2**31 - 1
 
 _sessions, _messages = tables.sessions.c, tables.messages.c
 
@@ -31,6 +33,24 @@ class State(NamedTuple):
     count: int  # type: ignore[assignment]  # instead of a tuple's method of this name
     generation: str
     revision: str
+
+
+class Walk:
+    """How far a deletion in chunks has come.
+
+    Each chunk starts where the one before ended, because databases take long to pass over rows that
+    were just deleted. A chunk that is rolled back makes the place wrong, so a walk is only over
+    when a chunk that started at the beginning was the last one.
+    """
+
+    def __init__(self) -> None:
+        self.place: Sequence[Any] = ()
+
+    def reached(self, place: Sequence[Any] | None) -> bool:
+        """Store where a chunk ended, `None` if nothing is left; tell whether the walk is over."""
+        over = place is None and not self.place
+        self.place = place or ()
+        return over
 
 
 def entry_values(entry: Entry) -> dict[str, Any]:
@@ -158,30 +178,34 @@ class LogRows:
         values = {"session": log, "after": after, "through": through}
         cursor.execute(statement.sql, statement.bind(values))
 
-    def top(self, cursor: Cursor, log: str) -> int:
-        """Return the highest position of a row, leftovers included."""
+    def top(self, cursor: Cursor, log: str, below: int = LAST) -> int:
+        """Return the highest position of a row up to `below`, leftovers included, or 0."""
         # Locked, so that MySQL reads what is there now, not what its snapshot shows.
         statement = self._database.statement(
             "highest position",
             lambda: (
                 select(_messages.position)
-                .where(_messages.session_id == bindparam("session"))
+                .where(
+                    _messages.session_id == bindparam("session"),
+                    _messages.position <= bindparam("below"),
+                )
                 .order_by(_messages.position.desc())
                 .limit(literal_column("1"))
                 .with_for_update()
             ),
         )
-        cursor.execute(statement.sql, statement.bind({"session": log}))
+        cursor.execute(statement.sql, statement.bind({"session": log, "below": below}))
         row = cursor.fetchone()
         return 0 if row is None else int(row[0])
 
-    def clear(self, cursor: Cursor, log: str, count: int) -> bool:
+    def clear(self, cursor: Cursor, log: str, count: int, walk: Walk) -> bool:
         """Delete a chunk of the rows after the first `count` ones; tell whether none are left."""
-        top = self.top(cursor, log)
+        (below,) = walk.place or (LAST,)
+        top = self.top(cursor, log, below)
         start = max(count, top - CHUNK)
         if start < top:
             self.delete_range(cursor, log, start, top)
-        return start == count or top <= count
+        return walk.reached((start,) if start > count else None)
 
     def change(
         self, cursor: Cursor, log: str, count: int, at: int, generation: str | None = None

@@ -21,13 +21,13 @@ from sqlalchemy import (
     event,
     exc,
     inspect,
-    make_url,
     pool,
     text,
 )
 from sqlalchemy import create_engine as create_sqlalchemy_engine
 from sqlalchemy.schema import CreateSchema
 
+from agentx_persistence._sql import hosts
 from agentx_persistence._sql.engine import Database
 from agentx_persistence._sql.tables import METADATA
 from agentx_persistence.errors import BackendUnavailableError, SchemaError
@@ -48,7 +48,8 @@ _LOCK = 4_017_322_951
 # A table, column, key or row is there already, or a table is just being changed: another node of a
 # Galera cluster, on which the lock does not hold, migrates at the same moment.
 _OVERTAKEN = {1050, 1060, 1061, 1062, 1684}
-_OVERTAKEN_SECONDS = 60.0
+# How long a migration waits for those of other processes, and between two looks.
+_SECONDS, _PAUSE = 60.0, 0.05
 
 
 def current(database: Database) -> str | None:
@@ -132,7 +133,7 @@ def migrations() -> Path:
 
 def parse_url(url: str | URL) -> URL:
     """Return the URL, with this package's driver where it names only the database."""
-    parsed = make_url(url)
+    parsed = hosts.parse(url)
     drivers = {
         "mysql": "mysql+pymysql",
         "mariadb": "mysql+pymysql",
@@ -154,7 +155,7 @@ def migrating_engine(url: URL, **options: Any) -> Engine:
     """Return an engine to migrate with, which keeps no connections."""
     if url.get_backend_name() != "sqlite":
         engine = create_sqlalchemy_engine(url, poolclass=pool.NullPool, **options)
-        encode_passwords(engine)
+        prepare_connecting(engine)
         return engine
     options.setdefault("connect_args", {"timeout": 60})
     engine = create_sqlalchemy_engine(url, poolclass=pool.NullPool, **options)
@@ -170,17 +171,33 @@ def migrating_engine(url: URL, **options: Any) -> Engine:
     return engine
 
 
-def encode_passwords(engine: Engine) -> None:
-    """Give PyMySQL passwords in UTF-8, as MySQL's own programs do. It would take Latin-1, and fail
-    at other characters with an error that holds the password."""
-    if engine.dialect.driver != "pymysql":
+def prepare_connecting(engine: Engine) -> None:
+    """Give MySQL's client libraries what they lack: several hosts, and for PyMySQL two more."""
+    if engine.dialect.name not in ("mysql", "mariadb"):
         return
+    own = engine.dialect.driver == "pymysql"
+    connect = _connect_pymysql if own else lambda dialect, options: dialect.connect(**options)
+    if places := hosts.several(engine.url):
+        connect = hosts.in_turn(places, connect)
 
     @event.listens_for(engine, "do_connect")
-    def _encode(dialect: Any, record: Any, arguments: Any, options: dict[str, Any]) -> None:
-        for name in ("password", "passwd"):
-            if isinstance(password := options.get(name), str):
-                options[name] = password.encode()
+    def _connect(dialect: Any, record: Any, arguments: Any, options: dict[str, Any]) -> Any:
+        return connect(dialect, options)
+
+
+def _connect_pymysql(dialect: Any, options: dict[str, Any]) -> Any:
+    # MySQL's own programs send passwords in UTF-8. PyMySQL would take Latin-1, and fail at other
+    # characters with an error that holds the password.
+    for name in ("password", "passwd"):
+        if isinstance(password := options.get(name), str):
+            options[name] = password.encode()
+    # It waits for the server's greeting as long as for the answer to a statement.
+    connection = dialect.connect(**{**options, "defer_connect": True})
+    answer_timeout = connection._read_timeout
+    connection._read_timeout = connection.connect_timeout
+    connection.connect()
+    connection._read_timeout = answer_timeout
+    return connection
 
 
 def begin_immediately(engine: Engine) -> None:
@@ -199,13 +216,17 @@ def begin_immediately(engine: Engine) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def upgrade(engine: Engine, schema: str | None = None) -> None:
-    """Run all migrations that are missing. Safe when many threads and processes do so at once."""
-    deadline, retries = time.monotonic() + _OVERTAKEN_SECONDS, None
+def upgrade(engine: Engine, schema: str | None = None, seconds: float = _SECONDS) -> None:
+    """Run all migrations that are missing. Safe when many threads and processes do so at once.
+
+    :param seconds: how long to wait for other processes that migrate
+    :raises BackendUnavailableError: if that was not enough
+    """
+    deadline, retries = time.monotonic() + seconds, None
     while True:
         try:
             with engine.connect() as connection:
-                migrate(connection, schema, lambda bound: _upgrade(bound, schema))
+                migrate(connection, schema, lambda bound: _upgrade(bound, schema), seconds)
             return
         except exc.DBAPIError as error:
             if engine.dialect.name not in ("mysql", "mariadb"):
@@ -228,35 +249,46 @@ def _upgrade(connection: Connection, schema: str | None) -> None:
     context.run_migrations(op=Operations(context))
 
 
-def migrate(connection: Connection, schema: str | None, run: Callable[[Connection], None]) -> None:
+def migrate(
+    connection: Connection,
+    schema: str | None,
+    run: Callable[[Connection], None],
+    seconds: float = _SECONDS,
+) -> None:
     """Let `run` migrate on this connection, while no other process does."""
     # One transaction around everything: where the database can, the migrations happen together or
     # not at all, and the revision is read under the lock.
     with connection.begin():
-        _lock(connection)
+        _lock(connection, seconds)
         if schema is not None and not inspect(connection).has_schema(schema):
             connection.execute(CreateSchema(schema, if_not_exists=True))
         run(connection)
 
 
-def _lock(connection: Connection) -> None:
+def _lock(connection: Connection, seconds: float) -> None:
     """Let only one process migrate at a time, until the end of the transaction or connection.
 
-    :raises BackendUnavailableError: if another process has the lock for a minute
+    :raises BackendUnavailableError: if another process has the lock for so many seconds
     """
     if connection.dialect.name == "postgresql":
         # Held by the transaction: a lock of the session would be left behind in a pooler.
-        connection.execute(text("SET LOCAL lock_timeout = '60s'"))
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+        ask = text(f"SELECT pg_try_advisory_xact_lock({_LOCK})")
     elif connection.dialect.name in {"mysql", "mariadb"}:
         # MySQL ends the transaction at each DDL statement, so that the session has to hold it; and
         # a session that does not go back to a pool lets go of it in any case.
         connection.detach()
-        got = connection.scalar(text("SELECT GET_LOCK(:key, 60)"), {"key": f"agentx_{_LOCK}"})
-        if got != 1:
+        ask = text(f"SELECT GET_LOCK('agentx_{_LOCK}', 0)")
+    else:
+        return  # SQLite's transaction has the file's lock
+    deadline = time.monotonic() + seconds
+    # Not one statement that waits: it would look like a server that does not answer.
+    while not connection.scalar(ask):
+        if time.monotonic() > deadline:
             raise BackendUnavailableError(
-                connection.dialect.name, "another process has been migrating for a minute"
+                connection.dialect.name,
+                f"another process has been migrating for {seconds:g} s; try again later",
             )
+        time.sleep(_PAUSE)
 
 
 def options(schema: str | None) -> dict[str, Any]:

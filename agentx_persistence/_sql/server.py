@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from sqlalchemy import URL, Engine, exc, pool
 
-from agentx_persistence._sql import schema
+from agentx_persistence._sql import hosts, schema
 from agentx_persistence._sql.appending import Appending
 from agentx_persistence._sql.connections import Connections, PooledConnections
 from agentx_persistence._sql.engine import Database
@@ -33,10 +33,12 @@ class ServerDriver(PersistenceDriver):
         migrate: bool,
         options: Mapping[str, Any],
         retry_seconds: float,
+        opening_timeout: float,
     ) -> None:
         """:param options: for `create_engine`, where the caller has no engine"""
-        self.url, self.options, self._retry_seconds = url, options, retry_seconds
+        self.url, self.options = url, options
         self._engine, self._migrate = engine, migrate
+        self._retry_seconds, self._opening_timeout = retry_seconds, opening_timeout
 
     def __repr__(self) -> str:
         return f"{self.backend}_driver({_place(self.url)!r})"
@@ -56,12 +58,15 @@ class ServerDriver(PersistenceDriver):
             connections = EngineConnections(engine, flavour)
         database = Database(engine, flavour, connections, retry_seconds=self._retry_seconds)
         try:
-            with database.opening():
+            with database.opening(self._opening_timeout):
                 database.write(flavour.check)
                 revision = schema.current(database)
                 known = revision in (None, *schema.REVISIONS)
                 if revision != schema.HEAD and self._migrate and known:
-                    database.migrate(partial(schema.upgrade, schema=self.schema))
+                    upgrade = partial(
+                        schema.upgrade, schema=self.schema, seconds=self._opening_timeout
+                    )
+                    database.migrate(upgrade)
                     revision = schema.current(database)
             url = self.url
             if self.schema is not None:
@@ -154,6 +159,8 @@ def check_numbers(numbers: Mapping[str, object]) -> None:
 
 def _place(url: URL) -> str:
     """Return where the database is, without user and password."""
+    if places := hosts.several(url):
+        return f"{','.join(f'{host}:{port}' for host, port in places)}/{url.database or ''}"
     host = url.host or url.query.get("host") or url.query.get("unix_socket") or "localhost"
     port = f":{url.port}" if url.port else ""
-    return f"{host if isinstance(host, str) else ','.join(host)}{port}/{url.database or ''}"
+    return f"{host}{port}/{url.database or ''}"

@@ -151,11 +151,17 @@ class OtherMessage(MessageRecord):
 
     @property
     def text(self) -> str:
-        """The text of what other frameworks call ``content``, ``parts`` or ``text``; else ""."""
+        """The text of what other frameworks call ``content``, ``parts`` or ``text``; else "".
+
+        If they keep a whole message in ``item`` or ``message``, it is the text of that one.
+        """
         fields = self.__pydantic_extra__ or {}
-        return next(
-            filter(None, map(plain_text, map(fields.get, ("content", "parts", "text")))), ""
-        )
+        for found in (fields, fields.get("item"), fields.get("message")):
+            if isinstance(found, dict):
+                for name in ("content", "parts", "text"):
+                    if text := plain_text(found.get(name)):
+                        return text
+        return ""
 
 
 Message: TypeAlias = Annotated[

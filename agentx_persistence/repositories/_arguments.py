@@ -7,7 +7,7 @@ import os
 import random
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args
+from typing import get_args
 
 from pydantic_core import from_json, to_json
 
@@ -127,9 +127,3 @@ def decode_cursor(order: Order, cursor: str | None) -> Place | None:
     if not known or type(time) is not int or not -_MAX_TIME < time < _MAX_TIME or not key:
         raise foreign
     return Place(time, key)
-
-
-def check_mapping(field: str, value: Any) -> None:
-    if not isinstance(value, Mapping):
-        reason = f"must be a mapping, not {type(value).__name__}"
-        raise InvalidRecordError("argument", field, reason)

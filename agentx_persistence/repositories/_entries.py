@@ -8,8 +8,6 @@ from agentx_persistence.errors import InvalidRecordError, RecordConflictError
 from agentx_persistence.records import Message, MessageRecord, difference
 from agentx_persistence.storage import Entry
 
-_FIELDS = ("role", "subtype", "timestamp")
-
 
 def entry_of(message: Message) -> Entry:
     """Return the message's id, its wire form, and the fields that SQL users query by.
@@ -21,7 +19,8 @@ def entry_of(message: Message) -> Entry:
         raise InvalidRecordError("message", "message", reason)
     text = message.to_json()
     values = message.__dict__
-    return Entry(values["id"], text, {field: values[field] for field in _FIELDS})
+    role, subtype, timestamp = values["role"], values["subtype"], values["timestamp"]
+    return Entry(values["id"], text, {"role": role, "subtype": subtype, "timestamp": timestamp})
 
 
 def unique_entries(messages: Sequence[Message]) -> dict[str, Entry]:

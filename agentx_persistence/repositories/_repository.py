@@ -101,7 +101,7 @@ class RecordStore(Generic[R]):
     def _find_page(self, query: Query, size: int, cursor: str | None) -> Page[R]:
         check_count("size", size, 1)
         query = self._checked(query)
-        after = decode_cursor(query.order, cursor)
+        after = decode_cursor(query.order, cursor) or query.after
         listing = self._storage.find(self.kind, query._replace(after=after, limit=size))
         following = listing.after and encode_cursor(query.order, listing.after)
         return Page(self._load(listing.documents), following)

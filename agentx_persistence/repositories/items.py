@@ -10,12 +10,14 @@ from pydantic import TypeAdapter
 from agentx_persistence import records
 from agentx_persistence.errors import InvalidRecordError, RecordNotFoundError
 from agentx_persistence.records import ItemRecord, check_id, check_namespace
+from agentx_persistence.records._fields import MAX_ID_LENGTH
 from agentx_persistence.repositories._changes import Change
 from agentx_persistence.repositories._repository import Page, RecordStore
-from agentx_persistence.storage import ITEMS, Document, Order, Query
+from agentx_persistence.storage import ITEMS, Document, Order, Place, Query
 from agentx_persistence.storage.kinds import SEPARATOR, item_key, split_item_key
 
 Namespace: TypeAlias = Sequence[str]
+_AFTER_KEYS = "\U0010ffff" * (MAX_ID_LENGTH + 1)  # comes after all keys, as each is shorter
 
 
 class ItemRepository(RecordStore[ItemRecord]):
@@ -71,6 +73,7 @@ class ItemRepository(RecordStore[ItemRecord]):
         *,
         namespace: Namespace | None = None,
         namespace_prefix: Namespace | None = None,
+        after_namespace: Namespace | None = None,
         order: str = "key",
         since: int | None = None,
         until: int | None = None,
@@ -81,20 +84,23 @@ class ItemRepository(RecordStore[ItemRecord]):
         :param namespace: the items of exactly this namespace, by key or by time
         :param namespace_prefix: the items of all namespaces whose first elements are these, by
             namespace and key
+        :param after_namespace: only those whose namespace comes after this one, which need not
+            exist; for a `namespace_prefix`. So one can start in the middle, or find the namespaces
+            that there are without reading all their items.
         :param order: "key" is ascending, by code point; "newest" and "oldest" are those of
             `ContainerRepository.find_all`, and only for a `namespace`
         :param since: see `ContainerRepository.find_all`; not for the order "key"
         :param until: likewise
         """
-        return self._find_all(
-            self._query(namespace, namespace_prefix, order, since, until)._replace(limit=limit)
-        )
+        query = self._query(namespace, namespace_prefix, after_namespace, order, since, until)
+        return self._find_all(query._replace(limit=limit))
 
     def find_page(
         self,
         *,
         namespace: Namespace | None = None,
         namespace_prefix: Namespace | None = None,
+        after_namespace: Namespace | None = None,
         order: str = "key",
         since: int | None = None,
         until: int | None = None,
@@ -102,19 +108,20 @@ class ItemRepository(RecordStore[ItemRecord]):
         cursor: str | None = None,
     ) -> Page[ItemRecord]:
         """Return a page of what `find_all` returns; see `ContainerRepository.find_page`."""
-        query = self._query(namespace, namespace_prefix, order, since, until)
+        query = self._query(namespace, namespace_prefix, after_namespace, order, since, until)
         return self._find_page(query, size, cursor)
 
     def count(
         self, *, namespace: Namespace | None = None, namespace_prefix: Namespace | None = None
     ) -> int:
         """Return the number of items that `find_all` returns for these filters."""
-        return self._count(self._query(namespace, namespace_prefix, "key", None, None))
+        return self._count(self._query(namespace, namespace_prefix, None, "key", None, None))
 
     def _query(
         self,
         namespace: Namespace | None,
         namespace_prefix: Namespace | None,
+        after_namespace: Namespace | None,
         order: str,
         since: int | None,
         until: int | None,
@@ -122,12 +129,17 @@ class ItemRepository(RecordStore[ItemRecord]):
         if (namespace is None) == (namespace_prefix is None):
             reason = "give either a namespace or a namespace_prefix"
             raise InvalidRecordError("argument", "namespace", reason)
+        if after_namespace is not None and namespace_prefix is None:
+            reason = "needs a namespace_prefix"
+            raise InvalidRecordError("argument", "after_namespace", reason)
         text = _text(namespace if namespace is not None else namespace_prefix)
         if order == "key":
             if since is not None or until is not None:
                 reason = "needs the order 'newest' or 'oldest'"
                 raise InvalidRecordError("argument", "since" if until is None else "until", reason)
-            return Query(order="key", prefix=text + SEPARATOR if namespace is not None else text)
+            after = None if after_namespace is None else _after(after_namespace)
+            prefix = text + SEPARATOR if namespace is not None else text
+            return Query(order="key", prefix=prefix, after=after)
         if namespace is None:
             reason = "must be 'key' for a namespace_prefix"
             raise InvalidRecordError("argument", "order", reason)
@@ -147,6 +159,10 @@ class ItemRepository(RecordStore[ItemRecord]):
 
 def _text(namespace: object) -> str:
     return "".join(element + SEPARATOR for element in check_namespace(namespace))
+
+
+def _after(namespace: Namespace) -> Place:
+    return Place(0, item_key(_text(namespace), _AFTER_KEYS))
 
 
 def _key(namespace: Namespace, key: str) -> str:

@@ -6,7 +6,6 @@ shorter `agentx_persistence.storage.transactional.TransactionalStorage`.
 
 from __future__ import annotations
 
-from agentx_persistence.storage.driver import PersistenceDriver
 from agentx_persistence.storage.kinds import (
     CONTAINERS,
     IMAGES,
@@ -16,7 +15,7 @@ from agentx_persistence.storage.kinds import (
     Kind,
     owned_by,
 )
-from agentx_persistence.storage.storage import Storage
+from agentx_persistence.storage.storage import PersistenceDriver, Storage
 from agentx_persistence.storage.values import (
     Document,
     Entry,

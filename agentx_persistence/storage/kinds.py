@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 # Ends each element of an item's namespace, and separates the namespace from the key. No id holds a
 # control character, so one namespace begins with another one exactly if its text does.
 SEPARATOR = "\x1f"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Kind:
-    """A kind of documents.
+    """A kind of documents. There are those of `KINDS`, and no others."""
 
-    `indexes` lists the combinations of fields that `Storage.find` can be asked for; each is in
-    the order of its names. `fields` are all the fields that a `Document` of this kind may have.
-    """
+    def __init__(
+        self,
+        name: str,
+        noun: str,
+        key: str,
+        *,
+        indexes: tuple[tuple[str, ...], ...],
+        active: tuple[tuple[str, ...], ...] = (),
+        fields: tuple[str, ...] = (),
+        owners: Mapping[str, str] = {},
+    ) -> None:
+        """:param noun: what errors call one of them
 
-    name: str
-    noun: str  # what errors call one of them
-    key: str  # what the key is called
-    indexes: tuple[tuple[str, ...], ...]
-    fields: tuple[str, ...] = ()
-    # For each field that names an owner, the name of the owner's kind.
-    owners: Mapping[str, str] = field(default_factory=dict)
-    # The combinations that can be listed by the time of the last change.
-    active: tuple[tuple[str, ...], ...] = ()
+        :param key: what the key is called
+        :param indexes: the combinations of fields that `Storage.find` can be asked for, each in
+            the order of its names
+        :param active: those that can be listed by the time of the last change
+        :param fields: all the fields that a `Document` of this kind may have
+        :param owners: for each field that names an owner, the name of the owner's kind
+        """
+        self.name, self.noun, self.key = name, noun, key
+        self.indexes, self.active = indexes, active
+        self.fields, self.owners = fields, owners
 
     def __repr__(self) -> str:
         return self.name

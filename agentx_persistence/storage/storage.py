@@ -1,4 +1,4 @@
-"""The port: what a backend has to do."""
+"""The port: what a backend has to do, and the driver that opens it."""
 
 from __future__ import annotations
 
@@ -195,4 +195,17 @@ class Storage(ABC):
         """Close the connections and files that this storage opened. A second call does nothing.
 
         A call that is under way in another thread finishes or raises `PersistenceClosedError`.
+        """
+
+
+class PersistenceDriver(ABC):
+    """Knows how to open one backend. Making a driver connects to nothing."""
+
+    @abstractmethod
+    def create_storage(self) -> Storage:
+        """Connect, check, and return the open storage.
+
+        :raises BackendUnavailableError: if the backend cannot be reached, within seconds
+        :raises ConfigurationError: if repeating cannot help, such as a wrong password
+        :raises SchemaError: if its tables are missing, outdated or too new
         """

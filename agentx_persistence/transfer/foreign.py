@@ -7,7 +7,7 @@ nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -39,7 +39,9 @@ class _Framework(NamedTuple):
     time: str | None = None
 
 
-def _openai_role(item: dict[str, Any]) -> str:
+def openai_role(item: Mapping[str, Any]) -> str:
+    """Return the role of an item of the Agents SDK; those without one are a tool's results or the
+    model's output."""
     kind = str(item.get("type", ""))
     return str(item.get("role") or ("tool" if kind.endswith("_output") else "assistant"))
 
@@ -51,7 +53,7 @@ def _langchain_role(message: dict[str, Any]) -> str:
 
 _FRAMEWORKS = {
     "openai-agents": _Framework(
-        "agent_messages", "message_data", "item", _openai_role, "created_at"
+        "agent_messages", "message_data", "item", openai_role, "created_at"
     ),
     "langchain": _Framework("message_store", "message", "message", _langchain_role),
 }

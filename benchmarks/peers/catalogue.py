@@ -6,7 +6,15 @@ from benchmarks.peers.environments import Peer
 
 _SQLITE = ("sqlite", "sqlite-tmpfs")
 _SQL = (*_SQLITE, "postgresql", "mariadb")
-_AGENTS = ("openai-agents[sqlalchemy]", "aiosqlite", "asyncpg", "aiomysql")
+_AGENTS = (
+    "openai-agents[sqlalchemy]",
+    "aiosqlite",
+    "asyncpg",
+    "aiomysql",
+    "alembic",
+    "psycopg[binary]",
+    "pymysql",
+)
 _LANGCHAIN = (
     "langchain-community",
     "langchain-postgres",
@@ -39,6 +47,24 @@ PEERS = (
         "openai_agents_worker.py",
         _SQL,
         "sqlalchemy",
+    ),
+    Peer(
+        "PersistentSession beside SQLiteSession",
+        "openai_agents",
+        _AGENTS,
+        "openai_agents_worker.py",
+        _SQLITE,
+        "sqlite",
+        "persistent",
+    ),
+    Peer(
+        "PersistentSession beside SQLAlchemySession",
+        "openai_agents",
+        _AGENTS,
+        "openai_agents_worker.py",
+        _SQL,
+        "sqlalchemy",
+        "persistent",
     ),
     Peer(
         "langchain-community",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.measure import Timing, timing
-from benchmarks.peers.environments import Peer, PeerError, Worker, our_command
+from benchmarks.peers.environments import Peer, PeerError, Worker
 from benchmarks.peers.worker import LAST, PAGE
 
 SIZES = (0, 100, 1_000, 10_000)
@@ -53,7 +53,7 @@ def compare(
 
     try:
         command = peer.command()
-        with Worker(our_command(), folder) as ours, Worker(command, folder) as theirs:
+        with Worker(peer.our_command(), folder) as ours, Worker(command, folder) as theirs:
             # Where there is no disk to wait for, what others do on this machine need not count.
             processor = backend == "sqlite-tmpfs"
             ours.ask("open", url=urls[0], processor=processor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -30,10 +31,18 @@ class Peer:
     backends: tuple[str, ...]
     variant: str = ""
     """Which of the peer's classes, where one script has several."""
+    integration: str = ""
+    """Our class under the peer's framework, in the same script; otherwise ours runs without it."""
 
     def command(self) -> list[str]:
         """Return the command that runs it, once its environment is there."""
         return [str(self._python()), str(_HERE / self.script), self.variant]
+
+    def our_command(self) -> list[str]:
+        """Return the command that runs this package beside it."""
+        if self.integration:
+            return [str(self._python()), str(_HERE / self.script), self.integration]
+        return our_command()
 
     def _python(self) -> Path:
         folder = _CHECKOUT / ".venv" / "peers" / self.environment
@@ -70,6 +79,7 @@ class Worker:
                 stderr=log,
                 text=True,
                 cwd=_CHECKOUT,
+                env={**os.environ, "PYTHONPATH": str(_CHECKOUT)},
                 bufsize=1,
             )
 

@@ -31,6 +31,15 @@ class OpenaiAgents:
         items, opened = [_item()], self._sessions[session]
         return lambda: opened.add_items(items)
 
+    def turn(self, session: str) -> Call:
+        items, opened = [_item()], self._sessions[session]
+
+        async def call() -> None:
+            await opened.get_items(limit=LAST)
+            await opened.add_items(items)
+
+        return call
+
     def load(self, session: str) -> Call:
         opened = self._sessions[session]
         return lambda: opened.get_items(limit=LAST)
@@ -65,9 +74,26 @@ class Sqlalchemy(OpenaiAgents):
         return SQLAlchemySession(session, engine=self._engine, create_tables=True)
 
 
+class Persistent(OpenaiAgents):
+    """This package's session, for the same framework."""
+
+    notes: dict[str, str] = {}  # noqa: RUF012
+
+    def __init__(self, url: str) -> None:
+        from agentx_persistence import create_persistence
+        from agentx_persistence.integrations.openai_agents import PersistentSession
+
+        super().__init__(url)
+        migrate = {} if url.startswith("sqlite:") else {"migrate": True}
+        self._persistence, self._class = create_persistence(url, **migrate), PersistentSession
+
+    def _open(self, session: str) -> Any:
+        return self._class(self._persistence, session)
+
+
 def _item() -> dict[str, str]:
     return {"role": "user", "content": TEXT}
 
 
 if __name__ == "__main__":
-    serve({"sqlite": Sqlite, "sqlalchemy": Sqlalchemy}[sys.argv[1]])
+    serve({"sqlite": Sqlite, "sqlalchemy": Sqlalchemy, "persistent": Persistent}[sys.argv[1]])

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import importlib
+import secrets
 from dataclasses import dataclass, field
 from typing import Any
 
 from agentx_persistence import Persistence, PersistenceDriver, create_persistence
 
 # What a backend may lack. A test that needs one of these says so: @pytest.mark.needs(SHARED).
+# every call ends in time while all servers are silent; redis-py asks a cluster node after node
+BOUNDED = "bounded"
 DATABASE_SERVER = "database server"  # an SQL server that tests end connections of
 POOLED = "pooled"  # has a pool of connections whose size can be told
 PROXIED = "proxied"  # a server whose connections tests cut
@@ -40,3 +43,22 @@ class Backend:
 
     def open(self) -> Persistence:
         return create_persistence(self.driver())
+
+
+@dataclass(frozen=True)
+class Spread(Backend):
+    """A store on several nodes. Each opening uses any of `urls`.
+
+    :param options: how a test reaches the node that has everything
+    :param opening: the options beside a URL
+    """
+
+    urls: tuple[str, ...] = ()
+    opening: dict[str, Any] = field(default_factory=dict)
+
+    def driver(self) -> PersistenceDriver:
+        module = importlib.import_module(self.module)
+        driver: PersistenceDriver = module.driver_from_url(
+            secrets.choice(self.urls), **self.opening
+        )
+        return driver

@@ -28,10 +28,10 @@ def mongodb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongodb
     server.stop()
 
 
-def backend_on(server: MongodbServer) -> Backend:
+def backend_on(server: MongodbServer, name: str = "mongodb") -> Backend:
     """An empty database of the server."""
-    name = f"agentx_test_{uuid4().hex[:12]}"
-    return Backend("mongodb", "agentx_persistence.mongodb", (server.url,), {"database_name": name})
+    options = {"database_name": f"agentx_test_{uuid4().hex[:12]}"}
+    return Backend(name, "agentx_persistence.mongodb", (server.url,), options)
 
 
 @pytest.fixture

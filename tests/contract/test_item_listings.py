@@ -66,6 +66,35 @@ def test_items_are_listed_by_namespace_and_by_what_it_begins_with(
     assert items.find_all(namespace_prefix=("box", "stat")) == []
 
 
+def test_a_listing_can_start_after_a_namespace(persistence: Persistence) -> None:
+    items = persistence.items
+    names = [
+        *NAMES,
+        ("box", "state", "\U0010ffff" * 255),
+        ("box", "!", "a"),
+        ("box", "state", "!", "a"),
+        ("box", "state", "!", "!", "!"),
+    ]
+    for name in names:
+        items.save(item(name[:-1], name[-1]))
+    every = _sorted(n for n in names if n[0] == "box")
+    absent = [("box", "b"), ("box", "state", "d"), ("box", "zzz"), ("a",), ("c",), ("box",)]
+    for after in [*(name[:-1] for name in names), *absent]:
+        asked: dict[str, Any] = {"namespace_prefix": ("box",), "after_namespace": after}
+        place = "".join(e + "\x1f" for e in after)
+        later = [n for n in every if "".join(e + "\x1f" for e in n[:-1]) > place]
+        assert _names(items.find_all(**asked)) == later, after
+        assert _names(items.find_all(**asked, limit=1)) == later[:1]
+        assert _names(walk(items, 2, **asked)) == later
+    spaces, found = [], items.find_all(namespace_prefix=("box",), limit=1)
+    while found:
+        spaces.append(found[0].namespace)
+        found = items.find_all(
+            namespace_prefix=("box",), after_namespace=found[0].namespace, limit=1
+        )
+    assert spaces == list(dict.fromkeys(name[:-1] for name in every))
+
+
 def test_items_of_a_namespace_are_listed_by_time(persistence: Persistence) -> None:
     items = persistence.items
     times = {"b": 5, "a": 5, "🙂": 5, "\uffee": 5, "old": -3, "new": 2**53 - 1}
@@ -104,6 +133,9 @@ def test_items_of_a_namespace_are_listed_by_time(persistence: Persistence) -> No
         {"namespace": SPACE, "since": 1},
         {"namespace_prefix": SPACE, "until": 1},
         {"namespace": SPACE, "order": "newest", "since": "1"},
+        {"namespace": SPACE, "after_namespace": SPACE},
+        {"namespace_prefix": SPACE, "after_namespace": ()},
+        {"namespace_prefix": SPACE, "after_namespace": "box"},
     ],
     ids=str,
 )

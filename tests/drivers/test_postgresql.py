@@ -40,6 +40,23 @@ def test_nul_in_text_comes_back_though_a_column_cannot_hold_it(postgresql_backen
         assert texts(persistence) == ["\x00 \\u0000"]
 
 
+def test_the_texts_of_many_messages_travel_in_binary(
+    postgresql_backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As text psycopg would escape each of them in Python, which takes longer than the insert."""
+    with postgresql_backend.open() as persistence:
+        saved_session(persistence)
+        database = persistence._storage._database
+        sent: list[str] = []
+        fetch = database.fetch
+        monkeypatch.setattr(
+            database, "fetch", lambda sql, given: sent.append(sql) or fetch(sql, given)
+        )
+        persistence.sessions.add_messages("session", [message('"a" \\'), message("{b}")])
+        assert ["%(body)b::TEXT[]" in sql for sql in sent] == [True]
+        assert texts(persistence) == ['"a" \\', "{b}"]
+
+
 def test_a_client_encoding_that_is_set_elsewhere_does_not_matter(
     postgresql_server: PostgresqlServer,
     postgresql_backend: Any,

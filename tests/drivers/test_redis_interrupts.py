@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import random
 import secrets
@@ -283,3 +284,21 @@ def test_a_fork_does_not_wait_for_a_server_that_hangs(server: RedisServer) -> No
             raw.client_unpause()
         call.join()
         assert len(texts(persistence)) == 1
+
+
+def test_connecting_takes_no_lock_of_logging(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interrupt in `logging.getLogger` leaves its lock locked, on Python 3.11 and 3.12."""
+    asked: list[object] = []
+
+    def get_logger(name: str | None = None) -> logging.Logger:
+        asked.append(name)
+        return original(name)
+
+    original = logging.getLogger
+    create_persistence(redis_driver(server.url)).close()  # imports what loggers are made for
+    monkeypatch.setattr(logging, "getLogger", get_logger)
+    with create_persistence(redis_driver(server.url)) as persistence:
+        persistence.ping()
+    assert asked == []

@@ -162,6 +162,27 @@ def _busy(database: Database, threads: int = 1) -> Iterator[None]:
             thread.join()
 
 
+def test_opening_waits_for_another_process_that_upgrades_as_long_as_it_is_told(
+    server: Any, backend: Backend, is_postgresql: bool
+) -> None:
+    database = "agentx_upgraded"
+    server.recreate(database)
+    options = {"database": database, "migrate": True, "opening_timeout": 1.0}
+    lock = (
+        f"SELECT pg_advisory_lock({schema._LOCK})"
+        if is_postgresql
+        else f"SELECT GET_LOCK('agentx_{schema._LOCK}', 0)"
+    )
+    with closing(server.connect(database, autocommit=True)) as other:
+        other.cursor().execute(lock)
+        started = time.monotonic()
+        with pytest.raises(BackendUnavailableError, match="another process has been migrating"):
+            _opened(server, backend, **options).__enter__()
+        assert 0.9 < time.monotonic() - started < 5
+    with _opened(server, backend, **options) as persistence:
+        persistence.ping()
+
+
 def test_a_pool_that_is_exhausted_is_unavailable(server: Any, backend: Backend) -> None:
     options = {"pool_size": 1, "max_overflow": 1, "pool_timeout": 0.5}
     with _opened(server, backend, **options) as persistence:

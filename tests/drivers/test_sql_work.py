@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from agentx_persistence import ItemRecord, Persistence, SessionRecord, create_persistence
+from agentx_persistence import (
+    ImageRecord,
+    ItemRecord,
+    Persistence,
+    SessionRecord,
+    create_persistence,
+)
 from agentx_persistence.sqlite import sqlite_driver
 from tests.backends.backend import DATABASE_SERVER, Backend
 from tests.contract.records import container, image, message, saved_session, session
@@ -18,6 +24,16 @@ STORED = [message(id="m1"), message(id="m2")]
 ITEM: dict[str, Any] = {"namespace": ("box",), "key": "key"}
 
 Operation = Callable[[Persistence], object]
+
+
+def _append_and_create(persistence: Persistence, new: SessionRecord) -> None:
+    persistence.sessions.add_message(new.session_id, message(), create=new)
+
+
+def _append_and_pop(persistence: Persistence) -> None:
+    persistence.sessions.add_message("session", message())
+    assert persistence.sessions.pop_message("session") is not None
+
 
 # The round trips to PostgreSQL, and to MySQL, whose transactions are opened by their first
 # statement; and the statements of SQLite, for which BEGIN and COMMIT count, too.
@@ -30,6 +46,18 @@ WORK: dict[str, tuple[Operation, int, int, int]] = {
         1,
         3,
         103,
+    ),
+    "append and create": (
+        lambda p: _append_and_create(p, SessionRecord()),
+        7,
+        7,
+        9,
+    ),
+    "append or create": (
+        lambda p: p.sessions.add_message("session", message(), create=session("session")),
+        1,
+        3,
+        4,
     ),
     "append again": (lambda p: p.sessions.add_message("session", STORED[0]), 4, 12, 10),
     "load": (lambda p: p.sessions.get_messages("session"), 1, 1, 1),
@@ -56,9 +84,27 @@ WORK: dict[str, tuple[Operation, int, int, int]] = {
     "save": (lambda p: p.images.save(image("image")), 1, 1, 1),
     "save an item": (lambda p: p.items.save(ItemRecord(**ITEM, value=1)), 1, 1, 1),
     "get an item": (lambda p: p.items.find(("box",), "key"), 1, 1, 1),
+    "page of items": (lambda p: p.items.find_page(namespace=("box",), size=20), 1, 1, 1),
+    "items of a prefix": (
+        lambda p: p.items.find_page(namespace_prefix=("box",), size=20),
+        1,
+        1,
+        1,
+    ),
+    "update an item": (lambda p: p.items.update(**ITEM, change={"value": 2}), 2, 2, 2),
+    "delete an item": (lambda p: p.items.delete(**ITEM), 3, 2, 4),
+    "create": (lambda p: p.images.create(ImageRecord(container_id="box")), 1, 1, 1),
+    "update": (lambda p: p.images.update("image", {"roleId": "r"}), 2, 2, 2),
     "change": (lambda p: p.images.update_metadata("image", {"key": "value"}), 2, 2, 2),
     "rewind": (lambda p: p.sessions.truncate_after("session", "m1"), 6, 5, 6),
     "clear": (lambda p: p.sessions.clear_messages("session"), 5, 4, 5),
+    "rewrite": (
+        lambda p: p.sessions.rewrite("session", after="m1", messages=[message()]),
+        11,
+        12,
+        11,
+    ),
+    "append and pop": (_append_and_pop, 7, 10, 10),
     "replace": (lambda p: p.sessions.replace_message("session", STORED[0]), 5, 4, 5),
     "fork": (lambda p: p.sessions.fork("session", SessionRecord(image_id="image")), 5, 4, 5),
     "delete a session": (lambda p: p.sessions.delete("absent"), 3, 2, 3),
@@ -75,6 +121,7 @@ def _prepare(persistence: Persistence) -> None:
     saved_session(persistence)
     persistence.sessions.save(session(image_id="image"))
     persistence.sessions.add_messages("session", STORED)
+    persistence.items.save(ItemRecord(**ITEM, value=1))
 
 
 @pytest.mark.needs(DATABASE_SERVER)

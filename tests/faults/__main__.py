@@ -18,13 +18,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.faults import node_phases
 from tests.faults.checker import FAULTS
-from tests.faults.labs import NAMES, family, open_lab
+from tests.faults.labs import ENGINES, NAMES, family, open_lab
 from tests.faults.phases import Proof
 
 _PHASES = (
     *("threads", "kills", "moves", "restarts", "limit", "cuts", "slow", "deadlocks", "full"),
-    "clock",
+    *("clock", "lost", "switchover", "minority"),
 )
 # What a column of the table adds up.
 _COLUMNS = {
@@ -52,11 +53,14 @@ _COLUMNS = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("backends", nargs="*", metavar="backend", help=", ".join(NAMES))
+    parser.add_argument(
+        "backends", nargs="*", metavar="backend", help=", ".join((*NAMES, *ENGINES))
+    )
     parser.add_argument("--kills", type=int, default=200, help="of a writer, for each backend")
     parser.add_argument("--cuts", type=int, default=100, help="of each kind, for each backend")
     parser.add_argument("--moves", type=int, default=100, help="owners to delete beside moves")
     parser.add_argument("--restarts", type=int, default=10, help="of each server")
+    parser.add_argument("--nodes", type=int, default=10, help="to lose, of each engine")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 1_000_000)
     parser.add_argument("--phases", nargs="*", default=list(_PHASES), choices=_PHASES)
     parser.add_argument("--jobs", type=int, default=2, help="how many backends at once")
@@ -79,13 +83,14 @@ def main() -> int:
 
 def _prove_apart(name: str) -> dict[str, Any]:
     """Prove one backend in a process of its own."""
-    options = [argument for argument in sys.argv[1:] if argument not in NAMES]
+    options = [argument for argument in sys.argv[1:] if argument not in (*NAMES, *ENGINES)]
     command = [sys.executable, "-m", "tests.faults", name, "--json", *options]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     try:
         result: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
-        result = {"backend": name, "version": "", "counts": {}, "problems": [done.stdout]}
+        result = {"backend": name, "version": "", "counts": {}, "rows": []}
+        result["problems"] = [done.stdout]
     return result
 
 
@@ -95,7 +100,7 @@ def _prove(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="agentx-faults-") as folder:
         with open_lab(name, Path(folder)) as lab:
-            proof = Proof(lab, Path(folder), arguments.seed)
+            proof = node_phases.NodeProof(lab, Path(folder), arguments.seed)
             for phase, run in _plan(name, proof, arguments).items():
                 if phase in arguments.phases:
                     _run(name, phase, run, problems)
@@ -117,6 +122,7 @@ def _prove(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "seed": arguments.seed,
         "seconds": round(time.monotonic() - began),
         "counts": counts,
+        "rows": proof.rows,
         "problems": problems,
     }
 
@@ -130,8 +136,12 @@ def _run(name: str, phase: str, run: Callable[[], None], problems: list[str]) ->
     print(f"{name}: {phase}, {time.monotonic() - began:.0f} s", file=sys.stderr, flush=True)
 
 
-def _plan(name: str, proof: Proof, arguments: argparse.Namespace) -> dict[str, Callable[[], None]]:
+def _plan(
+    name: str, proof: node_phases.NodeProof, arguments: argparse.Namespace
+) -> dict[str, Callable[[], None]]:
     """Return what applies to this backend."""
+    if proof.lab.nodes:
+        return node_phases.plan(proof, arguments.nodes)
     if name == "memory":
         return {"threads": lambda: proof.threads(20)}
     plan: dict[str, Callable[[], None]] = {
@@ -171,6 +181,8 @@ def _small_disk(folder: Path) -> Iterator[Path]:
 
 
 def _table(results: list[dict[str, Any]]) -> str:
+    if any(result.get("rows") for result in results):
+        return node_phases.table(results)
     rows = [["backend", "server", *_COLUMNS], ["---"] * (len(_COLUMNS) + 2)]
     for result in results:
         counts = result["counts"]

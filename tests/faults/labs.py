@@ -15,17 +15,26 @@ from urllib.parse import urlsplit
 import redis
 
 from agentx_persistence import create_persistence
+from tests.backends import galera, postgresql_standby, sentinel
 from tests.backends.backend import Backend
 from tests.faults import raw_files, raw_mongodb, raw_redis, raw_sql
 from tests.faults.raw import Raw
-from tests.servers import mariadb, mongodb, mysql, postgresql
+from tests.servers import galera as galera_servers
+from tests.servers import group_replication, mariadb, mongodb, mysql, postgresql
 from tests.servers import redis as redis_servers
+from tests.servers.nodes import Nodes
+from tests.servers.postgresql_standby import PostgresqlPair
 from tests.servers.process import ServerProcess, server_folder
+from tests.servers.redis_nodes import ClusterNodes, SentinelGroup
 
 DATABASE = "agentx"
 NAMES = (
     *("memory", "fs", "sqlite", "mysql", "mariadb", "postgresql"),
     *("redis", "valkey", "redis_cluster", "mongodb"),
+)
+ENGINES = (
+    *("galera", "group_replication", "multi_primary", "postgresql_standby", "sentinel"),
+    *("redis_nodes", "valkey_nodes"),
 )
 
 # A question that changes something, as the server's protocol has it.
@@ -38,22 +47,27 @@ _CHANGES = {
     "mongodb": re.compile(rb"insert|update|delete|findAndModify|commitTransaction"),
 }
 
-READERS: dict[str, Callable[[Backend], Raw]] = {
+_READERS: dict[str, Callable[[Backend], Raw]] = {
     "fs": raw_files.read,
     "sqlite": raw_sql.read_sqlite,
     "mysql": raw_sql.read_mysql,
-    "mariadb": raw_sql.read_mysql,
     "postgresql": raw_sql.read_postgresql,
-    "pgbouncer": raw_sql.read_postgresql,
     "redis": raw_redis.read,
-    "valkey": raw_redis.read,
-    "redis_cluster": raw_redis.read,
     "mongodb": raw_mongodb.read,
 }
 
 
+_FAMILIES = {
+    **dict.fromkeys(("mariadb", "galera", "group_replication", "multi_primary"), "mysql"),
+    **dict.fromkeys(
+        ("valkey", "redis_cluster", "sentinel", "redis_nodes", "valkey_nodes"), "redis"
+    ),
+    **dict.fromkeys(("pgbouncer", "postgresql_standby"), "postgresql"),
+}
+
+
 def family(name: str) -> str:
-    return {"mariadb": "mysql", "valkey": "redis", "redis_cluster": "redis"}.get(name, name)
+    return _FAMILIES.get(name, name)
 
 
 def change_of(name: str) -> re.Pattern[bytes]:
@@ -66,6 +80,8 @@ class Lab:
     :param connect: connects to the store's database, as its administrator
     :param deadlocks: tells how many the server has met
     :param limit: what a server is started with so that it takes few connections
+    :param nodes: what can be lost, if the store is on several nodes
+    :param direct: the store on the node that has everything, where that can change
     """
 
     backend: Backend
@@ -74,6 +90,13 @@ class Lab:
     limit: tuple[str, ...] = ()
     connect: Callable[[], Any] = field(default=lambda: None)
     deadlocks: Callable[[], int] = field(default=lambda: 0)
+    nodes: Nodes | None = None
+    direct: Callable[[], Backend] | None = None
+
+    def read(self) -> Raw:
+        """Return what is stored, found without the package."""
+        direct = self.direct() if self.direct else self.backend
+        return _READERS[family(self.backend.name)](direct)
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
@@ -121,6 +144,7 @@ def open_lab(name: str, folder: Path) -> Any:
             "valkey": partial(_redis, "valkey", redis_servers.valkey_binary, closing),
             "redis_cluster": partial(_redis_cluster, closing),
             "mongodb": partial(_mongodb, closing),
+            **{name: partial(_engine, name, closing) for name in ENGINES},
         }
         yield makers[name]()
 
@@ -226,3 +250,32 @@ def _mongodb(closing: ExitStack) -> Lab:
         version = client.server_info()["version"]
     assert server.process
     return Lab(backend, version, [server.process])
+
+
+def _engine(name: str, closing: ExitStack) -> Lab:
+    home = _home(name, closing)
+    nodes: Any
+    if name == "postgresql_standby":
+        nodes = PostgresqlPair(home)
+        closing.callback(nodes.stop)
+        postgresql_standby.prepare(nodes)
+        direct = lambda: postgresql_standby.spread(nodes)  # noqa: E731
+        ((version,),) = nodes.servers[0].execute("SHOW server_version")
+    elif family(name) == "mysql":
+        if name == "galera":
+            nodes = galera_servers.start_cluster(home)
+        else:
+            several = name == "multi_primary"
+            nodes = group_replication.start_group(home, several_primaries=several)
+        closing.callback(nodes.stop)
+        galera.prepare(nodes)
+        direct = lambda: galera.spread(name, nodes)  # noqa: E731
+        ((version,),) = nodes.servers[0].execute("SELECT version()")
+    else:
+        binary = redis_servers.valkey_binary if "valkey" in name else redis_servers.redis_binary
+        nodes = (SentinelGroup if name == "sentinel" else ClusterNodes)(home, binary())
+        closing.callback(nodes.stop)
+        direct = lambda: sentinel.spread(name, nodes, "faults")  # noqa: E731
+        servers = nodes.servers if name == "sentinel" else nodes.cluster.nodes
+        version = _redis_version(servers[0])
+    return Lab(direct(), version, nodes.processes, nodes=nodes, direct=direct)

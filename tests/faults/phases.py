@@ -24,7 +24,7 @@ from tests.faults import checker, raw_memory
 from tests.faults.checker import Verdict
 from tests.faults.choice import BOXES, NUMBERS, WEIGHTS
 from tests.faults.crew import Crew, Threads, share
-from tests.faults.labs import READERS, Lab, change_of, through
+from tests.faults.labs import Lab, change_of, through
 from tests.faults.moves import Moves
 from tests.faults.proxy import AFTER, AMID, BEFORE, FaultyProxy
 from tests.faults.writers import SHARED
@@ -64,11 +64,11 @@ class Proof:
         self.check(phase)
 
     def check(self, phase: str) -> None:
-        raw = READERS[self.lab.backend.name](self.lab.backend)
+        raw = self.lab.read()
         with self.lab.backend.open() as persistence:
             verdict = checker.check(persistence, raw, self._journals, SHARED)
         # What reading repairs is repaired now.
-        again = READERS[self.lab.backend.name](self.lab.backend)
+        again = self.lab.read()
         for problem in again.problems:
             verdict.fault("traces", f"raw, after all was read: {problem}")
         self._take(phase, verdict)
@@ -85,7 +85,7 @@ class Proof:
                     persistence.sessions.delete(f"{name}-s{number}")
             for session in SHARED:
                 persistence.sessions.delete(session)
-        raw = READERS[self.lab.backend.name](self.lab.backend)
+        raw = self.lab.read()
         left = [
             *raw.problems,
             *raw.repairable,
@@ -129,7 +129,7 @@ class Proof:
         with self.lab.backend.open() as persistence:
             for number in range(rounds):
                 Moves(persistence, self._folder, number, owned, chance).run(verdict, kills)
-        raw = READERS[self.lab.backend.name](self.lab.backend)
+        raw = self.lab.read()
         for kind, found in raw.ids.items():
             for id in found:
                 if id.startswith("moves "):

@@ -53,6 +53,8 @@ def read_mysql(backend: Backend) -> Raw:
                 cursor.execute(statement)
                 return cursor.fetchall()
 
+        # On Galera, wait for what other nodes have committed.
+        ask("SET SESSION autocommit = 1 /*M!100600 , wsrep_sync_wait = 7 */")
         raw = _read(ask)
         for table in (*_COLUMNS, "messages", "items"):
             # Compares each index with the rows.

@@ -40,7 +40,8 @@ class Journal:
         self._write({"try": operation})
 
     def end(self, outcome: str, result: Any = None, seconds: float = 0) -> None:
-        self._write({"end": outcome, "result": result, "seconds": round(seconds, 3)})
+        at = round(time.monotonic(), 3)
+        self._write({"end": outcome, "result": result, "seconds": round(seconds, 3), "at": at})
 
     def failure(self, error: Exception, seconds: float) -> None:
         self._write({"failed": type(error).__name__, "why": str(error)[:300], "seconds": seconds})
@@ -58,7 +59,10 @@ class Journal:
 
 
 class Record:
-    """A journal, read."""
+    """A journal, read.
+
+    :ivar acknowledged: when, in the order of time, which all processes share
+    """
 
     def __init__(self, path: Path) -> None:
         self.writer = path.stem
@@ -66,6 +70,7 @@ class Record:
         self.findings: dict[str, int] = {}
         self.notes: list[str] = []
         self.slowest = 0.0
+        self.acknowledged: list[float] = []
         for line in lines(path):
             self._read(line)
 
@@ -77,6 +82,8 @@ class Record:
         elif "end" in line:
             last = self.operations.pop()
             self.slowest = max(self.slowest, line["seconds"])
+            if line["end"] == ACKNOWLEDGED and "at" in line:
+                self.acknowledged.append(line["at"])
             self.operations.append(last._replace(outcome=line["end"], result=line["result"]))
         elif "failed" in line:
             self.operations[-1].failures.append(line)

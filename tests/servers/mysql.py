@@ -17,6 +17,7 @@ from sqlalchemy import URL, make_url
 
 from agentx_persistence import PersistenceDriver
 from agentx_persistence.mysql import mysql_driver
+from tests.servers.nodes import in_any_order
 from tests.servers.process import UNPRIVILEGED, ServerProcess, free_port, hand_over, not_installed
 
 FOLDER = Path(os.environ.get("AGENTX_TEST_MYSQL_FOLDER", "/var/cache/agentx-persistence/mysql"))
@@ -143,18 +144,30 @@ class MysqlServer:
         }
 
 
+def urls_of(servers: Sequence[MysqlServer]) -> tuple[str, ...]:
+    """Return URLs of all these servers, which begin with each of them in turn."""
+    places = [f"{server.url.host}:{server.url.port}" for server in servers]
+    login = servers[0].url.username, servers[0].url.password
+    url = URL.create("mysql", *login, "hosts")
+    return in_any_order(url.render_as_string(False), places)
+
+
 def given_server(url: str) -> MysqlServer:
     return MysqlServer(make_url(url))
 
 
 def start_server(folder: Path, *, durable: bool = False) -> MysqlServer:
     """Start a new, empty server in this folder."""
+    settings = ["--mysqlx=OFF", "--secure-file-priv=", "--skip-log-bin"]
+    return serve(initialised(folder), folder, durable, settings)
+
+
+def initialised(folder: Path) -> list[str]:
+    """Make the data of a new server in this folder; return the command that runs it."""
     program = mysqld()
     hand_over(folder)
-    data = folder / "data"
-    run([*program, "--initialize-insecure", f"--datadir={data}"], folder)
-    program += ["--mysqlx=OFF", "--secure-file-priv=", "--skip-log-bin"]
-    return serve(program, folder, durable)
+    run([*program, "--initialize-insecure", f"--datadir={folder / 'data'}"], folder)
+    return program
 
 
 def mysqld() -> list[str]:
@@ -171,10 +184,21 @@ def mysqld() -> list[str]:
     return [installed, "--no-defaults"]
 
 
-def serve(command: Sequence[str], folder: Path, durable: bool) -> MysqlServer:
-    """Start the server whose data is in this folder."""
+def serve(
+    command: Sequence[str],
+    folder: Path,
+    durable: bool,
+    settings: Sequence[str] = (),
+    first: Sequence[str] = (),
+) -> MysqlServer:
+    """Start the server whose data is in this folder.
+
+    :param settings: beside and instead of those that all servers have
+    :param first: further arguments of the first start
+    """
     users = folder / "users.sql"
     users.write_text(
+        "SET sql_log_bin = 0;\n"  # each node of a group has its own
         f"CREATE USER IF NOT EXISTS {_USER}@'%' IDENTIFIED BY \"{_PASSWORD}\";\n"
         f"GRANT ALL ON *.* TO {_USER}@'%' WITH GRANT OPTION;\n"
     )
@@ -183,17 +207,18 @@ def serve(command: Sequence[str], folder: Path, durable: bool) -> MysqlServer:
     server.process = ServerProcess(
         [
             *command,
-            *(f"--datadir={folder / 'data'}", f"--init-file={users}"),
+            f"--datadir={folder / 'data'}",
             f"--tmpdir={folder}",  # a server that starts removes temporary files of others
             *(f"--port={port}", f"--socket={folder / 'socket'}", "--bind-address=127.0.0.1"),
             *("--max-allowed-packet=256M", "--max-connections=300"),
             *("--performance-schema=OFF", "--innodb-buffer-pool-size=64M"),
             *(_DURABLE if durable else _FAST),
+            *settings,
         ],
         folder,
         lambda: server.connect().close(),
     )
-    server.process.start()
+    server.process.start(*(first or [f"--init-file={users}"]))
     return server
 
 

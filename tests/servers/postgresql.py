@@ -142,25 +142,24 @@ def given_server(url: str) -> PostgresqlServer:
 
 def start_server(folder: Path, *, durable: bool = False) -> PostgresqlServer:
     """Start a new, empty server in this folder."""
-    binaries = _binaries()
+    binaries = installed_binaries()
     hand_over(folder)
-    data = folder / "data"
     # As unlike the order of code points as a real database may be, if this one is built for it.
     for collation in (["--locale-provider=icu", "--icu-locale=en-US"], []):
-        made = subprocess.run(
-            [
-                binaries / "initdb",
-                *("-D", data, "-U", "postgres", "-E", "UTF8", "--auth=trust", "--no-sync"),
-                *("--locale=C", *collation),
-            ],
-            cwd=folder,
-            capture_output=True,
-            user=UNPRIVILEGED if os.geteuid() == 0 else None,
+        made = run(
+            folder,
+            *(binaries / "initdb", "-D", folder / "data", "-U", "postgres", "-E", "UTF8"),
+            *("--auth=trust", "--no-sync", "--locale=C", *collation),
         )
         if made.returncode == 0:
             break
     else:
         raise RuntimeError(f"initdb failed: {made.stderr.decode(errors='replace')}")
+    return serve(folder, durable=durable)
+
+
+def serve(folder: Path, *, durable: bool) -> PostgresqlServer:
+    """Start the server whose data is in this folder."""
     port = free_port()
     settings = {
         "listen_addresses": "127.0.0.1",
@@ -172,7 +171,7 @@ def start_server(folder: Path, *, durable: bool = False) -> PostgresqlServer:
     server = PostgresqlServer(
         URL.create("postgresql", username="postgres", host="127.0.0.1", port=port)
     )
-    command = [str(binaries / "postgres"), "-D", str(data)]
+    command = [str(installed_binaries() / "postgres"), "-D", str(folder / "data")]
     for name, value in settings.items():
         command += ["-c", f"{name}={value}"]
     server.process = ServerProcess(
@@ -182,7 +181,17 @@ def start_server(folder: Path, *, durable: bool = False) -> PostgresqlServer:
     return server
 
 
-def _binaries() -> Path:
+def run(folder: Path, *command: object) -> subprocess.CompletedProcess[bytes]:
+    """Run one of PostgreSQL's programs as the user that servers run as."""
+    return subprocess.run(
+        list(map(str, command)),
+        cwd=folder,
+        capture_output=True,
+        user=UNPRIVILEGED if os.geteuid() == 0 else None,
+    )
+
+
+def installed_binaries() -> Path:
     installed = sorted(
         Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3])
     )

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -129,6 +129,19 @@ class ServerProcess:
                     ) from error
             time.sleep(0.05)
 
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Stop the server and its processes for a while: its sockets stay open, nobody answers."""
+        assert self._process is not None
+        stopped: list[int] = []
+        try:
+            _suspend(self._process.pid, stopped)
+            yield
+        finally:
+            for pid in stopped:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+
     def stop(self) -> None:
         """End the server in order; a second time does nothing."""
         self._end(self._in_order)
@@ -136,6 +149,25 @@ class ServerProcess:
     def kill(self) -> None:
         """End the server as a crash would."""
         self._end(signal.SIGKILL)
+
+    @property
+    def runs(self) -> bool:
+        return self._process is not None
+
+    def suspend(self) -> None:
+        """Let the server do nothing, as if the network to it were cut; its clients wait."""
+        for process in self._all():
+            os.kill(process, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        for process in self._all():
+            os.kill(process, signal.SIGCONT)
+
+    def _all(self) -> list[int]:
+        assert self._process
+        own = self._process.pid
+        children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
+        return [own, *map(int, children)]
 
     def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
@@ -146,3 +178,13 @@ class ServerProcess:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+
+
+def _suspend(pid: int, stopped: list[int]) -> None:
+    """Stop a process, which then starts no other one, and those that it has started."""
+    with suppress(ProcessLookupError, FileNotFoundError):
+        os.kill(pid, signal.SIGSTOP)
+        stopped.append(pid)
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            for child in (thread / "children").read_text().split():
+                _suspend(int(child), stopped)

@@ -1,4 +1,4 @@
-"""A proxy that counts the round trips between a client and its server."""
+"""A proxy that counts the round trips between a client and its server, or leads to another one."""
 
 from __future__ import annotations
 
@@ -27,13 +27,21 @@ class Proxy:
             yield self
             listener.shutdown(socket.SHUT_RDWR)
 
+    def lead_to(self, host: str, port: int) -> None:
+        """Let new connections be connections to this server."""
+        self._server = host, port
+
     def _accept(self, listener: socket.socket) -> None:
         while True:
             try:
                 client, _ = listener.accept()
             except OSError:  # closed
                 return
-            server = socket.create_connection(self._server)
+            try:
+                server = socket.create_connection(self._server)
+            except OSError:  # it is down
+                client.close()
+                continue
             for one in (client, server):
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for arguments in ((client, server, True), (server, client, False)):

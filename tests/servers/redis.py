@@ -137,14 +137,16 @@ def start_cluster(folder: Path, binary: Path, masters: int = 3) -> RedisCluster:
     return cluster
 
 
-def start_sentinel(folder: Path, binary: Path, master: RedisServer, name: str) -> RedisServer:
-    """Start a sentinel that alone decides when a replica replaces this master."""
+def start_sentinel(
+    folder: Path, binary: Path, master: RedisServer, name: str, quorum: int = 1
+) -> RedisServer:
+    """Start a sentinel, one of so many that decide when a replica replaces this master."""
     hand_over(folder)
     port, watched = free_port(), master.url.rpartition(":")[2]
     settings = folder / "sentinel.conf"
     settings.write_text(
         f"port {port}\nbind 127.0.0.1\ndir {folder}\n"
-        f"sentinel monitor {name} 127.0.0.1 {watched} 1\n"
+        f"sentinel monitor {name} 127.0.0.1 {watched} {quorum}\n"
         f"sentinel down-after-milliseconds {name} 500\n"
         f"sentinel failover-timeout {name} 5000\n"
     )

@@ -1,10 +1,15 @@
-"""The code of the README and of the pages of docs/ runs, and what they name exists."""
+"""The code of the README and of the pages of docs/ runs, and what they name exists.
+
+The code of docs/integrations/ needs the frameworks, so it runs in tests/integrations/.
+"""
 
 from __future__ import annotations
 
 import inspect
 import re
 import runpy
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,20 +24,25 @@ from agentx_persistence.redis import redis_driver
 from agentx_persistence.sqlite import sqlite_driver
 
 _ROOT = Path(__file__).parents[1]
-_DOCUMENTS = [path.relative_to(_ROOT) for path in (_ROOT / "README.md", *_ROOT.glob("docs/*.md"))]
+_PAGES = sorted(path.relative_to(_ROOT) for path in _ROOT.glob("docs/**/*.md"))
+_DOCUMENTS = [Path("README.md"), *_PAGES]
 
 
 def code_blocks(document: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (_ROOT / document).read_text("utf-8"), re.DOTALL)
 
 
-WITH_CODE = sorted(document for document in _DOCUMENTS if code_blocks(document))
+WITH_CODE = sorted(
+    document
+    for document in _DOCUMENTS
+    if code_blocks(document) and "integrations" not in document.parts
+)
 
 
 @pytest.mark.parametrize("document", WITH_CODE, ids=str)
 def test_its_code_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
+    names: dict[str, Any] = {"__name__": "document"}
     for block in code_blocks(document):
         exec(compile(block, str(document), "exec"), names)
 
@@ -65,7 +75,7 @@ def test_the_readme_is_short_and_has_no_link_that_dies_on_a_package_index() -> N
     ("document", "link"),
     [
         (document, link)
-        for document in sorted(_DOCUMENTS)
+        for document in _DOCUMENTS
         for link in re.findall(r"\]\((?!https?://)([^)#]+)", (_ROOT / document).read_text("utf-8"))
     ],
     ids=str,
@@ -74,7 +84,11 @@ def test_what_it_links_to_is_there(document: Path, link: str) -> None:
     assert (_ROOT / document.parent / link).exists()
 
 
-_NAMED = [*sorted(_DOCUMENTS), Path("CONTRIBUTING.md"), Path("SECURITY.md")]
+_NAMED = [*_DOCUMENTS, Path("CONTRIBUTING.md"), Path("SECURITY.md")]
+
+
+def test_the_table_of_capabilities_is_that_of_the_tests() -> None:
+    subprocess.run([sys.executable, _ROOT / "scripts" / "capabilities.py", "--check"], check=True)
 
 
 @pytest.mark.parametrize("document", _NAMED, ids=str)

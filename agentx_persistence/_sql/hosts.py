@@ -1,0 +1,114 @@
+"""Several hosts in one URL: ``postgresql://user@a:5432,b:5432/db`` and the other spellings.
+
+Client libraries get them as libpq has them, ``host=a,b`` and ``port=5432,5432``. libpq tries them
+in turn. For MySQL's libraries, which know one host, `in_turn` does that.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import URL, make_url
+
+# Connects with a dialect's client library and its options.
+Connect = Callable[[Any, dict[str, Any]], Any]
+
+_PORTS = {"mysql": 3306, "mariadb": 3306, "postgresql": 5432, "postgres": 5432}
+# Scheme and login as SQLAlchemy reads them, hosts with a comma between them, and the rest.
+_SEVERAL = re.compile(
+    r"([\w+]+://(?:[^:/@]*(?::[^@]*)?@)?+)([^/?@]*,[^/?@]*)((?:[/?].*)?)", re.DOTALL
+)
+# Another host would refuse the user or the database as well.
+_SAME_EVERYWHERE = {1044, 1045, 1049, 1698}
+_READ_ONLY = 1290
+
+
+def parse(url: str | URL) -> URL:
+    """Return the URL; several hosts and their ports are in its query, separated by commas.
+
+    :raises ValueError: if a port is no number, or there are more or less ports than hosts
+    """
+    places: list[str] = []
+    if isinstance(url, str) and (found := _SEVERAL.fullmatch(url)):
+        places = found[2].split(",")
+        if wrong := [each for each in places if each.count(":") > 1 and "[" not in each]:
+            raise ValueError(f"{wrong[0]} has more than one port")
+        url = found[1] + found[3]
+    parsed = make_url(url)
+    places = places or (parsed.host or "").split(",")
+    if places == [""]:
+        places = _listed(parsed, "host")
+    if len(places) < 2:
+        return parsed
+    default = str(parsed.port or _PORTS.get(parsed.get_backend_name(), 0))
+    ports = _listed(parsed, "port") or [default]
+    ports = ports * len(places) if len(ports) == 1 else ports
+    pairs = [_split(place) for place in places]
+    own = [str(int(one or given)) for (_, one), given in zip(pairs, ports, strict=True)]
+    query = {"host": ",".join(host for host, _ in pairs), "port": ",".join(own)}
+    login = parsed.username, parsed.password
+    return URL.create(
+        parsed.drivername, *login, None, None, parsed.database, {**parsed.query, **query}
+    )
+
+
+def several(url: URL) -> list[tuple[str, str]]:
+    """Return hosts and ports of a URL that names several, or nothing."""
+    hosts = _listed(url, "host")
+    return list(zip(hosts, _listed(url, "port"), strict=True)) if len(hosts) > 1 else []
+
+
+def in_turn(places: list[tuple[str, str]], connect: Connect) -> Connect:
+    """Return what tries the hosts in turn until one answers that can be written to.
+
+    The last one that did is the first to be tried, so that a host that is down costs its time-out
+    only once.
+    """
+
+    def connect_in_turn(dialect: Any, options: dict[str, Any]) -> Any:
+        nonlocal places
+        failure: Exception | None = None
+        for host, port in places:
+            try:
+                connection = connect(dialect, {**options, "host": host, "port": int(port)})
+                if _takes_writes(connection):
+                    others = [place for place in places if place != (host, port)]
+                    places = [(host, port), *others]
+                    return connection
+                connection.close()
+                reason = f"{host}:{port} is read-only, or has no quorum"
+                failure = failure or dialect.loaded_dbapi.OperationalError(_READ_ONLY, reason)
+            except dialect.loaded_dbapi.Error as error:
+                if error.args and error.args[0] in _SAME_EVERYWHERE:
+                    raise
+                failure = error
+        assert failure
+        raise failure
+
+    return connect_in_turn
+
+
+def _takes_writes(connection: Any) -> bool:
+    cursor = connection.cursor()
+    cursor.execute("SELECT @@global.read_only")
+    (read_only,) = cursor.fetchone()
+    # A Galera node without a quorum answers this, and refuses the rest.
+    cursor.execute("SHOW GLOBAL STATUS LIKE 'wsrep_ready'")
+    ready = all(value == "ON" for _, value in cursor.fetchall())
+    cursor.close()
+    return ready and not read_only
+
+
+def _listed(url: URL, name: str) -> list[str]:
+    value = url.query.get(name, ())
+    return ",".join([value] if isinstance(value, str) else value).split(",") if value else []
+
+
+def _split(place: str) -> tuple[str, str]:
+    """Return host and port of `host`, `host:port`, `[::1]:port` or `::1`."""
+    if found := re.fullmatch(r"\[(.*)\](?::(\d*))?", place):
+        return found[1], found[2] or ""
+    host, _, port = place.partition(":")
+    return (place, "") if ":" in port else (host, port)

@@ -1,0 +1,8 @@
+"""LangGraph: `PersistentSaver` keeps its checkpoints, `PersistentStore` its long-term memory."""
+
+from __future__ import annotations
+
+from agentx_persistence.integrations.langgraph.saver import PersistentSaver
+from agentx_persistence.integrations.langgraph.store import PersistentStore
+
+__all__ = ["PersistentSaver", "PersistentStore"]

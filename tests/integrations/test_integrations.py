@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from itertools import cycle
+
+import pytest
+
+from tests.integrations.environments import (
+    BACKEND,
+    FRAMEWORKS,
+    TRIES,
+    EnvironmentFailedError,
+    inner_pytest,
+)
+from tests.servers.process import not_installed
+
+_OTHERS = ("redis", "mongodb", "postgresql", "mysql", "fs")
+_IS_LONG = os.environ.get("AGENTX_TEST_INTEGRATIONS") == "all"
+_CASES = [
+    (backend, framework)
+    for framework, other in zip(FRAMEWORKS, cycle(_OTHERS), strict=False)
+    for backend in (("sqlite", "memory", *_OTHERS) if _IS_LONG else ("sqlite", other))
+]
+
+
+@pytest.mark.timeout(0)  # the inner tests have time limits, and the inner run as a whole has one
+@pytest.mark.parametrize(("name", "framework"), _CASES)
+def test_the_inner_suite_passes(name: str, framework: str, request: pytest.FixtureRequest) -> None:
+    backend = request.getfixturevalue(f"{name}_backend")
+    variables = {BACKEND: json.dumps(asdict(backend))}
+    if _IS_LONG:
+        variables[TRIES] = "200"
+    try:
+        ended = inner_pytest(framework, variables)
+    except EnvironmentFailedError as error:
+        not_installed(f"the environment of {framework} cannot be made: {error}")
+    assert ended.returncode == 0, ended.stdout
