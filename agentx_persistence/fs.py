@@ -17,11 +17,13 @@ def fs_driver(base: str | os.PathLike[str], *, timeout: float = 30.0) -> Persist
 
     :param timeout: for how many seconds a call waits for a lock at most
     """
-    path = os.fspath(base)
+    path = os.fspath(base) if isinstance(base, os.PathLike) else base
     if not isinstance(path, str) or not path or "\0" in path:
         reason = f"base must be the path of a folder, such as 'data/agentx', not {base!r}"
         raise ConfigurationError("fs", reason)
-    if not timeout > 0:
+    if path.startswith("file:"):
+        raise ConfigurationError("fs", "base must be a path; give a URL to create_persistence")
+    if not isinstance(timeout, (int, float)) or not timeout > 0:
         raise ConfigurationError("fs", f"timeout must be a number of seconds, not {timeout!r}")
     return _FsDriver(os.path.abspath(path), timeout)
 

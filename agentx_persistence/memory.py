@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from agentx_persistence.errors import ConfigurationError
 from agentx_persistence.storage import PersistenceDriver, Storage
 
@@ -14,11 +16,11 @@ def memory_driver() -> PersistenceDriver:
     return _MemoryDriver()
 
 
-def driver_from_url(url: str) -> PersistenceDriver:
+def driver_from_url(url: str, **options: Any) -> PersistenceDriver:
     """Return the driver of ``memory:``."""
     if url not in ("memory:", "memory://"):
         raise ConfigurationError("memory", "write memory: and nothing after it")
-    return memory_driver()
+    return memory_driver(**options)
 
 
 class _MemoryDriver(PersistenceDriver):

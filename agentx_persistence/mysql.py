@@ -46,7 +46,7 @@ except ModuleNotFoundError as error:
 from agentx_persistence._sql import schema
 from agentx_persistence._sql.flavour import Flavour, replacement
 from agentx_persistence._sql.pool import ServerPool
-from agentx_persistence._sql.server import ServerDriver, server_url
+from agentx_persistence._sql.server import ServerDriver, check_numbers, server_url
 
 # What a client writes as two bytes (https://dev.mysql.com/doc/c-api/en/mysql-real-escape-string.html).
 _ESCAPED = re.compile("[\0\n\r\x1a\"'\\\\]")
@@ -112,10 +112,20 @@ def mysql_driver(
         ``unix_socket``
     :param engine: the caller's own engine instead of all that; it is never closed
     """
+    check_numbers(
+        {
+            "port": port,
+            "pool_size": pool_size,
+            "pool_timeout": pool_timeout,
+            "connect_timeout": connect_timeout,
+            "lock_timeout": lock_timeout,
+            "retry_seconds": retry_seconds,
+        }
+    )
     address = server_url(("mysql", "mariadb"), engine, url, host, port, user, password, database)
     arguments: dict[str, Any] = {
         "charset": "utf8mb4",
-        "init_command": f"SET SESSION innodb_lock_wait_timeout = {lock_timeout:d}",
+        "init_command": f"SET SESSION innodb_lock_wait_timeout = {lock_timeout}",
     }
     named_so = address.get_driver_name() in ("pymysql", "mysqldb")
     if named_so:

@@ -43,7 +43,7 @@ from agentx_persistence._sql.flavour import Flavour, replacement
 from agentx_persistence._sql.pool import ServerPool
 from agentx_persistence._sql.rows import COLUMNS, entry_values
 from agentx_persistence._sql.schema import split_schema
-from agentx_persistence._sql.server import ServerDriver, server_url
+from agentx_persistence._sql.server import ServerDriver, check_numbers, server_url
 
 # serialization_failure, deadlock_detected, lock_not_available, too_many_connections
 _TRANSIENT = {"40001", "40P01", "55P03", "53300"}
@@ -121,6 +121,16 @@ def postgresql_driver(
         https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
     :param engine: the caller's own engine, on psycopg, instead of all that; it is never closed
     """
+    check_numbers(
+        {
+            "port": port,
+            "pool_size": pool_size,
+            "pool_timeout": pool_timeout,
+            "connect_timeout": connect_timeout,
+            "lock_timeout": lock_timeout or 0,
+            "retry_seconds": retry_seconds,
+        }
+    )
     address = server_url(("postgresql+psycopg",), engine, url, host, port, user, password, database)
     address, schema_in_url = split_schema(address)
     options: dict[str, Any] = {

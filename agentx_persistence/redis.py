@@ -9,7 +9,11 @@ from functools import partial
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from agentx_persistence.errors import InvalidRecordError, MissingDependencyError
+from agentx_persistence.errors import (
+    ConfigurationError,
+    InvalidRecordError,
+    MissingDependencyError,
+)
 
 try:
     from redis import Redis, RedisCluster
@@ -62,6 +66,9 @@ def redis_driver(
     """
     if not isinstance(base, str) or not base.isprintable() or "{}" in base:
         raise InvalidRecordError("argument", "base", "must be printable text without {}")
+    for name, seconds in (("retry_seconds", retry_seconds), ("pool_timeout", pool_timeout)):
+        if not isinstance(seconds, (int, float)) or not seconds >= 0:
+            raise InvalidRecordError("argument", name, f"must be seconds, not {seconds!r}")
     if client is not None and (cluster or options):
         raise InvalidRecordError("argument", "client", "cannot be given together with options")
     if client is not None and not isinstance(client, (Redis, RedisCluster)):
@@ -143,6 +150,11 @@ def _without_secrets(url: str) -> str:
         parts = None
     if parts is None:  # without that error, which can quote the password as a port
         raise InvalidRecordError("argument", "url", _FORMS)
+    # redis-py takes database 0 where the path is no number.
+    if "path" not in parts and not (urlsplit(url).path.strip("/") or "0").isdigit():
+        raise InvalidRecordError(
+            "argument", "url", "its path must be a database's number, as in /0"
+        )
     if "path" in parts:
         return f"unix://{parts['path']}"
     host, port, db = parts.get("host", "localhost"), parts.get("port", 6379), parts.get("db", 0)
@@ -161,6 +173,9 @@ class _RedisDriver(PersistenceDriver):
         connection = Connection(self.target)
         try:
             limit, dangers = examine(connection, self.base)
+        except TypeError as error:  # an option that redis-py does not have, or of another kind
+            connection.close()
+            raise ConfigurationError("redis", f"an option is wrong: {error}") from error
         except BaseException:
             connection.close()
             raise

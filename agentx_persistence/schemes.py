@@ -44,7 +44,8 @@ _WITH_LIBRARY = {"sqlite", "postgresql", "mysql", "mariadb"}
 def driver_for(url: str, options: dict[str, Any]) -> PersistenceDriver:
     """Return the driver that the URL names; `options` are those of the driver's function.
 
-    :raises ConfigurationError: if the scheme is unknown; the error lists those that are known
+    :raises ConfigurationError: if the scheme is unknown; the error lists those that are known; or
+        if an option is
     :raises MissingDependencyError: if the driver's library is missing; the error names the extra
     """
     # The URL itself is not shown: it can hold a password.
@@ -60,7 +61,10 @@ def driver_for(url: str, options: dict[str, Any]) -> PersistenceDriver:
         driver = import_module(f"agentx_persistence.{module}").driver_from_url
     else:
         driver = _entry_point(scheme)
-    return driver(url, **options)
+    try:
+        return driver(url, **options)
+    except TypeError as error:  # such as an option that the driver does not have
+        raise ConfigurationError("create_persistence", f"an option is wrong: {error}") from error
 
 
 def _entry_point(scheme: str) -> Callable[..., PersistenceDriver]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -74,6 +75,8 @@ def sqlite_driver(
     """
     if synchronous not in ("FULL", "NORMAL", "EXTRA"):
         raise InvalidRecordError("argument", "synchronous", "must be FULL, NORMAL or EXTRA")
+    if not isinstance(timeout, (int, float)) or not timeout >= 0:
+        raise InvalidRecordError("argument", "timeout", f"must be seconds, not {timeout!r}")
     return _SqliteDriver(_check_path(path), synchronous, migrate, timeout)
 
 
@@ -89,17 +92,16 @@ def driver_from_url(url: str, **options: Any) -> PersistenceDriver:
 
 
 def _check_path(path: str | os.PathLike[str]) -> str:
-    text = os.fspath(path)
-    wrong = None
-    if not isinstance(text, str) or not text or "\0" in text:
-        wrong = "must be the path of a file, as a text"
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(text, str) or "\0" in text or not os.path.basename(text):
+        wrong = "must be the path of a file, such as 'data/agentx.db'"
     elif text.startswith("sqlite:"):
         wrong = "must be a path; give a URL to create_persistence"
     elif text.startswith("file:"):
         wrong = "must be a path, not a URI"
-    if wrong:
-        raise InvalidRecordError("argument", "path", wrong)
-    return text
+    else:
+        return text
+    raise InvalidRecordError("argument", "path", wrong)
 
 
 class _SqliteDriver(PersistenceDriver):
@@ -229,6 +231,8 @@ def _configure(engine: Engine, synchronous: str, in_memory: bool, timeout: float
         _switch_journal(connection, journal, timeout)
         for pragma, value, shown in (
             ("foreign_keys", "ON", 1),
+            # On macOS a write is otherwise not forced out of the drive's cache.
+            *([("fullfsync", "ON", 1)] if sys.platform == "darwin" else []),
             ("synchronous", synchronous, ("OFF", "NORMAL", "FULL", "EXTRA").index(synchronous)),
         ):
             connection.execute(f"PRAGMA {pragma} = {value}").close()

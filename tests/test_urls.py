@@ -11,7 +11,6 @@ from agentx_persistence import (
     ConfigurationError,
     ContainerRecord,
     create_persistence,
-    memory_driver,
 )
 
 
@@ -22,31 +21,11 @@ def test_no_target_and_the_scheme_memory_are_a_store_in_memory() -> None:
             assert persistence.containers.exists("c")
 
 
-def test_an_unknown_scheme_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigurationError, match=r"'oracle' is unknown; known are .*sqlite"):
-        create_persistence("oracle://scott:tiger@host/db")
-
-
 def test_an_error_about_a_url_does_not_show_its_password() -> None:
     for url in ("oracle://scott:tiger@host/db", "scott:tiger@host", "//scott:tiger@host"):
         with pytest.raises(ConfigurationError) as raised:
             create_persistence(url)
         assert "tiger" not in str(raised.value)
-
-
-def test_a_path_is_refused_with_the_url_to_write() -> None:
-    with pytest.raises(ConfigurationError, match=r"write sqlite:///data/agentx\.db"):
-        create_persistence("data/agentx.db")
-
-
-def test_an_option_beside_a_driver_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="give it to the driver"):
-        create_persistence(memory_driver(), pool_size=3)
-
-
-def test_a_target_of_another_type_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="must be a URL or a driver, not int"):
-        create_persistence(3)  # type: ignore[arg-type]
 
 
 def test_another_package_adds_a_scheme_by_an_entry_point(

@@ -105,12 +105,6 @@ def test_what_is_wrong_with_a_url_is_told_without_its_password(url: str, said: s
         shown = None if shown.__suppress_context__ else shown.__cause__ or shown.__context__
 
 
-@pytest.mark.parametrize("url", ["sqlite:///a.db", "file:///a", "redis://h"])
-def test_an_option_that_the_driver_does_not_have_is_refused(url: str) -> None:
-    with pytest.raises((TypeError, PersistenceError), match="colour"):
-        create_persistence(url, colour="red")
-
-
 def test_options_with_a_url_are_those_of_the_driver() -> None:
     driver = driver_for("redis+sentinel://host:26379,other:26379/service/2", {"base": "b"})
     assert "service/2" in repr(driver)

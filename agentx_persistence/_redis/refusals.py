@@ -64,4 +64,5 @@ def failure(
         kind = ConfigurationError
     elif may_pass(error):
         kind = BackendUnavailableError
-    return kind("redis", f"{place}{name and f', key {name!r}'}: {error}")
+    hint = "; open it without cluster=True" if _NO_CLUSTER in str(error) else ""
+    return kind("redis", f"{place}{name and f', key {name!r}'}: {error}{hint}")

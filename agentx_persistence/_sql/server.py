@@ -114,7 +114,7 @@ def server_url(
     elif given:
         raise InvalidRecordError("argument", given[0], "is part of the URL that is given")
     else:
-        address = _parse(url)
+        address = _parse(url, dialects[0].partition("+")[0])
     address = schema.parse_url(address)
     if address.get_backend_name() not in dialects and address.drivername not in dialects:
         raise InvalidRecordError(
@@ -140,12 +140,21 @@ def _check_engine(engine: Engine) -> None:
         )
 
 
-def _parse(url: str | URL) -> URL:
+def _parse(url: str | URL, backend: str) -> URL:
     try:
         return schema.parse_url(url)
     except (exc.ArgumentError, ValueError):
         # Not the error itself, which may quote the URL with its password.
-        raise InvalidRecordError("argument", "url", "is not the URL of a database") from None
+        reason = f"is no URL; write {backend}://user:password@host/database"
+        raise InvalidRecordError("argument", "url", reason) from None
+
+
+def check_numbers(numbers: Mapping[str, object]) -> None:
+    """:raises InvalidRecordError: for an argument that is no number, or less than 0"""
+    for name, number in numbers.items():
+        if not isinstance(number, (int, float)) or not number >= 0:
+            reason = f"must be a number of at least 0, not {number!r}"
+            raise InvalidRecordError("argument", name, reason)
 
 
 def _place(url: URL) -> str:

@@ -15,7 +15,7 @@ def entry_of(message: Message) -> Entry:
     :raises InvalidRecordError: if it is no message, or cannot be given back exactly
     """
     if not isinstance(message, MessageRecord):
-        reason = f"must be a message, not {type(message).__name__}"
+        reason = f"must be a message, not {type(message).__name__}; see parse_message"
         raise InvalidRecordError("message", "message", reason)
     text = message.to_json()
     values = message.__dict__

@@ -52,18 +52,6 @@ def _as_user(server: RedisServer, user: str) -> str:
     return server.url.replace("//", f"//{user}:secret@")
 
 
-def test_a_database_that_is_not_there_is_named_on_opening(server: RedisServer) -> None:
-    with pytest.raises(ConfigurationError, match=r"/99: .*out of range"):
-        create_persistence(redis_driver(f"{server.url}/99"))
-
-
-def test_a_node_of_a_cluster_is_not_opened_as_one_server(
-    redis_cluster_server: RedisCluster,
-) -> None:
-    with pytest.raises(ConfigurationError, match="cluster=True"):
-        create_persistence(redis_driver(redis_cluster_server.url))
-
-
 @pytest.mark.parametrize(
     ("user", "word"), [("reader", "evalsha"), ("half", "zadd"), ("other", "agentx:")]
 )
