@@ -79,7 +79,7 @@ def test_nodes_that_migrate_at_the_same_moment_do_not_disturb_each_other(
     mariadb_server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On Galera, a lock by name holds for one node only, and so for none of these threads."""
-    monkeypatch.setattr(schema, "_lock", lambda connection: None)
+    monkeypatch.setattr(schema, "_lock", lambda connection, seconds: None)
     overtaken: set[int] = set()
 
     engine = schema.migrating_engine(schema.parse_url(mariadb_server.url.set(database=DATABASE)))
