@@ -9,6 +9,7 @@ the next reader of the session carries out the changes first.
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import suppress
 from typing import Any, TypeAlias
 from weakref import WeakValueDictionary
@@ -21,7 +22,11 @@ from google.adk.sessions import BaseSessionService, Session
 from google.adk.sessions.base_session_service import GetSessionConfig, ListSessionsResponse
 
 from agentx_persistence import ItemRecord, OtherMessage, Persistence, SessionRecord
-from agentx_persistence.errors import RecordConflictError, RecordNotFoundError
+from agentx_persistence.errors import (
+    InvalidRecordError,
+    RecordConflictError,
+    RecordNotFoundError,
+)
 from agentx_persistence.integrations._threads import in_thread
 
 _Map: TypeAlias = dict[str, Any]
@@ -222,6 +227,12 @@ def _folded(record: SessionRecord, created: int, deltas: _Deltas) -> SessionReco
 
 
 def _wire(event: Event) -> _Map:
+    try:
+        json.dumps(event.model_dump(exclude_none=True), default=str, allow_nan=False)
+    except ValueError as error:
+        # pydantic would write null in its place.
+        reason = "holds a number that is not finite; JSON has none, store a text or null"
+        raise InvalidRecordError("event", "state or content", reason) from error
     wire = event.model_dump(mode="json", by_alias=True, exclude_none=True)
     delta = wire["actions"]["stateDelta"]
     wire["actions"]["stateDelta"] = {k: v for k, v in delta.items() if not k.startswith("temp:")}

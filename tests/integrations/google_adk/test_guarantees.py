@@ -74,6 +74,18 @@ async def test_events_that_are_appended_at_once_through_one_session_are_all_kept
     assert {event.id for event in session.events} == {event.id for event in events}
 
 
+async def test_a_number_that_is_not_finite_is_refused_before_anything_is_written(
+    service: PersistentSessionService,
+) -> None:
+    session = await service.create_session(**WHERE)
+    with pytest.raises(InvalidRecordError, match="not finite"):
+        await service.append_event(session, changing(k={"deep": [float("nan")]}))
+    assert (await loaded(service, session)).events == []
+    with pytest.raises(InvalidRecordError, match="not finite"):
+        await service.create_session(**WHERE, session_id="other", state={"k": float("inf")})
+    assert await service.get_session(**WHERE, session_id="other") is None
+
+
 async def test_another_event_with_a_used_id_is_refused(service: PersistentSessionService) -> None:
     session = await service.create_session(**WHERE)
     event = changing(k=1)
