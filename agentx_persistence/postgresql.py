@@ -15,33 +15,17 @@ except ModuleNotFoundError as error:
     raise MissingDependencyError("postgresql", "psycopg") from error
 
 try:
-    from sqlalchemy import (
-        URL,
-        BigInteger,
-        Connection,
-        Engine,
-        Integer,
-        Table,
-        Text,
-        bindparam,
-        create_engine,
-        event,
-        func,
-        select,
-        true,
-    )
-    from sqlalchemy.dialects.postgresql import ARRAY, insert
+    from sqlalchemy import URL, Connection, Engine, Table, create_engine, event
+    from sqlalchemy.dialects.postgresql import insert
     from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
-    from sqlalchemy.sql import ClauseElement
     from sqlalchemy.sql.dml import Insert
 except ModuleNotFoundError as error:
     raise MissingDependencyError("postgresql", "sqlalchemy") from error
 
-from agentx_persistence._sql import hosts, tables
-from agentx_persistence._sql.appending import Append, Appending
+from agentx_persistence._sql import hosts
 from agentx_persistence._sql.flavour import Flavour, replacement
 from agentx_persistence._sql.pool import ServerPool
-from agentx_persistence._sql.rows import COLUMNS, entry_values
+from agentx_persistence._sql.postgresql_appending import PostgresqlAppending
 from agentx_persistence._sql.schema import split_schema
 from agentx_persistence._sql.server import ServerDriver, check_numbers, server_url
 
@@ -168,31 +152,6 @@ def driver_from_url(url: str, **options: Any) -> PersistenceDriver:
     return postgresql_driver(url, **options)
 
 
-class _PostgresqlAppending(Appending):
-    """One statement, which is one round trip and, by itself, one transaction."""
-
-    def append_new(self, call: Append) -> int | None:
-        values = call.values()
-        conditions = call.conditions()
-        if len(call.entries) == 1:
-            values.update(entry_values(call.entries[0]))
-            statement = self.database.statement(
-                ("append one", *conditions), lambda: _append_one(self.reserving(*conditions))
-            )
-        else:
-            rows = [entry_values(entry) for entry in call.entries]
-            values.update({name: [row[name] for row in rows] for name in _TYPES})
-            statement = self.database.statement(
-                ("append many", *conditions), lambda: _append_many(self.reserving(*conditions))
-            )
-        # psycopg escapes the texts of an array one by one, unless they travel in binary.
-        sql = statement.sql.replace(")s::TEXT[]", ")b::TEXT[]")
-        positions = self.database.fetch(sql, statement.bind(values))
-        if not positions:
-            return None
-        return max(int(position) for (position,) in positions)
-
-
 class _PostgresqlFlavour(Flavour):
     backend = "postgresql"
 
@@ -250,7 +209,7 @@ class _PostgresqlFlavour(Flavour):
 class _PostgresqlDriver(ServerDriver):
     backend = "postgresql"
     flavour = _PostgresqlFlavour
-    appending = _PostgresqlAppending
+    appending = PostgresqlAppending
 
     lock_timeout: float | None
     answer_timeout: float | None
@@ -320,44 +279,3 @@ class _Connection(psycopg.Connection[Any]):
 
 def _state(error: BaseException) -> str | None:
     return getattr(error, "sqlstate", None)
-
-
-# What each message has beside its place.
-_TYPES: dict[str, Any] = {
-    "message_id": Text,
-    "role": Text,
-    "subtype": Text,
-    "timestamp": BigInteger,
-    "size": Integer,
-    "body": Text,
-}
-
-
-def _reserved(reserving: Any) -> Any:
-    columns = tables.sessions.c
-    return reserving.returning(columns.session_id, columns.message_count).cte("reserved")
-
-
-def _append_one(reserving: Any) -> ClauseElement:
-    reserved = _reserved(reserving)
-    row = select(
-        reserved.c.session_id,
-        reserved.c.message_count,
-        *(bindparam(name, type_=type) for name, type in _TYPES.items()),
-    )
-    return insert(tables.messages).from_select(COLUMNS, row).returning(tables.messages.c.position)
-
-
-def _append_many(reserving: Any) -> ClauseElement:
-    reserved = _reserved(reserving)
-    new = (
-        func.unnest(*(bindparam(name, type_=ARRAY(type)) for name, type in _TYPES.items()))
-        .table_valued(*_TYPES, with_ordinality="ordinal", name="new")
-        .render_derived()
-    )
-    rows = select(
-        reserved.c.session_id,
-        reserved.c.message_count - bindparam("number") + new.c.ordinal,
-        *(new.c[name] for name in _TYPES),
-    ).select_from(reserved.join(new, true()))
-    return insert(tables.messages).from_select(COLUMNS, rows).returning(tables.messages.c.position)

@@ -1,0 +1,78 @@
+"""Appending on PostgreSQL: the session changes and gets its messages in one statement."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import BigInteger, Integer, Text, bindparam, func, select, true
+from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy.sql import ClauseElement
+
+from agentx_persistence._sql import tables
+from agentx_persistence._sql.appending import Append, Appending
+from agentx_persistence._sql.rows import COLUMNS, entry_values
+
+# What each message has beside its place.
+_TYPES: dict[str, Any] = {
+    "message_id": Text,
+    "role": Text,
+    "subtype": Text,
+    "timestamp": BigInteger,
+    "size": Integer,
+    "body": Text,
+}
+
+
+class PostgresqlAppending(Appending):
+    """One statement, which is one round trip and, by itself, one transaction."""
+
+    def append_new(self, call: Append) -> int | None:
+        values = call.values()
+        conditions = call.conditions()
+        if len(call.entries) == 1:
+            values.update(entry_values(call.entries[0]))
+            statement = self.database.statement(
+                ("append one", *conditions), lambda: _append_one(self.reserving(*conditions))
+            )
+        else:
+            rows = [entry_values(entry) for entry in call.entries]
+            values.update({name: [row[name] for row in rows] for name in _TYPES})
+            statement = self.database.statement(
+                ("append many", *conditions), lambda: _append_many(self.reserving(*conditions))
+            )
+        # psycopg escapes the texts of an array one by one, unless they travel in binary.
+        sql = statement.sql.replace(")s::TEXT[]", ")b::TEXT[]")
+        positions = self.database.fetch(sql, statement.bind(values))
+        if not positions:
+            return None
+        return max(int(position) for (position,) in positions)
+
+
+def _reserved(reserving: Any) -> Any:
+    columns = tables.sessions.c
+    return reserving.returning(columns.session_id, columns.message_count).cte("reserved")
+
+
+def _append_one(reserving: Any) -> ClauseElement:
+    reserved = _reserved(reserving)
+    row = select(
+        reserved.c.session_id,
+        reserved.c.message_count,
+        *(bindparam(name, type_=type) for name, type in _TYPES.items()),
+    )
+    return insert(tables.messages).from_select(COLUMNS, row).returning(tables.messages.c.position)
+
+
+def _append_many(reserving: Any) -> ClauseElement:
+    reserved = _reserved(reserving)
+    new = (
+        func.unnest(*(bindparam(name, type_=ARRAY(type)) for name, type in _TYPES.items()))
+        .table_valued(*_TYPES, with_ordinality="ordinal", name="new")
+        .render_derived()
+    )
+    rows = select(
+        reserved.c.session_id,
+        reserved.c.message_count - bindparam("number") + new.c.ordinal,
+        *(new.c[name] for name in _TYPES),
+    ).select_from(reserved.join(new, true()))
+    return insert(tables.messages).from_select(COLUMNS, rows).returning(tables.messages.c.position)
