@@ -43,7 +43,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingDependencyError("mysql", "sqlalchemy") from error
 
-from agentx_persistence._sql import schema
+from agentx_persistence._sql import hosts
 from agentx_persistence._sql.flavour import Flavour, replacement
 from agentx_persistence._sql.pool import ServerPool
 from agentx_persistence._sql.server import ServerDriver, check_numbers, server_url
@@ -273,7 +273,7 @@ class _MysqlDriver(ServerDriver):
             raise InvalidRecordError(
                 "argument", "url", f"{self.url.drivername} is not installed"
             ) from error
-        schema.prepare_connecting(engine)
+        hosts.prepare_connecting(engine)
         _read_what_others_wrote(engine)
         return engine
 

@@ -1,7 +1,7 @@
 """Several hosts in one URL: ``postgresql://user@a:5432,b:5432/db`` and the other spellings.
 
 Client libraries get them as libpq has them, ``host=a,b`` and ``port=5432,5432``. libpq tries them
-in turn. For MySQL's libraries, which know one host, `in_turn` does that.
+in turn. For MySQL's libraries, which know one host, `prepare_connecting` does that.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, Engine, event, make_url
 
 # Connects with a dialect's client library and its options.
 Connect = Callable[[Any, dict[str, Any]], Any]
@@ -60,7 +60,36 @@ def several(url: URL) -> list[tuple[str, str]]:
     return list(zip(hosts, _listed(url, "port"), strict=True)) if len(hosts) > 1 else []
 
 
-def in_turn(places: list[tuple[str, str]], connect: Connect) -> Connect:
+def prepare_connecting(engine: Engine) -> None:
+    """Give MySQL's client libraries what they lack: several hosts, and for PyMySQL two more."""
+    if engine.dialect.name not in ("mysql", "mariadb"):
+        return
+    own = engine.dialect.driver == "pymysql"
+    connect = _connect_pymysql if own else lambda dialect, options: dialect.connect(**options)
+    if places := several(engine.url):
+        connect = _in_turn(places, connect)
+
+    @event.listens_for(engine, "do_connect")
+    def _connect(dialect: Any, record: Any, arguments: Any, options: dict[str, Any]) -> Any:
+        return connect(dialect, options)
+
+
+def _connect_pymysql(dialect: Any, options: dict[str, Any]) -> Any:
+    # MySQL's own programs send passwords in UTF-8. PyMySQL would take Latin-1, and fail at other
+    # characters with an error that holds the password.
+    for name in ("password", "passwd"):
+        if isinstance(password := options.get(name), str):
+            options[name] = password.encode()
+    # It waits for the server's greeting as long as for the answer to a statement.
+    connection = dialect.connect(**{**options, "defer_connect": True})
+    answer_timeout = connection._read_timeout
+    connection._read_timeout = connection.connect_timeout
+    connection.connect()
+    connection._read_timeout = answer_timeout
+    return connection
+
+
+def _in_turn(places: list[tuple[str, str]], connect: Connect) -> Connect:
     """Return what tries the hosts in turn until one answers that can be written to.
 
     The last one that did is the first to be tried, so that a host that is down costs its time-out

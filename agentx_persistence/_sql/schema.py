@@ -155,7 +155,7 @@ def migrating_engine(url: URL, **options: Any) -> Engine:
     """Return an engine to migrate with, which keeps no connections."""
     if url.get_backend_name() != "sqlite":
         engine = create_sqlalchemy_engine(url, poolclass=pool.NullPool, **options)
-        prepare_connecting(engine)
+        hosts.prepare_connecting(engine)
         return engine
     options.setdefault("connect_args", {"timeout": 60})
     engine = create_sqlalchemy_engine(url, poolclass=pool.NullPool, **options)
@@ -169,35 +169,6 @@ def migrating_engine(url: URL, **options: Any) -> Engine:
         connection.execute("PRAGMA foreign_keys = OFF").close()
 
     return engine
-
-
-def prepare_connecting(engine: Engine) -> None:
-    """Give MySQL's client libraries what they lack: several hosts, and for PyMySQL two more."""
-    if engine.dialect.name not in ("mysql", "mariadb"):
-        return
-    own = engine.dialect.driver == "pymysql"
-    connect = _connect_pymysql if own else lambda dialect, options: dialect.connect(**options)
-    if places := hosts.several(engine.url):
-        connect = hosts.in_turn(places, connect)
-
-    @event.listens_for(engine, "do_connect")
-    def _connect(dialect: Any, record: Any, arguments: Any, options: dict[str, Any]) -> Any:
-        return connect(dialect, options)
-
-
-def _connect_pymysql(dialect: Any, options: dict[str, Any]) -> Any:
-    # MySQL's own programs send passwords in UTF-8. PyMySQL would take Latin-1, and fail at other
-    # characters with an error that holds the password.
-    for name in ("password", "passwd"):
-        if isinstance(password := options.get(name), str):
-            options[name] = password.encode()
-    # It waits for the server's greeting as long as for the answer to a statement.
-    connection = dialect.connect(**{**options, "defer_connect": True})
-    answer_timeout = connection._read_timeout
-    connection._read_timeout = connection.connect_timeout
-    connection.connect()
-    connection._read_timeout = answer_timeout
-    return connection
 
 
 def begin_immediately(engine: Engine) -> None:
