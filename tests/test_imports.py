@@ -99,6 +99,31 @@ def test_a_missing_library_names_the_extra(driver: str, missing: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("module", "missing", "extra", "package"),
+    [
+        ("openai_agents", "agents", "openai-agents", "openai-agents"),
+        ("langgraph", "langchain_core", "langgraph", "langgraph"),
+        ("google_adk", "google", "google-adk", "google-adk"),
+        ("strands", "strands", "strands", "strands-agents"),
+        ("pydantic_ai", "pydantic_ai", "pydantic-ai", "pydantic-ai"),
+    ],
+)
+def test_a_missing_framework_names_the_extra(
+    module: str, missing: str, extra: str, package: str
+) -> None:
+    program = _HIDE.format(hidden={missing}) + (
+        "from agentx_persistence import MissingDependencyError\n"
+        "try:\n"
+        f"    import agentx_persistence.integrations.{module}\n"
+        "except MissingDependencyError as error:\n"
+        "    print(error)\n"
+    )
+    assert _run(program).strip() == (
+        f"{package!r} is not installed: pip install 'agentx-persistence[{extra}]'"
+    )
+
+
 def test_opening_a_current_file_imports_neither_alembic_nor_orm_nor_another_dialect(
     tmp_path: object,
 ) -> None:

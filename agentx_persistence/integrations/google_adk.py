@@ -14,20 +14,24 @@ from contextlib import suppress
 from typing import Any, TypeAlias
 from weakref import WeakValueDictionary
 
-from google.adk.errors import StaleSessionError
-from google.adk.errors.already_exists_error import AlreadyExistsError
-from google.adk.errors.session_not_found_error import SessionNotFoundError
-from google.adk.events import Event, EventActions
-from google.adk.sessions import BaseSessionService, Session
-from google.adk.sessions.base_session_service import GetSessionConfig, ListSessionsResponse
-
 from agentx_persistence import ItemRecord, OtherMessage, Persistence, SessionRecord
 from agentx_persistence.errors import (
     InvalidRecordError,
+    MissingDependencyError,
     RecordConflictError,
     RecordNotFoundError,
 )
 from agentx_persistence.integrations._threads import in_thread
+
+try:
+    from google.adk.errors import StaleSessionError
+    from google.adk.errors.already_exists_error import AlreadyExistsError
+    from google.adk.errors.session_not_found_error import SessionNotFoundError
+    from google.adk.events import Event, EventActions
+    from google.adk.sessions import BaseSessionService, Session
+    from google.adk.sessions.base_session_service import GetSessionConfig, ListSessionsResponse
+except ModuleNotFoundError as error:
+    raise MissingDependencyError("google-adk", "google-adk") from error
 
 _Map: TypeAlias = dict[str, Any]
 _Deltas: TypeAlias = list[tuple[int, _Map]]

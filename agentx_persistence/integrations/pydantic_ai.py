@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter
 from pydantic_core import to_json
 
 from agentx_persistence import (
     InvalidRecordError,
+    MissingDependencyError,
     OtherMessage,
     Persistence,
     RecordNotFoundError,
     SessionRecord,
 )
+
+try:
+    from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter
+except ModuleNotFoundError as error:
+    raise MissingDependencyError("pydantic-ai", "pydantic-ai") from error
 
 _NAME = "pydantic-ai"
 _ROLES = {"request": "user", "response": "assistant"}

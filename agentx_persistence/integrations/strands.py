@@ -12,17 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from strands.session import SessionRepository
-from strands.storage import Storage
-from strands.types.exceptions import SessionException, StorageError
-from strands.types.session import (
-    Session,
-    SessionAgent,
-    SessionMessage,
-    decode_bytes_values,
-    encode_bytes_values,
-)
-
 from agentx_persistence import (
     ContainerRecord,
     ItemRecord,
@@ -31,11 +20,26 @@ from agentx_persistence import (
     SessionRecord,
 )
 from agentx_persistence.errors import (
+    MissingDependencyError,
     PersistenceError,
     RecordConflictError,
     RecordNotFoundError,
 )
 from agentx_persistence.integrations._threads import in_thread
+
+try:
+    from strands.session import SessionRepository
+    from strands.storage import Storage
+    from strands.types.exceptions import SessionException, StorageError
+    from strands.types.session import (
+        Session,
+        SessionAgent,
+        SessionMessage,
+        decode_bytes_values,
+        encode_bytes_values,
+    )
+except ModuleNotFoundError as error:
+    raise MissingDependencyError("strands", "strands-agents") from error
 
 _T = TypeVar("_T")
 
