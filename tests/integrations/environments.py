@@ -94,13 +94,16 @@ def _read(folder: Path, name: str) -> list[str]:
 
 def _pip(folder: Path, *arguments: str) -> None:
     command = [folder / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    made = subprocess.run(
-        [*command, *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=1200,
-    )
+    try:
+        made = subprocess.run(
+            [*command, *arguments],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise EnvironmentFailedError(f"pip {arguments[0]}: not done after 300 s") from error
     if made.returncode:
         raise EnvironmentFailedError(f"pip {arguments[0]}: {made.stderr.strip()[-1000:]}")
