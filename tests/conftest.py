@@ -74,7 +74,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reasons |= {report.wasxfail for report in terminalreporter.stats.get("xfailed", [])}
     for reason in sorted(reason for reason in reasons if "NOT TESTED" in reason):
         terminalreporter.write_line(
-            f"!!! {reason.removeprefix('Skipped: ').removeprefix('reason: ')} !!!", red=True, bold=True
+            f"!!! {reason.removeprefix('Skipped: ').removeprefix('reason: ')} !!!",
+            red=True,
+            bold=True,
         )
 
 

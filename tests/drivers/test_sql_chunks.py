@@ -41,10 +41,10 @@ def interrupt(storage: Any, after: int) -> Callable[[], None]:
     database = storage._database
     write, number = database.write, count()
 
-    def limited(work: Any) -> Any:
+    def limited(*arguments: Any) -> Any:
         if next(number) == after:
             raise Interrupted
-        return write(work)
+        return write(*arguments)
 
     database.write = limited
 

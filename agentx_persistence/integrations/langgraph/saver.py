@@ -6,7 +6,7 @@ import random
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -31,12 +31,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _threaded(call: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
+def _threaded(
+    call: Callable[Concatenate[PersistentSaver, P], T],
+) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
     """Return the method as an async one, which runs it in a thread."""
 
     @wraps(call)
-    async def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        return await in_thread(call, *args, **kwargs)
+    async def run(self: PersistentSaver, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await in_thread(call, self, *args, **kwargs)
 
     return run
 
