@@ -33,7 +33,7 @@ class Generated(str):
 class Record(BaseModel):
     """The base class of all records: the wire form, and errors that name the field."""
 
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True,
         extra="allow",
         alias_generator=to_camel,
@@ -55,16 +55,16 @@ class Record(BaseModel):
     record_kind: ClassVar[str]
     # The fields with a default that is part of the record: they are given back even when the
     # caller did not set them, while any other field that was absent stays absent.
-    _generated: ClassVar = frozenset[str]()
+    _generated: ClassVar[frozenset[str]] = frozenset()
     _id_fields: ClassVar[tuple[str, ...]] = ()
     # The fields that hold any JSON. The others hold values of their declared types.
-    _open_fields: ClassVar = frozenset[str]()
+    _open_fields: ClassVar[frozenset[str]] = frozenset()
     # The class that reads the stored record. A class of this package reads its own; a caller's
     # subclass inherits it. (pydantic evaluates these annotations again for each subclass: keep them
     # simple.)
     _read_as: ClassVar[Any] = None
     # Whether unknown fields belong to another framework, and are not checked for misspellings.
-    _keeps_foreign_fields: ClassVar = False
+    _keeps_foreign_fields: ClassVar[bool] = False
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:

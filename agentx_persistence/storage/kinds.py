@@ -12,6 +12,14 @@ SEPARATOR = "\x1f"
 class Kind:
     """A kind of documents. There are those of `KINDS`, and no others."""
 
+    name: str
+    noun: str
+    key: str
+    indexes: tuple[tuple[str, ...], ...]
+    active: tuple[tuple[str, ...], ...]
+    fields: tuple[str, ...]
+    owners: Mapping[str, str]
+
     def __init__(
         self,
         name: str,

@@ -194,7 +194,8 @@ def test_interrupts_at_any_moment_lose_nothing_and_leave_no_lock_and_no_descript
         for number in range(rounds):
             id = f"m{number}"
             try:
-                signal.setitimer(signal.ITIMER_REAL, 0.0001 + (number * 37 % 100) * 0.00003)
+                # Again after a while: Python drops what is raised while a finalizer runs.
+                signal.setitimer(signal.ITIMER_REAL, 0.0001 + (number * 37 % 100) * 0.00003, 0.1)
                 while True:
                     persistence.images.save(image("image", name=str(number), created_at=number))
                     persistence.sessions.add_message("session", message(id=id))
