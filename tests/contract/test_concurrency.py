@@ -45,6 +45,8 @@ def check_history(persistence: Persistence, positions: dict[int, list[int]]) -> 
         ]
 
 
+# The server that stands for MongoDB takes minutes on a slow machine.
+@pytest.mark.timeout(900)
 @pytest.mark.needs(SHARED)
 def test_processes_that_append_to_one_session_lose_nothing(backend: Backend) -> None:
     with backend.open() as persistence:
