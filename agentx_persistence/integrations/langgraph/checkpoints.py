@@ -36,7 +36,7 @@ class Checkpoints:
         self, thread: str | None = None, ns: str | None = None, checkpoint: str | None = None
     ) -> Space:
         """Return the namespace of all checkpoints, of a thread's, or of one's `ns`, or of one."""
-        space = self._root
+        space: Space = self._root
         if thread is not None:
             space = (*space, _element(thread))
             if ns is not None:
