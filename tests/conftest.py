@@ -71,7 +71,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 terminalreporter.write_line(line)
     skipped = terminalreporter.stats.get("skipped", [])
     reasons = {str(report.longrepr[2]) for report in skipped}
-    reasons |= {report.wasxfail for report in terminalreporter.stats.get("xfailed", [])}
     for reason in sorted(reason for reason in reasons if "NOT TESTED" in reason):
         terminalreporter.write_line(
             f"!!! {reason.removeprefix('Skipped: ').removeprefix('reason: ')} !!!",

@@ -1,8 +1,9 @@
 """Deletions: each document goes whole, and only if it still belongs to the owner.
 
-Up to some thousands of rows go in one transaction. It locks images, then sessions, each in the
-order of their ids, and deletes what still belongs to the owner under these locks. A record that is
-being moved away is either moved before, and stays, or its new version is saved after the deletion.
+Up to some thousands of rows go in one transaction. It locks images in the order in which they are
+listed, then sessions in the order of their ids, and deletes what still belongs to the owner under
+these locks. A record that is being moved away is either moved before, and stays, or its new version
+is saved after the deletion.
 
 More rows go in chunks. The owner is hidden first: a container's row is removed, as what it owns is
 found without it; an image or session keeps its row, with an empty revision, until the last chunk.

@@ -61,7 +61,10 @@ def several(url: URL) -> list[tuple[str, str]]:
 
 
 def prepare_connecting(engine: Engine) -> None:
-    """Give MySQL's client libraries what they lack: several hosts, and for PyMySQL two more."""
+    """Give MySQL's client libraries what they lack.
+
+    That is several hosts, and for PyMySQL passwords in UTF-8 and a bound on the server's greeting.
+    """
     if engine.dialect.name not in ("mysql", "mariadb"):
         return
     own = engine.dialect.driver == "pymysql"

@@ -101,9 +101,9 @@ def _pip(folder: Path, *arguments: str) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=1200,
         )
     except subprocess.TimeoutExpired as error:
-        raise EnvironmentFailedError(f"pip {arguments[0]}: not done after 300 s") from error
+        raise EnvironmentFailedError(f"pip {arguments[0]}: not done after 1,200 s") from error
     if made.returncode:
         raise EnvironmentFailedError(f"pip {arguments[0]}: {made.stderr.strip()[-1000:]}")
