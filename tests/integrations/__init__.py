@@ -11,7 +11,8 @@ A framework is a folder here, named like its module in ``agentx_persistence/inte
   ``tries`` how often to repeat a race. Async tests need no mark.
 
 `test_integrations` starts the servers and the inner suites. It runs a few
-pairs of a framework and a backend; ``scripts/test-integrations [FRAMEWORK …]`` runs all of them. While you work on one:
+pairs of a framework and a backend; ``scripts/test-integrations [FRAMEWORK …]`` runs all of them.
+While you work on one:
 ``./scripts/test tests/integrations -k "sqlite and openai_agents"``. What the variable
 ``AGENTX_TEST_INNER`` holds goes to the inner pytest, such as ``-x -k pop``.
 """
