@@ -15,7 +15,7 @@ from agentx_persistence._mongodb.log import Log
 from agentx_persistence._mongodb.reading import Reading, look_up, read_newest
 from agentx_persistence._mongodb.rewriting import Rewriting
 from agentx_persistence._mongodb.scope import Scope
-from agentx_persistence.errors import InvalidRecordError
+from agentx_persistence.errors import ConfigurationError
 from agentx_persistence.storage import (
     Document,
     Entry,
@@ -129,11 +129,11 @@ class MongoStorage(Storage):
 
     def within(self, transaction: Any) -> Storage:
         if not isinstance(transaction, ClientSession) or not transaction.in_transaction:
-            reason = "must be a pymongo ClientSession in which a transaction has been started"
-            raise InvalidRecordError("argument", "transaction", reason)
+            reason = "within: give a pymongo ClientSession in which a transaction has been started"
+            raise ConfigurationError("mongodb", reason)
         if transaction.client is not self._scope.database.clients.given:
-            reason = "must be of the client that was given to mongodb_driver(client=...)"
-            raise InvalidRecordError("argument", "transaction", reason)
+            reason = "within: the transaction must be of the client given to mongodb_driver(client=)"
+            raise ConfigurationError("mongodb", reason)
         return MongoStorage(Scope(self._scope.database, transaction))
 
     def where(self, kind: Kind, key: str, position: int | None = None) -> str:

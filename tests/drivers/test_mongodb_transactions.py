@@ -11,7 +11,7 @@ from pymongo.database import Database
 from pymongo.errors import OperationFailure
 
 from agentx_persistence import (
-    InvalidRecordError,
+    ConfigurationError,
     Persistence,
     RecordConflictError,
     RecordNotFoundError,
@@ -163,9 +163,9 @@ def test_what_is_no_open_transaction_of_this_client_is_refused(
 ) -> None:
     with client.start_session() as unit:
         for wrong in (unit, client, None):
-            with pytest.raises(InvalidRecordError, match="transaction"):
+            with pytest.raises(ConfigurationError, match="transaction"):
                 store.within(wrong)
     with mongodb_server.connect() as other, other.start_session() as foreign:
         foreign.start_transaction()
-        with pytest.raises(InvalidRecordError, match="client="):
+        with pytest.raises(ConfigurationError, match="client="):
             store.within(foreign)
