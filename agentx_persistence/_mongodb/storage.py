@@ -132,7 +132,7 @@ class MongoStorage(Storage):
             reason = "within: give a pymongo ClientSession in which a transaction has been started"
             raise ConfigurationError("mongodb", reason)
         if transaction.client is not self._scope.database.clients.given:
-            reason = "within: the transaction must be of the client given to mongodb_driver(client=)"
+            reason = "within: give one of the client that was given to mongodb_driver(client=)"
             raise ConfigurationError("mongodb", reason)
         return MongoStorage(Scope(self._scope.database, transaction))
 
