@@ -15,7 +15,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-_LONGEST_WAIT = 1.0
+# Seconds: for one call that has the turn, and for all that have it one after another.
+_LONGEST_TURN, _LONGEST_WAIT = 1.0, 15.0
 
 
 class _Turn:
@@ -39,9 +40,12 @@ class Turns:
         """Run `work` when no other thread has the turn for this key, or soon."""
         mine = _Turn()
         entry = weakref.ref(mine)
-        deadline = time.monotonic() + _LONGEST_WAIT
+        end = time.monotonic() + _LONGEST_WAIT
+        deadline, former = end, entry
         while True:
             found = self._current.setdefault(key, entry)
+            if found is not former:
+                deadline, former = min(end, time.monotonic() + _LONGEST_TURN), found
             holder = found()
             # A call from a signal handler runs inside the call that has the turn.
             if holder is mine or (holder is not None and holder.thread == mine.thread):
