@@ -18,12 +18,14 @@ from agentx_persistence.storage import PersistenceDriver, Storage
 class Persistence:
     """The repositories of one open backend. Thread-safe; closes at the end of a ``with`` block."""
 
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
-        self.containers: ContainerRepository = ContainerRepository(storage)
-        self.images: ImageRepository = ImageRepository(storage)
-        self.sessions: SessionRepository = SessionRepository(storage)
-        self.items: ItemRepository = ItemRepository(storage)
+    def __init__(self, storage: Storage, contention_timeout: float = 60.0) -> None:
+        """:param contention_timeout: see `create_persistence`"""
+        self._storage, self._contention_timeout = storage, contention_timeout
+        given = (storage, contention_timeout)
+        self.containers: ContainerRepository = ContainerRepository(*given)
+        self.images: ImageRepository = ImageRepository(*given)
+        self.sessions: SessionRepository = SessionRepository(*given)
+        self.items: ItemRepository = ItemRepository(*given)
 
     def __repr__(self) -> str:
         return f"<Persistence on {self._storage!r}>"
@@ -37,7 +39,7 @@ class Persistence:
             database; on MongoDB a ``ClientSession`` with a transaction
         :raises ConfigurationError: on other backends
         """
-        return Persistence(self._storage.within(transaction))
+        return Persistence(self._storage.within(transaction), self._contention_timeout)
 
     def ping(self) -> None:
         """Check that the backend answers.
@@ -66,17 +68,26 @@ class Persistence:
 
 
 def create_persistence(
-    target: PersistenceDriver | str | None = None, **options: Any
+    target: PersistenceDriver | str | None = None,
+    *,
+    contention_timeout: float = 60.0,
+    **options: Any,
 ) -> Persistence:
     """Connect and check at once; return the open repositories.
 
     :param target: a URL, such as ``sqlite:///agentx.db`` or ``postgresql://user@host/database``;
         or a driver; or nothing, for a store in memory
+    :param contention_timeout: for how many seconds `update`, `update_metadata`, `rewrite`,
+        `pop_message` and `add_messages` are repeated while others keep changing the same record or
+        session
     :param options: with a URL, the options of its driver's function; a driver takes none
     :raises BackendUnavailableError: if the backend cannot be reached, within seconds
     :raises ConfigurationError: if repeating cannot help, such as a wrong password
     :raises SchemaError: if its tables are missing, outdated or too new; says what to do
     """
+    if type(contention_timeout) not in (int, float) or not contention_timeout >= 0:
+        reason = f"contention_timeout must be a number of seconds, not {contention_timeout!r}"
+        raise ConfigurationError("create_persistence", reason)
     if target is None:
         target = "memory:"
     if isinstance(target, str):
@@ -89,4 +100,4 @@ def create_persistence(
     if not isinstance(target, PersistenceDriver):
         reason = f"the target must be a URL or a driver, not {type(target).__name__}"
         raise ConfigurationError("create_persistence", reason)
-    return Persistence(target.create_storage())
+    return Persistence(target.create_storage(), contention_timeout)

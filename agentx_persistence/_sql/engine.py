@@ -196,8 +196,10 @@ class Database(ForkAware):
                 if undone and certain:
                     undone()
                 if retries is None:
+                    # In opening, connecting can take longer than `_OPENING`: it is tried twice.
+                    since = started if self._opening is None else time.monotonic()
                     seconds = self._seconds(failure.__cause__)
-                    retries = Retries(self.flavour.backend, started + seconds)
+                    retries = Retries(self.flavour.backend, since + seconds)
             if not retries.pause(failure):
                 raise failure from failure.__cause__
 

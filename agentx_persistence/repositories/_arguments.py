@@ -21,8 +21,6 @@ from agentx_persistence.storage import Order, Place, Storage
 
 _MAX_COUNT = 2**31 - 2  # one more still fits the 32-bit integers of all databases
 _MAX_TIME = 2**53
-# Seconds for which a change is tried again while others change the same thing.
-_CONTENTION_SECONDS = 60.0
 
 
 def new_token() -> str:
@@ -30,13 +28,13 @@ def new_token() -> str:
     return os.urandom(8).hex()
 
 
-def attempts(storage: Storage, noun: str, id: str) -> Iterator[None]:
+def attempts(storage: Storage, noun: str, id: str, seconds: float) -> Iterator[None]:
     """Yield for each attempt at a guarded change, with growing pauses.
 
-    :raises BackendUnavailableError: if other writers kept changing it for a minute
+    :raises BackendUnavailableError: if other writers kept changing it for so many seconds
     :raises RecordConflictError: in the caller's own transaction, instead of a second attempt
     """
-    deadline = time.monotonic() + _CONTENTION_SECONDS
+    deadline = time.monotonic() + seconds
     pause = 0.0005
     while True:
         yield
@@ -44,7 +42,10 @@ def attempts(storage: Storage, noun: str, id: str) -> Iterator[None]:
             reason = "others changed it meanwhile; begin your transaction anew"
             raise RecordConflictError(noun, id, reason)
         if time.monotonic() > deadline:
-            reason = f"others kept changing {noun} {id!r} for a minute; try again later"
+            reason = (
+                f"others kept changing {noun} {id!r} for {seconds:g} s; try again later, or raise"
+                " contention_timeout"
+            )
             raise BackendUnavailableError("repository", reason)
         time.sleep(random.uniform(0, pause))
         pause = min(2 * pause, 0.05)

@@ -50,8 +50,9 @@ class RecordStore(Generic[R]):
     key_fields: ClassVar[str]
     orders: ClassVar[tuple[Order, ...]] = ("newest", "oldest")
 
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
+    def __init__(self, storage: Storage, contention_timeout: float = 60.0) -> None:
+        """:param contention_timeout: see `create_persistence`"""
+        self._storage, self._contention_timeout = storage, contention_timeout
 
     def save(self, record: R) -> None:
         """Create the record, or replace the whole of the one with this id, in one step.
@@ -75,7 +76,7 @@ class RecordStore(Generic[R]):
 
     def _update(self, key: str, change: Change[R]) -> R:
         apply = as_function(self.record, change)
-        for _ in attempts(self._storage, self.kind.noun, self._name(key)):
+        for _ in attempts(self._storage, self.kind.noun, self._name(key), self._contention_timeout):
             stored = self._storage.get(self.kind, [key]).get(key)
             if stored is None:
                 break

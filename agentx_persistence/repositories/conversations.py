@@ -73,7 +73,7 @@ class Conversations(Histories):
         document = self._created(session_id, create)
         missing = list(given.values())
         found: Found | None = None
-        for _ in attempts(self._storage, "session", session_id):
+        for _ in attempts(self._storage, "session", session_id, self._contention_timeout):
             added = self._storage.append(
                 session_id,
                 missing,
@@ -122,7 +122,7 @@ class Conversations(Histories):
             check_count("expected", expected)
         entries, token = list(unique_entries(messages).values()), new_token()
         window = Window(after, headed=True)
-        for _ in attempts(self._storage, "session", session_id):
+        for _ in attempts(self._storage, "session", session_id, self._contention_timeout):
             found = self._storage.read(session_id, window)
             head = head_of(found)
             if expected not in (None, head.count):
@@ -147,7 +147,7 @@ class Conversations(Histories):
         check_id("session", session_id)
         window, token = Window(last=1, headed=True), new_token()
         newest: Message | None = None
-        for _ in attempts(self._storage, "session", session_id):
+        for _ in attempts(self._storage, "session", session_id, self._contention_timeout):
             found = self._storage.read(session_id, window)
             count, generation = head_of(found)
             newest = next(iter(self._messages(session_id, found, window)), None)

@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from agentx_persistence import (
+    BackendUnavailableError,
+    ConfigurationError,
     ImageRecord,
     Persistence,
     RecordNotFoundError,
+    create_persistence,
 )
 from tests.backends.backend import SHARED, Backend
 from tests.contract.records import image, item, message, saved_session
@@ -34,6 +37,32 @@ def test_a_function_may_call_the_persistence_and_runs_again_if_it_was_overtaken(
     assert called == [{"a": 1}, {"a": 1, "b": 2}]
     assert changed.custom_data == {"a": 1, "b": 2, "c": 3}
     assert persistence.images.get("i") == changed
+
+
+def test_a_change_that_is_always_overtaken_gives_up_in_time(backend: Backend) -> None:
+    called: list[int] = []
+    with create_persistence(backend.driver(), contention_timeout=0.1) as persistence:
+        persistence.images.save(image("i"))
+
+        def change(old: ImageRecord) -> ImageRecord:
+            called.append(len(called))
+            persistence.images.update("i", {"custom_data": {"overtaken": called[-1]}})
+            return old.model_copy(update={"name": "new"})
+
+        with pytest.raises(
+            BackendUnavailableError, match=r"image 'i' for 0\.1 s.*contention_timeout"
+        ):
+            persistence.images.update("i", change)
+        found = persistence.images.get("i")
+        assert found
+        assert found.name == "plan"
+        assert found.custom_data == {"overtaken": called[-1]}
+
+
+@pytest.mark.parametrize("wrong", [-1, "1", None, True, float("nan")])
+def test_a_wrong_time_for_contention_is_refused(wrong: Any) -> None:
+    with pytest.raises(ConfigurationError, match="contention_timeout"):
+        create_persistence(contention_timeout=wrong)
 
 
 def test_what_is_deleted_while_its_change_is_made_stays_deleted(persistence: Persistence) -> None:
