@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 from agentx_persistence.errors import (
     BackendUnavailableError,
     CorruptRecordError,
     PersistenceError,
-    RecordNotFoundError,
 )
 from agentx_persistence.persistence import Persistence
-from agentx_persistence.records import MESSAGES
 from agentx_persistence.storage import (
     CONTAINERS,
     IMAGES,
@@ -23,19 +21,16 @@ from agentx_persistence.storage import (
     Query,
     Storage,
     Stored,
-    Text,
     Trace,
-    Window,
 )
 from agentx_persistence.storage.kinds import SEPARATOR
 from agentx_persistence.transfer import _walking as walking
+from agentx_persistence.transfer._histories import History
 from agentx_persistence.transfer.reports import Progress, Step
 
 _RESTORE = "restore it from a backup, or write it anew; it is never skipped or repaired silently"
 _SAVE = "save the record again, which writes its index entries anew"
 _REST = "delete it again, if its deletion was interrupted; or restore it from a backup"
-# So many messages are read at once, and so many bytes of them.
-_COUNT, _BYTES = 1_000, 4_000_000
 
 
 class Finding(NamedTuple):
@@ -112,7 +107,10 @@ class _Examination:
         self.met.add(document.key)
         yield from self._record(kind, document)
         if kind is SESSIONS:
-            yield from self._history(document.key)
+            history = History(self.storage, document.key)
+            for what, where in history.damages():
+                yield Finding("damage", what, where, _RESTORE)
+            self.messages += history.messages
 
     def _traces(self, kind: Kind, is_listed: bool) -> Iterator[Finding]:
         """Look for what the listing of all records has not shown.
@@ -125,13 +123,11 @@ class _Examination:
                     if trace.where not in self.unreadable:
                         what = f"one of the {kind.name} cannot be read"
                         yield self._unreadable(what, trace.where)
-                elif trace.key not in self.met:
-                    self.last = None  # these come in any order
+                    continue
+                if trace.key not in self.met:
                     yield from self._trace(kind, trace.key, trace, is_listed)
-                elif trace.stale:
-                    what = (
-                        f"a stale index entry of the {kind.noun} {walking.name(kind, trace.key)!r}"
-                    )
+                if trace.stale:
+                    what = f"a stale index entry of {self._named(kind, trace.key)}"
                     yield Finding("note", what, trace.where, _SAVE)
         except BackendUnavailableError:
             raise
@@ -141,20 +137,34 @@ class _Examination:
 
     def _trace(self, kind: Kind, key: str, trace: Trace, is_listed: bool) -> Iterator[Finding]:
         self.met.add(key)
-        name = walking.name(kind, key)
+        name = self._named(kind, key)
         try:
             found = self.storage.get(kind, [key])
         except CorruptRecordError as error:
-            yield self._unreadable(f"the {kind.noun} {name!r} cannot be read", error.where)
+            yield self._unreadable(f"{name} cannot be read", error.where)
             return
         if not found:
-            what = f"something is stored of the {kind.noun} {name!r}, which is not there"
+            what = f"something is stored of {name}, which is not there"
             yield Finding("note", what, trace.where, _REST)
             return
-        if is_listed:
-            what = f"the listing of all {kind.name} does not show {name!r}"
-            yield Finding("damage", what, self.storage.where(kind, key), _SAVE)
+        self.last = None
         yield from self._document(kind, found[key])
+        if is_listed or not self._is_listed(kind, key):
+            what = f"the listing of all {kind.name} does not show {name}"
+            yield Finding("damage", what, self.storage.where(kind, key), _SAVE)
+
+    def _is_listed(self, kind: Kind, key: str) -> bool:
+        """Look for the record that was read last where its time, or its key, should be listed."""
+        if kind is ITEMS:
+            query = Query(order="key", prefix=key)
+        elif self.last is None:
+            return True  # it cannot be read, which is reported already
+        else:
+            query = Query(since=self.last, until=self.last + 1)
+        try:
+            return any(found.key == key for found in self.storage.find(kind, query).documents)
+        except CorruptRecordError:
+            return True  # another one of that time is damaged
 
     def _unreadable(self, what: str, where: str) -> Finding:
         self.unreadable.add(where)
@@ -163,92 +173,26 @@ class _Examination:
     def _record(self, kind: Kind, document: Stored) -> Iterator[Finding]:
         repository = self.repositories[kind]
         where = self.storage.where(kind, document.key)
-        name = walking.name(kind, document.key)
+        name = self._named(kind, document.key)
         try:
             (record,) = repository._load([document])
             written = repository._document(record)
         except PersistenceError as error:
-            what = f"the {kind.noun} {name!r} cannot be read"
+            what = f"{name} cannot be read"
             yield self._unreadable(what, where)
             if not isinstance(error, CorruptRecordError):
                 yield Finding("damage", str(error), where, _RESTORE)
             return
         if written.key != document.key:
-            what = f"the {kind.noun} {name!r} says that its id is {written.key!r}"
+            what = f"{name} says that its id is {written.key!r}"
             yield Finding("damage", what, where, _RESTORE)
-        if self.last is not None and record.created_at < self.last:
-            what = f"the listing of {kind.name} by time shows {name!r} in the wrong place"
+        if kind is not ITEMS and self.last is not None and record.created_at < self.last:
+            what = f"the listing of {kind.name} by time shows {name} in the wrong place"
             yield Finding("damage", what, where, _SAVE)
-        self.last = None if kind is ITEMS else record.created_at
+        self.last = record.created_at
         for fields in kind.indexes:
             if all(field in written.fields for field in fields):
                 self.indexed[kind][tuple((f, written.fields[f]) for f in fields)] += 1
-
-    def _history(self, log: str) -> Iterator[Finding]:
-        positions: dict[str, int] = {}
-        position = 0
-        try:
-            count = self.storage.head(log).count
-            for position, text in self._texts(log, count):
-                where = self.storage.where(SESSIONS, log, position)
-                place = f"message {position} of session {log!r}"
-                try:
-                    (message,) = MESSAGES.validate_json(b"[%s]" % walking.raw(text or b""))
-                    message.to_json()
-                except (ValueError, PersistenceError):
-                    yield Finding("damage", f"{place} cannot be read", where, _RESTORE)
-                    continue
-                if message.id in positions:
-                    what = f"{place} has the id {message.id!r}, which an earlier one has"
-                    yield Finding("damage", what, where, _RESTORE)
-                positions.setdefault(message.id, position)
-            self.messages += position
-            if position < count:
-                what = f"session {log!r} says that it has {count} messages, but has {position}"
-                yield Finding("damage", what, self.storage.where(SESSIONS, log), _RESTORE)
-            yield from self._ids(log, positions)
-        except RecordNotFoundError:
-            return  # deleted meanwhile
-        except PersistenceError as error:
-            what = f"the history of session {log!r} cannot be read after message {position}"
-            yield Finding("damage", what, str(error), _RESTORE)
-
-    def _texts(self, log: str, count: int) -> Iterator[tuple[int, Text | None]]:
-        """Yield position and text of each message; ``None`` for one that is damaged."""
-        position, size = 0, _COUNT
-        while position < count:
-            window = Window(after=position, first=min(size, count - position), size=_BYTES)
-            try:
-                texts: Sequence[Text | None] = self.storage.read(log, window).texts
-            except CorruptRecordError as error:
-                if error.kind != "message":
-                    raise
-                if size > 1:
-                    size = 1  # so that each damaged one is met alone
-                    continue
-                texts = [None]
-            if not texts:
-                return
-            for text in texts:
-                position += 1
-                yield position, text
-
-    def _ids(self, log: str, positions: Mapping[str, int]) -> Iterator[Finding]:
-        """Look each message up by its id."""
-        ids = list(positions)
-        for start in range(0, len(ids), _COUNT):
-            some = ids[start : start + _COUNT]
-            try:
-                there = self.storage.lookup(log, some).there
-            except CorruptRecordError:
-                return  # a damaged message, which is reported already
-            for id in some:
-                if id not in there or there[id][0] != positions[id]:
-                    what = (
-                        f"message {positions[id]} of session {log!r} is not found by its id {id!r}"
-                    )
-                    where = self.storage.where(SESSIONS, log, positions[id])
-                    yield Finding("damage", what, where, _RESTORE)
 
     def _indexes(self, kind: Kind) -> Iterator[Finding]:
         for values, expected in self.indexed[kind].items():
@@ -267,6 +211,10 @@ class _Examination:
                 what = f"the listing of {kind.name}{' with ' * bool(shown)}{shown}"
                 what += f" shows {found} of {expected}"
                 yield Finding("damage", what, f"order {order!r}", _SAVE)
+
+    @staticmethod
+    def _named(kind: Kind, key: str) -> str:
+        return f"the {kind.noun} {walking.name(kind, key)!r}"
 
     @staticmethod
     def _shown(kind: Kind, value: str) -> str:
