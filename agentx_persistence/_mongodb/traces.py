@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
 
+from agentx_persistence._mongodb.clients import Rows
 from agentx_persistence._mongodb.scope import Scope
 from agentx_persistence.storage import SESSIONS, Kind, Trace
 
@@ -13,21 +14,24 @@ _PAGE = 10_000
 
 def traces(scope: Scope, kind: Kind) -> Iterator[Trace]:
     """Yield each document, and of sessions each that has messages."""
-    collections = [(scope.rows(kind), "_id")]
+    yield from _traces(scope, lambda: scope.rows(kind), "_id")
     if kind is SESSIONS:
-        collections.append((scope.messages(), "session_id"))
-    for rows, field in collections:
-        last: str | None = ""
-        while last is not None:
-            keys = scope.run(lambda _, rows=rows, field=field, last=last: _keys(rows, field, last))
-            for key in keys:
-                yield Trace(key, f"mongodb, {rows.full_name}, {field} {key!r}")
-            last = keys[-1] if keys else None
+        yield from _traces(scope, scope.messages, "session_id")
 
 
-def _keys(rows: Any, field: str, after: str) -> list[str]:
-    """Return the values after one, in order. A condition on text finds no other values."""
-    found = rows.aggregate(
+def _traces(scope: Scope, rows: Callable[[], Rows], field: str) -> Iterator[Trace]:
+    last: str | None = ""
+    while last is not None:
+        name, keys = scope.run(partial(_keys, rows, field, last))
+        for key in keys:
+            yield Trace(key, f"mongodb, {name}, {field} {key!r}")
+        last = keys[-1] if keys else None
+
+
+def _keys(rows: Callable[[], Rows], field: str, after: str, again: bool) -> tuple[str, list[str]]:
+    """Return the collection's name, and the values after one in order. A condition on text finds
+    no other values."""
+    found = rows().aggregate(
         [
             {"$match": {field: {"$gt": after}}},
             {"$sort": {field: 1}},
@@ -36,4 +40,4 @@ def _keys(rows: Any, field: str, after: str) -> list[str]:
             {"$limit": _PAGE},
         ]
     )
-    return [row["_id"] for row in found]
+    return rows().full_name, [row["_id"] for row in found]

@@ -97,7 +97,7 @@ def _damage_sql(backend: Backend) -> Sequence[Expected]:
         "UPDATE agentx_messages SET message_id = 'x' WHERE session_id = 's-id' AND position = 3",
     )
     for statement in statements:
-        assert run_sql(backend, statement) == 1 + 4 * statement.startswith("DELETE FROM a ")
+        assert run_sql(backend, statement) == 1
     paired = "the listing of sessions with container_id 'paired' and image_id 'image' shows 0 of 1"
     expected = [_MOVED, ("damage", paired), _PLACE, _HALF, _HALF_IMAGE, _GONE, _SHORT, _GAP, _ID]
     return expected
@@ -115,7 +115,7 @@ def run_sql(backend: Backend, statement: str) -> int:
             return server.execute(statement.encode()).rowcount
     arguments = options.pop("connect_args")
     with pymysql.connect(**arguments, **options, autocommit=True) as other:
-        return other.cursor().execute(statement)
+        return int(other.cursor().execute(statement))
 
 
 def _damage_files(base: Path) -> Sequence[Expected]:
@@ -173,16 +173,19 @@ def _damage_redis(backend: Backend) -> Sequence[Expected]:
         client.zadd(keys.index(IMAGES, {"container_id": "box"}), {b"hi-gone": 0})
         client.rpop(keys.log("s-short")[1])
         client.zrem(keys.log("s-id")[2], "m3")
+    # A single server counts what is gone, too; a cluster does not count where one is damaged.
+    counted: list[Expected] = [
+        ("damage", "the listing of sessions with container_id 'box' shows 14 of 10"),
+        ("damage", "the listing of sessions with container_id 'box' and image_id 'image' shows"),
+        ("damage", "the listing of sessions with image_id 'image' shows"),
+    ]
     return [
+        *([] if options else counted),
         ("damage", "the sessions cannot be listed"),
         ("damage", "the session 's-head' cannot be read"),
         ("damage", "the session 's-half' cannot be read"),
         ("damage", "the history of session 's-short' cannot be read"),
         ("damage", "the listing of all sessions does not show the session 's-unlisted'"),
-        # These count what is gone, too.
-        ("damage", "the listing of sessions with container_id 'box' shows 14 of 10"),
-        ("damage", "the listing of sessions with container_id 'box' and image_id 'image' shows"),
-        ("damage", "the listing of sessions with image_id 'image' shows"),
         ("note", "a stale index entry of the session 's-stale'"),
         ("note", "something is stored of the image 'i-gone', which is not there"),
         _GONE,
@@ -195,12 +198,12 @@ def _damage_mongodb(backend: Backend) -> Sequence[Expected]:
     with MongodbServer(backend.arguments[0]).connect() as client:
         database = client[backend.options["database_name"]]
         rows, messages = database["sessions"], database["messages"]
-        later = rows.find_one({"_id": "s-time"})["place"]
+        (found,) = rows.find({"_id": "s-time"})
         changes: list[tuple[Any, str, dict[str, Any]]] = [
             (rows, "s-moved", {"$set": {"container_id": "other"}}),
             (rows, "s-half", {"$unset": {"place": "", "active": ""}}),
             (rows, "s-head", {"$unset": {"created_at": ""}}),
-            (rows, "s-time", {"$set": {"place": f"{'0' * 17}{later[17:]}"}}),
+            (rows, "s-time", {"$set": {"place": f"{'0' * 17}{found['place'][17:]}"}}),
             (database["images"], "i-half", {"$unset": {"place": ""}}),
         ]
         for collection, id, change in changes:
@@ -215,7 +218,7 @@ def _damage_mongodb(backend: Backend) -> Sequence[Expected]:
         ("damage", "the sessions cannot be listed"),
         ("damage", "the session 's-head' cannot be read"),
         ("damage", "message 5 of session 's-short' cannot be read"),
-        _PLACE,
+        ("damage", "the listing of all sessions does not show the session 's-time'"),
         _HALF,
         _HALF_IMAGE,
         _GONE,
