@@ -299,5 +299,14 @@ class FileDocuments(Storage, ForkAware):
         stored = Stored(key, record.text, changed_at, record.revision)
         return stored, record.row(kind, changed_at)
 
+    def _is_stale(self, kind: Kind, key: str) -> bool:
+        """Tell whether the index surely lists the document elsewhere than its file says."""
+        rows = self._index.rows(kind, key)
+        try:
+            loaded = self._load(kind, key)
+        except CorruptRecordError:
+            return False
+        return loaded is not None and any(row[-1] and row[:-1] != loaded[1] for row in rows)
+
     def _locked(self, kind: Kind, key: str, work: Callable[[], T]) -> T:
         return cast(T, self._locks.hold(lock_of(kind, key), work))

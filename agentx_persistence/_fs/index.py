@@ -197,6 +197,11 @@ class Index(ForkAware):
         columns = ", ".join(COLUMNS[kind])
         return self.read(f"SELECT {columns}, sure FROM {kind} WHERE key = ?", (key,))
 
+    def keys(self, kind: Kind, after: str) -> list[str]:
+        """Return a page of the keys that have rows, in order."""
+        statement = f"SELECT DISTINCT key FROM {kind} WHERE key > ? ORDER BY key LIMIT {_PAGE}"
+        return [key for (key,) in self.read(statement, (after,))]
+
     def announce(self, kind: Kind, key: str, row: Row | None) -> None:
         """Say that the document is about to move to the row, or to be deleted."""
 

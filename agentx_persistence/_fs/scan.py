@@ -4,26 +4,53 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 
+from agentx_persistence._fs.log import read_header
 from agentx_persistence._fs.logs import Logs
 from agentx_persistence._fs.records import Records, Row, parse_record
 from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
-from agentx_persistence.storage import KINDS, SESSIONS, Kind
+from agentx_persistence.storage import KINDS, SESSIONS, Kind, Trace
 
 _LOGGER = logging.getLogger("agentx_persistence")
+_OURS = re.compile(r"[0-9a-f]{38}\.(json|json\.hidden|jsonl)")
 
 
 def scan(base: str, records: Records, logs: Logs) -> Iterator[tuple[Kind, Row]]:
     """Give each record of the store, with its row."""
     for kind in KINDS:
-        for folder in os.listdir(f"{base}/{kind}"):
-            path = f"{base}/{kind}/{folder}"
-            for name in os.listdir(path) if os.path.isdir(path) else ():
+        for folder in folders(base, kind):
+            for name in os.listdir(folder):
                 if name.endswith((".json", ".json.hidden")):
-                    row = _scanned(records, logs, kind, f"{path}/{name}")
+                    row = _scanned(records, logs, kind, f"{folder}/{name}")
                     if row is not None:
                         yield kind, row
+
+
+def folders(base: str, kind: Kind) -> list[str]:
+    """Return the folders that hold the files of this kind."""
+    paths = [f"{base}/{kind}/{name}" for name in sorted(os.listdir(f"{base}/{kind}"))]
+    return [path for path in paths if os.path.isdir(path)]
+
+
+def lying(records: Records, kind: Kind, folder: str) -> Iterator[Trace]:
+    """Give a trace for each file of records and logs in the folder, damaged or not."""
+    for name in os.listdir(folder):
+        path = f"{folder}/{name}"
+        if not _OURS.fullmatch(name):
+            continue
+        with suppress(FileNotFoundError), open(path, "rb", buffering=0) as file:
+            if name.endswith(".jsonl"):
+                header = read_header(file)
+                key = header and header[0]
+            else:
+                record = parse_record(file.readall())
+                key = record and record.key
+            if key is not None and not path.startswith(records.path(kind, key)):
+                key = None
+            yield Trace(key, path)
 
 
 def _scanned(records: Records, logs: Logs, kind: Kind, path: str) -> Row | None:

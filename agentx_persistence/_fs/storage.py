@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from io import FileIO
@@ -12,6 +12,7 @@ from agentx_persistence._fs import files
 from agentx_persistence._fs.calls import port_call
 from agentx_persistence._fs.documents import FileDocuments
 from agentx_persistence._fs.log import Log, appended, format_entries
+from agentx_persistence._fs.scan import folders, lying
 from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
 from agentx_persistence.storage import (
     KINDS,
@@ -22,6 +23,7 @@ from agentx_persistence.storage import (
     Head,
     Kind,
     Slice,
+    Trace,
     Window,
 )
 
@@ -181,6 +183,30 @@ class FileStorage(FileDocuments):
             for line in self._logs.lines(key, log, position, position):
                 return f"{path}, byte {line.offset}"
         return path
+
+    def traces(self, kind: Kind) -> Iterator[Trace]:
+        after: str | None = ""
+        while after is not None:
+            listed, after = self._listed(kind, after)
+            yield from listed
+        for folder in self._folders(kind):
+            yield from self._lying(folder, kind)
+
+    @port_call
+    def _listed(self, kind: Kind, after: str) -> tuple[list[Trace], str | None]:
+        """Return the traces in a page of the index, and where the next page begins."""
+        keys = self._index.keys(kind, after)
+        where = f"{self.base}/index.sqlite3, table {kind}, key"
+        traces = [Trace(key, f"{where} {key!r}", self._is_stale(kind, key)) for key in keys]
+        return traces, keys[-1] if keys else None
+
+    @port_call
+    def _folders(self, kind: Kind) -> list[str]:
+        return folders(self.base, kind)
+
+    @port_call
+    def _lying(self, folder: str, kind: Kind) -> list[Trace]:
+        return list(lying(self._records, kind, folder))
 
     @port_call
     def ping(self) -> None:

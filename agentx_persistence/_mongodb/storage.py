@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from pymongo.client_session import ClientSession
@@ -15,6 +15,7 @@ from agentx_persistence._mongodb.log import Log
 from agentx_persistence._mongodb.reading import Reading, look_up, read_newest
 from agentx_persistence._mongodb.rewriting import Rewriting
 from agentx_persistence._mongodb.scope import Scope
+from agentx_persistence._mongodb.traces import traces
 from agentx_persistence.errors import ConfigurationError
 from agentx_persistence.storage import (
     Document,
@@ -27,6 +28,7 @@ from agentx_persistence.storage import (
     Slice,
     Storage,
     Stored,
+    Trace,
     Window,
     owned_by,
 )
@@ -138,6 +140,9 @@ class MongoStorage(Storage):
 
     def where(self, kind: Kind, key: str, position: int | None = None) -> str:
         return self._scope.database.where(kind, key, position)
+
+    def traces(self, kind: Kind) -> Iterator[Trace]:
+        return traces(self._scope, kind)
 
     def ping(self) -> None:
         self._scope.run(lambda _: self._scope.database.client.admin.command("ping"))

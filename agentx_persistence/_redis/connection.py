@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from redis import Redis, RedisCluster
@@ -191,6 +192,26 @@ class Connection:
             return [exchange_with(each.connection_pool, commands) for each in primaries]
 
         return self._attempt(work, seconds=seconds)[0]
+
+    def scan(self, begin: bytes) -> set[bytes]:
+        """Return the keys that begin with this. All keys of all primaries are looked at."""
+
+        def work() -> set[bytes]:
+            found: set[bytes] = set()
+            for server in servers(self._client, primaries=True):
+                exchange: Callable[[Sequence[Command]], list[Any]] = self._exchange
+                if isinstance(self._client, RedisCluster):
+                    exchange = partial(exchange_with, server.connection_pool)
+                cursor: bytes | None = b"0"
+                while cursor is not None:
+                    (reply,) = exchange([("SCAN", cursor, "COUNT", 1000)])
+                    if isinstance(reply, Exception):
+                        raise reply
+                    found.update(key for key in reply[1] if key.startswith(begin))
+                    cursor = reply[0] if int(reply[0]) else None
+            return found
+
+        return self._attempt(work)[0]
 
     def ping(self) -> None:
         for replies in self.inspect([("PING",)]):

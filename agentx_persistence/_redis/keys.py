@@ -89,6 +89,8 @@ class Entries(NamedTuple):
 class Keys:
     def __init__(self, base: str) -> None:
         self._base = base
+        # What all keys begin with.
+        self.begin = f"{base}:{{".encode()
 
     def document(self, kind: Kind, key: str) -> bytes:
         if kind is ITEMS:

@@ -131,7 +131,8 @@ class Listings(Documents):
         for span in spans:
             for members in self._chunks(span):
                 versions = self._connection.pipeline(
-                    [("HGET", self._keys.document(kind, each.id), "version") for each in members]
+                    [("HGET", self._keys.document(kind, each.id), "version") for each in members],
+                    [(kind.noun, each.id) for each in members],
                 )
                 pairs = zip(members, versions, strict=True)
                 count += sum(member.version == version for member, version in pairs)

@@ -18,7 +18,8 @@ from collections.abc import Iterator, Sequence
 from agentx_persistence._redis.indexing import Version
 from agentx_persistence._redis.listing import Listings, Span
 from agentx_persistence._redis.logs import Logs
-from agentx_persistence.storage import CONTAINERS, IMAGES, ITEMS, SESSIONS, Kind
+from agentx_persistence._redis.traces import traces
+from agentx_persistence.storage import CONTAINERS, IMAGES, ITEMS, SESSIONS, Kind, Trace
 from agentx_persistence.storage.kinds import SEPARATOR
 
 _CHUNK = 200
@@ -42,6 +43,9 @@ class RedisStorage(Logs, Listings):
             if self._connection.cluster:
                 self._indexing.leave_first(key)  # an interrupted deletion may not have
         return there
+
+    def traces(self, kind: Kind) -> Iterator[Trace]:
+        return traces(self._connection, self._keys, kind)
 
     def _owned(self, kind: Kind, span: Span) -> Iterator[tuple[list[str], list[Version]]]:
         """Yield the documents of this index in chunks; remove members that are none's."""

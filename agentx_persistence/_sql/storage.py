@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from agentx_persistence._sql.appending import Append, Appending
@@ -14,6 +14,7 @@ from agentx_persistence._sql.reading import Reading
 from agentx_persistence._sql.rewriting import Rewriting
 from agentx_persistence._sql.rows import LogRows
 from agentx_persistence._sql.tables import TABLES
+from agentx_persistence._sql.traces import traces
 from agentx_persistence.storage import (
     Document,
     Entry,
@@ -25,6 +26,7 @@ from agentx_persistence.storage import (
     Slice,
     Storage,
     Stored,
+    Trace,
     Window,
 )
 
@@ -118,6 +120,9 @@ class SqlStorage(Storage):
         values = key_values(kind, key).items()
         place = f"{self._database.flavour.place}, table {TABLES[kind].name}"
         return ", ".join([place, *(f"{name} = {value!r}" for name, value in values)])
+
+    def traces(self, kind: Kind) -> Iterator[Trace]:
+        return traces(self._database, kind)
 
     def ping(self) -> None:
         self._database.fetch("SELECT 1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 import warnings
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -24,6 +25,7 @@ from agentx_persistence.cli.options import (
     visible,
 )
 from agentx_persistence.cli.places import require_existing
+from agentx_persistence.errors import BackendError, BackendUnavailableError, SchemaError
 from agentx_persistence.persistence import create_persistence
 from agentx_persistence.transfer import Finding
 from agentx_persistence.transfer.conversation import date
@@ -41,16 +43,7 @@ def doctor(url: Url, as_json: Json = False) -> None:
     agentx-persistence doctor sqlite:///agentx.db
     """
     require_existing(url)
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        persistence = create_persistence(url)
-    advice = "change the server's configuration, if a crash must lose nothing"
-    findings = [
-        Finding("note", str(warning.message), "the server's settings", advice) for warning in said
-    ]
-    findings += settings.findings(url)
-    with persistence, progress(quiet=as_json) as tell:
-        findings += transfer.examine(persistence, progress=tell)
+    findings = list(_findings(url, quiet=as_json))
     if as_json:
         print_json([finding._asdict() for finding in findings])
     else:
@@ -62,6 +55,28 @@ def doctor(url: Url, as_json: Json = False) -> None:
         typer.echo(f"{damages} damages, {len(findings) - damages} notes")
     if any(finding.severity == "damage" for finding in findings):
         raise typer.Exit(1)
+
+
+def _findings(url: str, *, quiet: bool) -> Iterator[Finding]:
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            persistence = create_persistence(url)
+        except SchemaError as error:
+            yield Finding("damage", error.problem, "the tables of the database", error.remedy)
+            return
+    advice = "change the server's configuration, if a crash must lose nothing"
+    for warning in said:
+        yield Finding("note", str(warning.message), "the server's settings", advice)
+    yield from settings.findings(url)
+    try:
+        with persistence, progress(quiet=quiet) as tell:
+            yield from transfer.examine(persistence, progress=tell)
+    except BackendUnavailableError:
+        raise
+    except (BackendError, SchemaError) as error:
+        what = "the store cannot be read to its end"
+        yield Finding("damage", what, str(error), "correct what is named above, and look again")
 
 
 def prune(

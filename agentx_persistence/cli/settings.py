@@ -21,26 +21,6 @@ _DURABLE = {
 }
 _SAFE = {"remote_apply", "remote_write", "ON", "DETECT_AND_RECOVER"}
 
-# What lies in the tables that nobody can read: the question, what it counts, and what to do.
-_LEFTOVERS = (
-    (
-        """SELECT count(*) FROM agentx_messages
-        WHERE session_id NOT IN (SELECT session_id FROM agentx_sessions)""",
-        "messages have no session, so nobody can read them",
-        "restore their sessions from a backup, or delete these rows",
-    ),
-    (
-        "SELECT count(*) FROM agentx_sessions WHERE revision = ''",
-        "sessions are half deleted: a deletion was interrupted",
-        "repeat the deletion of the session, or of its image or container",
-    ),
-    (
-        "SELECT count(*) FROM agentx_images WHERE revision = ''",
-        "images are half deleted: a deletion was interrupted",
-        "repeat the deletion of the image, or of its container",
-    ),
-)
-
 
 def _is_ours(name: str | None, kind: str, parents: object) -> bool:
     return kind != "table" or str(name).startswith("agentx_")
@@ -88,7 +68,3 @@ def findings(url: str) -> Iterator[Finding]:
                     f"{setting} is {found}: a crash of the machine can lose what was acknowledged"
                 )
                 yield Finding("note", what, "the server's settings", f"set it to {safe}")
-        for question, what, advice in _LEFTOVERS:
-            count = connection.scalar(text(question))
-            if count:
-                yield Finding("note", f"{count} {what}", " ".join(question.split()), advice)

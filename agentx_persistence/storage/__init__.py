@@ -28,6 +28,7 @@ from agentx_persistence.storage.values import (
     Slice,
     Stored,
     Text,
+    Trace,
     Window,
 )
 
@@ -51,6 +52,7 @@ __all__ = [
     "Storage",
     "Stored",
     "Text",
+    "Trace",
     "Window",
     "owned_by",
 ]

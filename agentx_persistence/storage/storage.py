@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from agentx_persistence.errors import ConfigurationError
@@ -17,6 +17,7 @@ from agentx_persistence.storage.values import (
     Query,
     Slice,
     Stored,
+    Trace,
     Window,
 )
 
@@ -182,6 +183,15 @@ class Storage(ABC):
     @abstractmethod
     def where(self, kind: Kind, key: str, position: int | None = None) -> str:
         """Return where an operator finds the raw document, or the entry at this position."""
+
+    def traces(self, kind: Kind) -> Iterator[Trace]:
+        """Yield, in any order, what is stored of documents that `find` may not show: damaged ones,
+        index entries and logs without a document, what an interrupted deletion left.
+
+        Whole ones may be among them. This may read the whole store: only `examine` calls it. A
+        storage that has nothing to yield need not implement it.
+        """
+        return iter(())
 
     def ping(self) -> None:
         """Check that the backend answers.

@@ -130,6 +130,18 @@ class Slice(NamedTuple):
     head: Head | None
 
 
+class Trace(NamedTuple):
+    """Something that is stored of a document or its log, and where it lies.
+
+    `key` is ``None`` if it cannot be told. A `stale` one is an index entry in another place than
+    its document has.
+    """
+
+    key: str | None
+    where: str
+    stale: bool = False
+
+
 class Found(NamedTuple):
     """Position and text of each entry that is there, by its id, and the head, all of one moment.
 

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from agentx_persistence import SessionRecord, create_persistence
+from tests.backends.redis import connected
 from tests.backends.urls import url_of
+from tests.servers.redis import RedisServer
+from tests.transfer.damages import run_sql
 
 Run = Callable[..., Any]
 
@@ -57,14 +60,93 @@ def test_doctor_finds_no_damage_on_a_server(
 @pytest.mark.parametrize(
     ("statement", "said"),
     [
-        ("DELETE FROM agentx_sessions", "4 messages have no session"),
-        ("UPDATE agentx_sessions SET revision = ''", "1 sessions are half deleted"),
-        ("UPDATE agentx_images SET revision = ''", "1 images are half deleted"),
+        ("DELETE FROM agentx_sessions", "something is stored of the session 'talk', which is not"),
+        ("UPDATE agentx_sessions SET revision = ''", "something is stored of the session 'talk'"),
+        ("UPDATE agentx_images SET revision = ''", "something is stored of the image 'agent'"),
     ],
 )
 def test_doctor_names_what_nobody_can_read(run: Run, store: str, statement: str, said: str) -> None:
     _change(store, statement)
     assert f"note: {said}" in run("doctor", store).out
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("UPDATE agentx_alembic_version SET version_num = 'later', oldest = 'later'", "is newer"),
+        ("DROP TABLE agentx_items", "no such table: agentx_items"),
+        ("ALTER TABLE agentx_messages DROP COLUMN size", "add_column"),
+        ("ALTER TABLE agentx_images DROP COLUMN thinking", "add_column"),
+        ("DROP INDEX ix_agentx_sessions_newest_session_id", "add_index"),
+    ],
+)
+def test_doctor_finds_tables_of_another_version(
+    run: Run, store: str, statement: str, said: str
+) -> None:
+    _change(store, statement)
+    ended = run("doctor", store)
+    assert ended.status == 1, ended
+    assert said in ended.out
+
+
+@pytest.mark.parametrize("name", ["mysql", "mariadb", "postgresql"])
+def test_doctor_finds_changed_tables_on_a_server(
+    run: Run, request: pytest.FixtureRequest, name: str
+) -> None:
+    backend = request.getfixturevalue(f"{name}_backend")
+    url, _ = url_of(backend, name)
+    run_sql(backend, "ALTER TABLE agentx_items ADD COLUMN mine INTEGER")
+    try:
+        ended = run("doctor", url)
+    finally:
+        run_sql(backend, "ALTER TABLE agentx_items DROP COLUMN mine")
+    assert ended.status == 1
+    assert "'mine'" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "said"),
+    [
+        (
+            "postgresql",
+            "ALTER DATABASE agentx_test SET synchronous_commit = off",
+            "ALTER DATABASE agentx_test RESET synchronous_commit",
+            "synchronous_commit is off",
+        ),
+        *(
+            (
+                name,
+                "SET GLOBAL innodb_flush_log_at_trx_commit = 2",
+                "SET GLOBAL innodb_flush_log_at_trx_commit = 1",
+                "innodb_flush_log_at_trx_commit is 2",
+            )
+            for name in ("mysql", "mariadb")
+        ),
+    ],
+)
+def test_doctor_notes_settings_of_a_database_that_lose_data(
+    run: Run, request: pytest.FixtureRequest, name: str, before: str, after: str, said: str
+) -> None:
+    backend = request.getfixturevalue(f"{name}_backend")
+    run_sql(backend, before)
+    try:
+        ended = run("doctor", url_of(backend, name)[0])
+    finally:
+        run_sql(backend, after)
+    assert f"note: {said}: a crash of the machine can lose" in ended.out
+
+
+def test_doctor_notes_settings_of_redis_that_lose_data(run: Run, redis_server: RedisServer) -> None:
+    with connected(redis_server.url) as client:
+        before = client.config_get("maxmemory-policy")["maxmemory-policy"]
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            ended = run("doctor", redis_server.url)
+        finally:
+            client.config_set("maxmemory-policy", before)
+    assert ended.status == 0
+    assert "maxmemory-policy is allkeys-lru" in ended.out
+    assert "change the server's configuration" in ended.out
 
 
 def test_prune_tells_first_and_then_deletes(run: Run, store: str) -> None:

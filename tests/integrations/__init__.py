@@ -1,6 +1,7 @@
 """The integrations with frameworks for agents, tested with the frameworks' real packages.
 
-A framework is a folder here, named like its module in ``agentx_persistence/integrations/``:
+A framework is a folder here, named like its module in ``agentx_persistence/integrations/``;
+``langchain`` has no module: only what it has written is imported.
 
 * ``requirements.txt``: the framework's packages, pinned. An environment is made with them, with
   pytest, mypy and the client libraries (``requirements.txt`` beside this file; `environments`).

@@ -17,7 +17,7 @@ from tests.servers.process import not_installed
 
 _OTHERS = ("redis", "mongodb", "postgresql", "mysql", "fs")
 _IS_LONG = os.environ.get("AGENTX_TEST_INTEGRATIONS") == "all"
-# The short form. Strands is only in the long one, which scripts/test-integrations runs.
+# The short form. LangChain and Strands are only in the long one: scripts/test-integrations.
 _SHORT = [
     ("sqlite", "google_adk"),
     ("sqlite", "langgraph"),
