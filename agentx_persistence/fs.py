@@ -11,11 +11,12 @@ from agentx_persistence.storage import PersistenceDriver, Storage
 
 
 def fs_driver(base: str | os.PathLike[str], *, timeout: float = 30.0) -> PersistenceDriver:
-    """Return the driver of a store in this folder, which is made if it does not exist.
+    """Return the driver of a store in this folder, which is created if it does not exist.
 
-    Processes and threads of one machine can share it. Files and folders are private to the user.
+    Processes and threads of one machine can share it. Only the user who runs the process can read
+    the files and folders it creates.
 
-    :param timeout: for how many seconds a call waits for a lock at most
+    :param timeout: the longest time, in seconds, that a call waits for a lock
     """
     path = os.fspath(base) if isinstance(base, os.PathLike) else base
     if not isinstance(path, str) or not path or "\0" in path:
@@ -47,7 +48,7 @@ class _FsDriver(PersistenceDriver):
         return f"fs_driver({self._base!r})"
 
     def create_storage(self) -> Storage:
-        # Imported only now, as it needs sqlite3, which some builds of Python do not have.
+        # Imported here because it needs sqlite3, which some builds of Python do not have.
         from agentx_persistence._fs.storage import FileStorage
 
         storage = FileStorage(self._base, self._timeout)

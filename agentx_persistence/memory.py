@@ -1,4 +1,4 @@
-"""The memory backend: dicts, lists and a lock. It is gone with the process."""
+"""The memory backend: dicts, lists and a lock. Its data is lost when the process ends."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from agentx_persistence.storage import PersistenceDriver, Storage
 
 
 def memory_driver() -> PersistenceDriver:
-    """Return the driver of a store that lives in this process. Each storage starts empty.
+    """Return the driver of a store in the memory of this process. Each storage starts empty.
 
-    A child process gets a copy, as of everything in memory.
+    After `os.fork()` the child has its own copy of the data.
     """
     return _MemoryDriver()
 

@@ -48,14 +48,16 @@ from agentx_persistence._sql.flavour import Flavour, replacement
 from agentx_persistence._sql.pool import ServerPool
 from agentx_persistence._sql.server import ServerDriver, check_numbers, server_url
 
-# What a client writes as two bytes (https://dev.mysql.com/doc/c-api/en/mysql-real-escape-string.html).
+# What a client escapes as two bytes
+# (https://dev.mysql.com/doc/c-api/en/mysql-real-escape-string.html).
 _ESCAPED = re.compile("[\0\n\r\x1a\"'\\\\]")
-# Too many connections (two codes), a lock that was not given, a deadlock (at COMMIT: 1180), a row
-# that has changed for MariaDB's snapshot isolation, a transaction that another node of a group
-# refused.
+# Too many connections (two codes), a lock wait that timed out, a deadlock (at COMMIT: 1180), a row
+# that changed after the snapshot of a MariaDB transaction, a transaction that another node of a
+# group refused.
 _TRANSIENT = {1040, 1203, 1205, 1213, 1180, 1020, 3101}
-# PyMySQL's connection that is closed, a server that shuts down, an unknown command (a Galera node
-# without a quorum), a session that was killed, a server that has become read-only (two codes).
+# A connection that PyMySQL has closed, a server that is shutting down, an unknown command (from a
+# Galera node without a quorum), a killed session (two codes), a server that has become read-only
+# (two codes).
 _LOST = {0, 1053, 1047, 1927, 3169, 1290, 1836}
 _RIGHTS = "check user and password, and what is granted to the user"
 _MISCONFIGURED: dict[object, str] = {
@@ -64,7 +66,7 @@ _MISCONFIGURED: dict[object, str] = {
     1251: "the client library does not know how this user authenticates",
     2059: "the client library does not know how this user authenticates",
 }
-# More than the longest statement takes apart from its values.
+# An upper bound for the length of a statement without its values.
 _STATEMENT = 4096
 
 
@@ -89,28 +91,30 @@ def mysql_driver(
     connect_args: Mapping[str, Any] | None = None,
     engine: Engine | None = None,
 ) -> PersistenceDriver:
-    """Return the driver of a MySQL or MariaDB database, of any default collation.
+    """Return the driver of a MySQL or MariaDB database, whatever its default collation is.
 
-    :param url: ``mysql://user:password@host:port/database?ssl_ca=ca.pem``, in which special
-        characters are percent-encoded, for PyMySQL, or ``mysql+mysqldb://…`` and the like for
-        another client library; or the parts as arguments, in which they are not
-    :param migrate: whether to bring the schema up to date on opening, which takes a user that may
+    :param url: ``mysql://user:password@host:port/database?ssl_ca=ca.pem``, with special characters
+        percent-encoded. It uses PyMySQL; ``mysql+mysqldb://…`` and the like use another client
+        library. Without `url`, the address consists of `host`, `port`, `user`, `password` and
+        `database`, in which special characters are written as they are
+    :param migrate: whether to bring the schema up to date on opening; the user must be allowed to
         create tables
-    :param pool_size: how many connections are kept; `max_overflow` more are opened when these are
-        in use, then a call waits `pool_timeout` seconds for one
+    :param pool_size: how many connections are kept. While all are in use, up to `max_overflow` more
+        are opened; after that a call waits up to `pool_timeout` seconds for one
     :param pool_recycle: seconds after which a connection is replaced
-    :param connect_timeout: seconds
+    :param connect_timeout: for how many seconds connecting to one host is tried
     :param lock_timeout: how many seconds a statement waits for a row that another transaction has
         locked (``innodb_lock_wait_timeout``)
-    :param answer_timeout: how many seconds the server may be silent during a statement, which is
-        more than `lock_timeout`; then the connection is given up. ``None`` for no bound
-    :param retry_seconds: how long after its start a call is repeated that met a deadlock, a lost
-        connection or a server that is down; then it raises `BackendUnavailableError`
+    :param answer_timeout: how many seconds the server may be silent during a statement, after which
+        the connection is closed. Set it above `lock_timeout`. ``None`` means no limit
+    :param retry_seconds: how long after its start a call is repeated after a deadlock or a lost
+        connection, or while the server is down; then it raises `BackendUnavailableError`
     :param opening_timeout: how many seconds opening waits for a server that has no free connection,
         and for other processes that upgrade the schema
     :param connect_args: further arguments of ``pymysql.connect``, such as ``ssl`` or
         ``unix_socket``
-    :param engine: the caller's own engine instead of all that; it is never closed
+    :param engine: the caller's own engine, instead of an address. It is never closed. The arguments
+        about connections and their pool do not apply to it
     """
     check_numbers(
         {
@@ -127,8 +131,8 @@ def mysql_driver(
         "charset": "utf8mb4",
         "init_command": f"SET SESSION innodb_lock_wait_timeout = {lock_timeout}",
     }
-    named_so = address.get_driver_name() in ("pymysql", "mysqldb")
-    if named_so:
+    # Other client libraries name these time-outs differently.
+    if address.get_driver_name() in ("pymysql", "mysqldb"):
         timeouts: dict[str, Any] = {"connect_timeout": connect_timeout}
         if answer_timeout is not None:
             # mysqlclient takes whole seconds
@@ -166,9 +170,9 @@ class _MysqlFlavour(Flavour):
                 " in the engine's connect_args",
             )
 
-    # A connection's mode is changed only where the next use needs the other one. So a reading
-    # statement is one round trip, and a transaction is opened by its first statement, in none:
-    # BEGIN would take one, and so would the COMMIT after each read outside of autocommit.
+    # A connection's autocommit mode is changed only if the next use needs the other mode. So a
+    # single read takes one round trip, without a COMMIT, and a transaction begins with its first
+    # statement, without the round trip of a BEGIN.
 
     def autocommit(self, connection: Any) -> None:
         _set_autocommit(connection, True)
@@ -178,7 +182,7 @@ class _MysqlFlavour(Flavour):
 
     def begin_joined(self, connection: Connection) -> None:
         driver: Any = connection.connection.driver_connection
-        # PyMySQL and mysqlclient have a method, others an attribute.
+        # PyMySQL and mysqlclient have a method; other client libraries have an attribute.
         known = getattr(driver, "get_autocommit", None)
         if known() if known else driver.autocommit:
             self.refuse_autocommit()
@@ -199,14 +203,14 @@ class _MysqlFlavour(Flavour):
         return after
 
     def from_index(self, listing: Select[Any], table: Table, index: str) -> Select[Any]:
-        # MariaDB reads all that has the filter's value, from its start, and skips what comes
-        # before the page. Only with this it starts at the place.
+        # Without this hint, MariaDB reads all rows with the filter's value and skips those before
+        # the page. With it, MariaDB starts to read at the page.
         for name in ("mysql", "mariadb"):
             listing = listing.with_hint(table, f"FORCE INDEX ({index})", name)
         return listing
 
-    # There is no UPDATE … RETURNING. LAST_INSERT_ID(x) hands x over with the statement's own
-    # answer (https://dev.mysql.com/doc/refman/8.4/en/information-functions.html).
+    # MySQL has no UPDATE … RETURNING. LAST_INSERT_ID(x) returns x in the answer to the UPDATE
+    # (https://dev.mysql.com/doc/refman/8.4/en/information-functions.html).
 
     def added(self, count: Column[Any], number: ColumnElement[Any]) -> ColumnElement[Any]:
         return func.last_insert_id(count + number)
@@ -219,13 +223,14 @@ class _MysqlFlavour(Flavour):
         return cursor.lastrowid if cursor.rowcount else None
 
     def prepare_many(self, cursor: Any) -> None:
-        # PyMySQL and mysqlclient join rows to statements of up to this length.
+        # PyMySQL and mysqlclient combine rows into statements of up to this length.
         limit = self.packet_limit
         cursor.max_stmt_length = min(getattr(cursor, "max_stmt_length", limit), limit)
 
     def check_size(self, kind: str, id: str, values: Iterable[Any]) -> None:
         texts = [value for value in values if isinstance(value, str)]
-        # At most 4 bytes a character, each of them escaped, is seldom near the limit.
+        # An upper bound: 4 bytes a character, each of them escaped. Nearly all records are below
+        # it, which saves computing their exact size.
         if _STATEMENT + 8 * sum(map(len, texts)) <= self.packet_limit:
             return
         size = _STATEMENT + sum(len(text.encode()) + len(_ESCAPED.findall(text)) for text in texts)
@@ -237,7 +242,8 @@ class _MysqlFlavour(Flavour):
         return _code(error) in _TRANSIENT
 
     def is_undone(self, error: BaseException) -> bool:
-        # COMMIT fails so in a deadlock between nodes, but also when a node loses the others.
+        # COMMIT raises 1180 after a deadlock between nodes, which undoes the transaction, but also
+        # when a node loses contact with the others, after which the outcome is unknown.
         return self.is_transient(error) and (_code(error) != 1180 or "deadlock" in str(error))
 
     def is_lost(self, error: BaseException) -> bool:
@@ -260,12 +266,12 @@ class _MysqlDriver(ServerDriver):
             engine = create_engine(
                 self.url,
                 module=pymysql if own else None,
-                # InnoDB's REPEATABLE READ locks gaps, in which writers of different sessions
-                # would meet, and read what was true before they waited.
+                # In REPEATABLE READ, InnoDB locks gaps between rows, so that writers of different
+                # sessions block each other, and a read after a wait shows the data from before it.
                 isolation_level="READ COMMITTED",
                 poolclass=ServerPool,
-                # A rollback that has nothing to undo is a round trip, too. Whatever this package
-                # begins it ends itself, or else it invalidates the connection.
+                # A rollback costs a round trip even with nothing to undo. This package ends every
+                # transaction that it begins, or invalidates the connection.
                 pool_reset_on_return=None,
                 **self.options,
             )
@@ -279,10 +285,11 @@ class _MysqlDriver(ServerDriver):
 
 
 def _read_what_others_wrote(engine: Engine) -> None:
-    """Let each statement on a Galera cluster wait for what other nodes have committed before it.
+    """Make each statement on a Galera cluster wait until its node has all earlier commits.
 
-    Without that, a read misses what another node has just acknowledged, and a session that it has
-    just created does not exist. All hosts of a URL are nodes of one cluster, so one is asked.
+    Otherwise a read misses what another node has just acknowledged, and a session that was just
+    created there does not exist. Only the first connection is asked whether it is on a cluster, as
+    all hosts of a URL belong to the same one.
     """
     found: list[bool] = []
 
@@ -300,7 +307,7 @@ def _read_what_others_wrote(engine: Engine) -> None:
 
 def _set_autocommit(connection: Any, value: bool) -> None:
     if callable(connection.autocommit):
-        connection.autocommit(value)  # PyMySQL and mysqlclient know the mode that they are in
+        connection.autocommit(value)  # PyMySQL and mysqlclient send nothing if the mode is the same
     elif connection.autocommit != value:
         connection.autocommit = value
 

@@ -1,4 +1,4 @@
-"""The PostgreSQL backend: PostgreSQL 13 and newer, directly or behind a pooler."""
+"""The PostgreSQL backend: PostgreSQL 13 and newer, directly or through a pooler."""
 
 from __future__ import annotations
 
@@ -77,33 +77,35 @@ def postgresql_driver(
     connect_args: Mapping[str, Any] | None = None,
     engine: Engine | None = None,
 ) -> PersistenceDriver:
-    """Return the driver of a PostgreSQL database, which must be in UTF-8.
+    """Return the driver of a PostgreSQL database, whose encoding must be UTF-8.
 
-    :param url: ``postgresql://user:password@host:port/database?sslmode=verify-full``, in which
-        special characters are percent-encoded; or the parts as arguments, in which they are not
-    :param migrate: whether to bring the schema up to date on opening, which takes a role that may
+    :param url: ``postgresql://user:password@host:port/database?sslmode=verify-full``, with special
+        characters percent-encoded. Without `url`, the address consists of `host`, `port`, `user`,
+        `password` and `database`, in which special characters are written as they are
+    :param migrate: whether to bring the schema up to date on opening; the role must be allowed to
         create tables
-    :param pool_size: how many connections are kept; `max_overflow` more are opened when these are
-        in use, then a call waits `pool_timeout` seconds for one
+    :param pool_size: how many connections are kept. While all are in use, up to `max_overflow` more
+        are opened; after that a call waits up to `pool_timeout` seconds for one
     :param pool_recycle: seconds after which a connection is replaced
-    :param connect_timeout: seconds
+    :param connect_timeout: for how many seconds connecting to one host is tried
     :param lock_timeout: how many seconds a statement waits for a row that another transaction has
-        locked; ``None`` for as long as the server's own ``lock_timeout`` says, as a pooler needs
-        whose connections other applications share
-    :param answer_timeout: how many seconds the server may be silent during a statement, which is
-        more than `lock_timeout`; then the connection is given up. ``None`` for no bound
-    :param retry_seconds: how long after its start a call is repeated that met a deadlock, a lost
-        connection or a server that is down; then it raises `BackendUnavailableError`
+        locked. ``None`` keeps the server's own ``lock_timeout``; use it with a pooler whose
+        connections are shared with other applications
+    :param answer_timeout: how many seconds the server may be silent during a statement, after which
+        the connection is closed. Set it above `lock_timeout`. ``None`` means no limit
+    :param retry_seconds: how long after its start a call is repeated after a deadlock or a lost
+        connection, or while the server is down; then it raises `BackendUnavailableError`
     :param opening_timeout: how many seconds opening waits for a server that has no free connection,
         and for other processes that upgrade the schema
     :param prepare_threshold: after how many executions on a connection a statement is prepared;
-        ``None`` for never, as PgBouncer needs before its version 1.21 or with its
+        ``None`` for never, which PgBouncer needs before its version 1.21 or with its
         ``max_prepared_statements = 0``
     :param schema: the schema of the tables, if not the first one in the role's ``search_path``; it
-        can also be given as ``?schema=…`` in the URL. `migrate` makes it if it does not exist
+        can also be given as ``?schema=…`` in the URL. `migrate` creates it if it does not exist
     :param connect_args: further arguments of ``psycopg.connect``, such as ``sslmode``, see
         https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
-    :param engine: the caller's own engine, on psycopg, instead of all that; it is never closed
+    :param engine: the caller's own engine, which must use psycopg, instead of an address. It is
+        never closed. The arguments about connections and their pool do not apply to it
     """
     check_numbers(
         {
@@ -125,7 +127,7 @@ def postgresql_driver(
     }
     defaults: dict[str, Any] = {
         "connect_timeout": connect_timeout,
-        # A host that vanished is noticed within a minute, not after hours.
+        # So that a host that vanished is noticed within a minute, not after hours.
         "keepalives_idle": 30,
         "keepalives_interval": 10,
         "keepalives_count": 3,
@@ -137,7 +139,7 @@ def postgresql_driver(
         **{name: value for name, value in defaults.items() if name not in address.query},
         "prepare_threshold": prepare_threshold,
         **(connect_args or {}),
-        # What the role or the environment say otherwise could not hold every character.
+        # The role or the environment may set an encoding that lacks some characters.
         "client_encoding": "utf8",
     }
     options["connect_args"] = arguments
@@ -184,7 +186,7 @@ class _PostgresqlFlavour(Flavour):
     def is_transient(self, error: BaseException) -> bool:
         # https://www.postgresql.org/docs/current/errcodes-appendix.html
         return _state(error) in _TRANSIENT or (
-            # A connection that failed has no code, only a text.
+            # An error in connecting has no code, only a text.
             _state(error) is None
             and isinstance(error, psycopg.OperationalError)
             and any(part in str(error) for part in _CROWDED)
@@ -218,13 +220,13 @@ class _PostgresqlDriver(ServerDriver):
         engine = create_engine(
             self.url,
             module=psycopg,
-            # Each statement is a transaction of its own, and takes one round trip instead of
-            # three, unless a transaction is begun.
+            # Unless a transaction is begun, each statement is a transaction of its own, and takes
+            # one round trip instead of three.
             isolation_level="AUTOCOMMIT",
             poolclass=ServerPool,
-            # Whatever this package begins it ends itself, or else it invalidates the connection.
+            # This package ends every transaction that it begins, or invalidates the connection.
             pool_reset_on_return=None,
-            use_native_hstore=False,  # spares a question on the first connection
+            use_native_hstore=False,  # saves a query on the first connection
             **self.options,
         )
 
@@ -235,7 +237,7 @@ class _PostgresqlDriver(ServerDriver):
             return connection
 
         if self.lock_timeout is not None:
-            # Not in the startup packet, which PgBouncer would refuse.
+            # As a statement, because PgBouncer refuses this setting in the startup packet.
             setting = f"SET lock_timeout = {round(self.lock_timeout * 1000)}"
 
             @event.listens_for(engine, "connect")
@@ -246,7 +248,7 @@ class _PostgresqlDriver(ServerDriver):
 
 
 class _Connection(psycopg.Connection[Any]):
-    """A connection that gives up when the server is silent for too long."""
+    """A connection that is closed if the server is silent for `answer_timeout` seconds."""
 
     answer_timeout: float | None = None
 
@@ -256,9 +258,10 @@ class _Connection(psycopg.Connection[Any]):
         return super().wait(gen, *arguments, **options)
 
     def _bounded(self, gen: Any, seconds: float) -> Any:
-        """Run psycopg's side of a statement, which asks for the socket to become ready.
+        """Run psycopg's generator of a statement, but raise after `seconds` without an answer.
 
-        psycopg looks at the socket for a tenth of a second at a time, and then says that it is not.
+        The generator yields when it needs the socket to be ready. psycopg waits for that for a
+        tenth of a second at a time, and sends a false value if the socket is still not ready.
         """
         try:
             wanted = next(gen)
@@ -266,7 +269,8 @@ class _Connection(psycopg.Connection[Any]):
                 deadline = time.monotonic() + seconds
                 while not (ready := (yield wanted)):
                     if time.monotonic() > deadline:
-                        self.pgconn.finish()  # what comes later would be the answer to another call
+                        # A late answer must not be taken for the answer to another call.
+                        self.pgconn.finish()
                         raise psycopg.OperationalError(
                             f"the server has been silent for {seconds:g} s; raise answer_timeout if"
                             " a statement takes so long"

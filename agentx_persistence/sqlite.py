@@ -63,15 +63,15 @@ def sqlite_driver(
     migrate: bool = True,
     timeout: float = 30.0,
 ) -> PersistenceDriver:
-    """Return the driver of a SQLite file, which is made, with its folder, if it does not exist.
+    """Return the driver of a SQLite file. The file and its folder are created if they do not exist.
 
-    :param path: the file, or ``":memory:"`` for a database that is gone with the process
-    :param synchronous: ``"FULL"`` keeps what was acknowledged through a power failure; with
-        ``"NORMAL"``, which is faster, a power failure (not a crash of the process) can take the
-        last messages, see https://www.sqlite.org/pragma.html#pragma_synchronous
+    :param path: the file, or ``":memory:"`` for a database that is lost when the process ends
+    :param synchronous: with ``"FULL"``, acknowledged changes survive a power failure. With
+        ``"NORMAL"``, which is faster, a power failure (not a crash of the process) can undo the
+        latest ones, see https://www.sqlite.org/pragma.html#pragma_synchronous
     :param migrate: whether to bring the file's schema up to date on opening
-    :param timeout: how many seconds a call that writes waits for the writers of other processes;
-        then it raises `BackendUnavailableError`. Reading waits for no writer.
+    :param timeout: how many seconds a writing call waits for the writers of other processes; then
+        it raises `BackendUnavailableError`. Reading waits for no writer
     """
     if synchronous not in ("FULL", "NORMAL", "EXTRA"):
         raise InvalidRecordError("argument", "synchronous", "must be FULL, NORMAL or EXTRA")
@@ -81,7 +81,7 @@ def sqlite_driver(
 
 
 def driver_from_url(url: str, **options: Any) -> PersistenceDriver:
-    """Return the driver of ``sqlite:///file.db``, or ``sqlite://`` for one in memory."""
+    """Return the driver of ``sqlite:///file.db``, or of ``sqlite://``, a database in memory."""
     try:
         address = make_url(url)
     except exc.ArgumentError:
@@ -139,8 +139,8 @@ class _SqliteDriver(PersistenceDriver):
             if encoding != "UTF-8":
                 raise ConfigurationError(
                     "sqlite",
-                    f"{self._path} is in {encoding}; give a file in UTF-8: sqlite3's .dump of this"
-                    " one, read into a new one, is such a file",
+                    f"{self._path} is in {encoding}; give a file in UTF-8; to convert this one, read"
+                    " the output of sqlite3's .dump into a new file",
                 )
             revision = schema.current(database)
             if revision != schema.HEAD and self._migrate and revision in (None, *schema.REVISIONS):
@@ -163,16 +163,18 @@ class _SqliteFlavour(Flavour):
     backend = "sqlite"
     in_process = True
     unit_isolation = None
-    # SQLite lets waiting writers sleep, up to 20 ms at a time until `_TURN` is over.
+    # Long enough for waiting writers of other processes, which try again every millisecond or so
+    # (see `KeptConnections`), to get the lock between two chunks.
     rest = 0.015
 
     def begin(self, connection: Any, cursor: Cursor) -> None:
-        # A deferred transaction that turns into a writing one is refused at once when another has
-        # written meanwhile, without waiting (https://www.sqlite.org/lang_transaction.html).
+        # A transaction that begins as a reading one cannot write, and does not wait, after another
+        # one has written (https://www.sqlite.org/lang_transaction.html).
         cursor.execute("BEGIN IMMEDIATE")
 
     def begin_joined(self, connection: Connection) -> None:
-        # A savepoint as the first statement would be a transaction, which its release commits.
+        # A savepoint as the first statement would begin a transaction, and its release would commit
+        # that.
         if not connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
@@ -194,7 +196,8 @@ class _SqliteFlavour(Flavour):
         return "no such table" in str(error)
 
     def body(self, column: Column[Any]) -> ColumnElement[Any]:
-        # As bytes: the module would refuse to decode a damaged text, and with it the whole answer.
+        # Read as bytes, because sqlite3 raises for a text that is not UTF-8, and so the answer's
+        # other rows could not be read either.
         return cast(column, LargeBinary)
 
     def later(self, one: ColumnElement[Any], other: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -231,7 +234,7 @@ def _configure(engine: Engine, synchronous: str, in_memory: bool, timeout: float
         _switch_journal(connection, journal, timeout)
         for pragma, value, shown in (
             ("foreign_keys", "ON", 1),
-            # On macOS a write is otherwise not forced out of the drive's cache.
+            # On macOS, a write may otherwise stay in the drive's cache.
             *([("fullfsync", "ON", 1)] if sys.platform == "darwin" else []),
             ("synchronous", synchronous, ("OFF", "NORMAL", "FULL", "EXTRA").index(synchronous)),
         ):
@@ -240,8 +243,8 @@ def _configure(engine: Engine, synchronous: str, in_memory: bool, timeout: float
 
 
 def _switch_journal(connection: Any, journal: str, timeout: float) -> None:
-    # The switch to WAL does not wait for a lock as other statements do: two processes that open a
-    # new file at the same moment meet here (https://www.sqlite.org/wal.html).
+    # The switch to WAL does not wait for a lock as other statements do, so it fails if two
+    # processes open a new file at the same moment (https://www.sqlite.org/wal.html).
     deadline = time.monotonic() + timeout
     while True:
         try:

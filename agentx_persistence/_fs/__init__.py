@@ -1,1 +1,1 @@
-"""What the filesystem backend is made of."""
+"""The parts of the filesystem backend."""

@@ -1,4 +1,4 @@
-"""What each call of the port does first and last."""
+"""The checks before each call of the storage, and the translation of errors after it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-# What the system says when a folder is missing, is none, or is not ours to use.
+# Errors of the operating system: those that may pass, such as a folder that is not mounted, and
+# those that the user has to correct, such as a folder without write permission.
 _UNREACHABLE = {errno.ENOENT, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ETIMEDOUT}
 _FORBIDDEN = {errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
 
 
 def port_call(method: F) -> F:
-    """Refuse a call inside another one of the same thread, and translate the system's errors."""
+    """Refuse a call inside another one of the same thread; translate errors of the system and of
+    SQLite."""
 
     @functools.wraps(method)
     def call(self: FileDocuments, *args: Any, **named: Any) -> Any:
@@ -58,7 +60,8 @@ def port_call(method: F) -> F:
             )
             raise (BackendUnavailableError if busy else BackendError)(
                 "fs",
-                f"{self.base}/index.sqlite3: {error}; if it is damaged, delete it: it is rebuilt",
+                f"{self.base}/index.sqlite3: {error}; if it is damaged, delete it, and it is"
+                " rebuilt",
             ) from error
         finally:
             self.inside.discard(me)

@@ -1,4 +1,4 @@
-"""Documents: a readable file for each."""
+"""The documents of the filesystem backend. Each is a readable file."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ _PAGE = 1_000
 class FileDocuments(Storage, ForkAware):
     """Each record is a file; each session has a log file beside its record file.
 
-    A session exists if its record file does. A record file `….hidden` is about to be deleted.
+    A session exists if its record file does. A record file that is renamed to `….hidden` belongs to
+    a deletion that has not ended.
     """
 
     def __init__(self, base: str, timeout: float) -> None:
@@ -137,7 +138,8 @@ class FileDocuments(Storage, ForkAware):
             for row in rows:
                 loaded = self._load(kind, row[0])
                 if loaded is not None and listed(kind, query, loaded[1]):
-                    # A document that is being saved may have another row, or be elsewhere by now.
+                    # A document that is being saved may have two rows, or a file that already
+                    # differs from its row. The file decides.
                     moved = moved or rank(query, loaded[1]) != rank(query, row)
                     found[row[0]] = rank(query, loaded[1]), loaded[0]
                 if loaded is None:
@@ -168,7 +170,12 @@ class FileDocuments(Storage, ForkAware):
         return existed
 
     def _delete_owned(self, owner: Kind, owner_key: str, hidden: str | None = None) -> None:
-        """Delete what the owner has; while it is hidden, not what has changed since then."""
+        """Delete all documents of the owner.
+
+        :param hidden: the hidden record file of the owner, if the owner is deleted with an owner of
+            its own. If the file disappears, another call has taken over, and this one stops. A
+            document that is saved after this method has read it stays.
+        """
         for kind, field in owned_by(owner):
             query = Query({field: owner_key}, limit=_PAGE)
             if kind is ITEMS:
@@ -202,7 +209,7 @@ class FileDocuments(Storage, ForkAware):
             self._locked(kind, key, lambda: os.path.exists(hidden) and self._remove(kind, key))
 
     def _remove(self, kind: Kind, key: str, *, hide: bool = False) -> bool:
-        """Remove or hide the record; tell whether it was there. The caller holds its lock."""
+        """Remove or hide the record; return whether it existed. The caller holds its lock."""
         path = self._records.path(kind, key)
         existed = os.path.exists(path)
         if existed:
@@ -220,7 +227,7 @@ class FileDocuments(Storage, ForkAware):
         return existed
 
     def _remove_rest(self, kind: Kind, key: str) -> None:
-        """Remove what belongs to a record that is gone, or was never published."""
+        """Remove the other files of a record whose own file was removed or never finished."""
         for form in ("json", "jsonl") if kind is SESSIONS else ("json",):
             path = self._records.path(kind, key, form)
             for rest in (f"{path}.draft", f"{path}.hidden" if form == "json" else path):
@@ -236,9 +243,9 @@ class FileDocuments(Storage, ForkAware):
     ) -> None:
         """Save the document. The caller holds its lock.
 
-        :param lines: the draft of the log, if it is a new session with entries
+        :param lines: the path of the log's draft, for a new session with entries
         :param log: see `Record`
-        :param at: when the log was last changed, if that was later
+        :param at: the time of the last change of the log, if later than the document's
         """
         key, path = document.key, self._records.path(kind, document.key)
         if kind is SESSIONS and not lines:
@@ -266,29 +273,29 @@ class FileDocuments(Storage, ForkAware):
             self._index.settle(kind, key, row)
 
     def _repair(self, kind: Kind, key: str) -> None:
-        """Settle the document's rows, if nobody else is writing."""
+        """Correct the document's rows in the index, unless another call holds its lock."""
         with suppress(OSError, sqlite3.Error, CorruptRecordError, BackendUnavailableError):
             work = partial(self._settle, kind, key, wait=False)
             self._locks.hold(lock_of(kind, key), work, wait=False)
 
     def _settle(self, kind: Kind, key: str, *, wait: bool = True) -> None:
-        """List the document where its file says; the caller holds its lock."""
+        """Make the document's rows in the index agree with its file. The caller holds its lock."""
         path = self._records.path(kind, key)
         if os.path.exists(f"{path}.hidden") and not os.path.exists(path):
-            return  # a deletion that is repeated finds it by its row
+            return  # the row stays, so that a repeated deletion finds the hidden record
         loaded = self._load(kind, key)
         if loaded is None:
             self._remove_rest(kind, key)
         self._index.settle(kind, key, None if loaded is None else loaded[1], wait=wait)
 
     def _sound(self, kind: Kind, key: str) -> Record | None:
-        """Return the record unless it is damaged or missing."""
+        """Return the record, or ``None`` if it is damaged or missing."""
         with suppress(CorruptRecordError):
             return self._records.read(kind, key)
         return None
 
     def _load(self, kind: Kind, key: str) -> tuple[Stored, Row] | None:
-        """Return the document, and where it is listed."""
+        """Return the document and the row it should have in the index."""
         record = self._records.read(kind, key)
         if record is None:
             return None

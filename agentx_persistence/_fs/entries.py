@@ -33,7 +33,10 @@ class Entries(Logs):
     def write(
         self, key: str, file: FileIO, state: Log, at: int, form: Callable[[int], list[bytes]]
     ) -> tuple[list[bytes], int]:
-        """Add the lines of one call to the log, durably; return them and the time they have."""
+        """Add the lines of one call to the log, durably; return the lines and their time.
+
+        :param form: returns the lines for a given time
+        """
         stat, known = os.stat(self._records.path(SESSIONS, key)), self._seconds.get(key)
         row, latest = None, max(at, state.at)
         if known != (stat.st_ino, stat.st_mtime_ns, latest // 1000):
@@ -71,7 +74,7 @@ class Entries(Logs):
         at: int,
         generation: str,
     ) -> None:
-        """Keep so many entries, and put these from the position `first` on."""
+        """Keep the first `keep` entries, and write `entries` at the positions from `first` on."""
         name = file_name(SESSIONS, key)
         gone = self.regions(
             key, state, *((keep + 1, state.count) if keep < first else (first, first))
@@ -97,7 +100,7 @@ class Entries(Logs):
                 blank(file, start, stop)
 
     def regions(self, key: str, state: Log, first: int, last: int) -> list[tuple[int, int]]:
-        """Return where the entries are in the file, those that are side by side as one."""
+        """Return the byte ranges of the entries in the file; adjacent ranges are merged."""
         regions: list[tuple[int, int]] = []
         for start in range(first, last + 1, _CHUNK):
             for line in self.lines(key, state, start, min(last, start + _CHUNK - 1)):
@@ -110,7 +113,7 @@ class Entries(Logs):
     def copied(
         self, key: str, generation: str, at: int, file: FileIO, state: Log, count: int
     ) -> Iterator[bytes]:
-        """Give the content of a log with the same first entries."""
+        """Yield the content of a new log file with the first `count` entries."""
         yield new_header(key, generation, at)
         for start, stop in self.regions(key, state, 1, count):
             for offset in range(start, stop, 1 << 20):
@@ -133,7 +136,8 @@ class Entries(Logs):
         generation: str | None,
         keep: int,
     ) -> Found | None:
-        """Return what forbids to add the entries to the first `keep`, if anything."""
+        """Return `Found` if `expected` or `generation` differ from the log, or if one of the ids is
+        among its first `keep` entries; otherwise ``None``."""
         ids = [entry.id for entry in entries]
         there = self.positions(key, state, ids)
         if (
@@ -142,7 +146,7 @@ class Entries(Logs):
             and not any(position <= keep for position in there.values())
         ):
             return None
-        files.sync(file.fileno())  # as an interrupted call may have written without that
+        files.sync(file.fileno())  # an interrupted call may have written these entries unsynced
         return self.found(key, file, state, ids)
 
     def positions(self, key: str, state: Log, ids: Sequence[str]) -> dict[str, int]:
@@ -150,7 +154,7 @@ class Entries(Logs):
         if len(there) < len(ids):
             there |= self._index.positions(state, [id for id in ids if id not in there])
             if state.damaged and len(there) < len(ids):
-                # The id of the damaged entry could be one of these.
+                # The id of a damaged entry is unknown. It could be one of these.
                 for position in state.damaged:
                     self._refuse(key, position, self.lines(key, state, position, position)[0])
         return there
@@ -181,7 +185,7 @@ class Entries(Logs):
         return cast(list[Line], lines)
 
     def texts(self, key: str, file: FileIO, lines: Sequence[Line], first: int) -> list[Text]:
-        """Return the texts of these entries, which are from the position `first` on."""
+        """Return the texts of the entries in these lines, whose positions start at `first`."""
         texts: list[Text] = []
         start = 0
         while start < len(lines):

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, also after a power failure, and locks with a deadline."""
+"""Files that are complete or absent even after a power failure, and locks with a deadline."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ T = TypeVar("T")
 
 FOLDER_MODE, FILE_MODE = 0o700, 0o600
 _LONGEST_PAUSE = 0.0005
-# No Python code runs between opening and having a file object, which closes itself: an interrupt
-# loses no descriptor.
+# An opener for `open`. It is C code, so that no interrupt can come between opening the descriptor
+# and creating the file object that closes it.
 open_private = partial(os.open, mode=FILE_MODE)
 
 if sys.platform == "win32":
     import msvcrt
 
     def _try_lock(descriptor: int) -> None:
-        os.lseek(descriptor, 1 << 30, os.SEEK_SET)  # nobody can read the byte that is locked
+        # Far behind the content, as Windows lets nobody read a locked byte.
+        os.lseek(descriptor, 1 << 30, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
 
     def _unlock(descriptor: int) -> None:
@@ -45,7 +46,8 @@ else:
 
 
 def sync(descriptor: int) -> None:
-    """Make what was written durable. On macOS `os.fsync` does not empty the drive's cache."""
+    """Make what was written durable."""
+    # On macOS `os.fsync` leaves data in the drive's cache.
     if sys.platform == "darwin":
         fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
     else:
@@ -53,12 +55,12 @@ def sync(descriptor: int) -> None:
 
 
 def sync_folder(path: str) -> None:
-    """Make the names in the folder durable, which syncing the files themselves does not."""
-    if sys.platform == "win32":  # has no such call
+    """Make the names in the folder durable. Syncing a file does not make its name durable."""
+    if sys.platform == "win32":  # where folders cannot be synced
         return
     descriptors: list[int] = []
     try:
-        # No Python code runs between opening and having the descriptor, either.
+        # `map` and `extend` are C code: no interrupt comes between opening and storing.
         descriptors.extend(map(os.open, (path,), (os.O_RDONLY | os.O_DIRECTORY,)))
         sync(descriptors[0])
     finally:
@@ -67,7 +69,7 @@ def sync_folder(path: str) -> None:
 
 
 def make_folder(path: str) -> None:
-    """Make the folder, private to the user, and the folders above it that are missing."""
+    """Create the folder and missing folders above it. Only their owner can use them."""
     try:
         os.mkdir(path, FOLDER_MODE)
     except FileExistsError:
@@ -81,14 +83,15 @@ def make_folder(path: str) -> None:
 
 
 def draft(path: str, chunks: Iterable[bytes]) -> str:
-    """Write the file's next content beside it, durably; return the draft's path.
+    """Write new content for a file to a draft beside it, durably; return the draft's path.
 
-    The caller holds the lock of the file, so a killed process's draft is overwritten.
+    The caller holds the lock of the file, so a draft found there is a killed process's and is
+    overwritten.
     """
     drafted, folder = f"{path}.draft", os.path.dirname(path)
     try:
         if not os.path.isdir(folder):
-            os.mkdir(folder, FOLDER_MODE)  # not the folder above it: the store itself may be gone
+            os.mkdir(folder, FOLDER_MODE)  # fails if the folder above is missing: so is the store
             sync_folder(os.path.dirname(folder))
         with open(drafted, "wb", buffering=0, opener=open_private) as file:
             for chunk in chunks:
@@ -107,7 +110,7 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 def read_at(file: FileIO, offset: int, size: int) -> bytes:
-    """Return so many bytes of the file, or those up to its end."""
+    """Return `size` bytes from this offset, or fewer at the end of the file."""
     file.seek(offset)
     data = file.read(size) or b""
     while len(data) < size and (more := file.read(size - len(data))):
@@ -116,7 +119,7 @@ def read_at(file: FileIO, offset: int, size: int) -> bytes:
 
 
 def remove(path: str) -> bool:
-    """Remove the file; tell whether it existed."""
+    """Remove the file; return whether it existed."""
     try:
         os.unlink(path)
     except FileNotFoundError:
@@ -125,10 +128,11 @@ def remove(path: str) -> bool:
 
 
 class Locks(ForkAware):
-    """Lock files, which are never removed. The system releases those of a process that dies.
+    """Locks on files. The operating system releases the locks of a process that dies.
 
-    There is a fixed number of them. If each record had its own, it would be removed with the
-    record, and a process that waits for it could hold it together with the owner of the next one.
+    There is a fixed number of lock files, which are never removed; each serves many records. A lock
+    file of each record would be removed with the record. Then one process could lock the removed
+    file and another one a new file of the same name.
     """
 
     def __init__(self, folder: str, timeout: float) -> None:
@@ -142,7 +146,10 @@ class Locks(ForkAware):
         self._held.clear()
 
     def hold(self, name: str, work: Callable[[], T], *, wait: bool = True) -> T | None:
-        """Do the work while the lock is held; without `wait`, do nothing if it is taken."""
+        """Hold the lock while `work` runs; return its result.
+
+        :param wait: if False and the lock is taken, return ``None`` at once
+        """
         path = f"{self._folder}/{name}"
         if not os.path.exists(path):
             open(path, "ab", opener=open_private).close()

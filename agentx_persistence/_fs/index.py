@@ -1,8 +1,9 @@
-"""The index: where documents and entries are found. It can be made anew from the files.
+"""The index: a SQLite file of the places of documents and log entries.
 
-A document's rows say where it is listed. Before its file changes, its rows become unsure and a row
-for the new place is added; afterwards one sure row is left. So the file decides which of the rows
-counts, and a killed process leaves no document that cannot be found.
+It can be rebuilt from the other files. A document that is not changing has one row, whose `sure` is
+1. Before its file changes, `sure` becomes 0, and a second row for the document's new place is added
+with 0. After the change one row with 1 is left. If a process is killed in between, the rows with 0
+stay. The file then decides where the document is listed, so no document gets lost.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ T = TypeVar("T")
 
 _LOGGER = logging.getLogger("agentx_persistence")
 _PAGE = 500
-# A child process must not even close its parent's connections.
+# A child process must neither use nor close the connections of its parent, so they are kept here.
 _of_the_parent: list[sqlite3.Connection] = []
 
 
@@ -69,7 +70,10 @@ class Index(ForkAware):
                 self._connection = None
 
     def open(self) -> None:
-        """Connect, if this index is not connected to the file that is there now."""
+        """Connect to the index file, and rebuild it if it is unusable.
+
+        Do nothing if this object is connected to the file that has the name now.
+        """
         while not self._is_current():
             if self._closed:
                 raise PersistenceClosedError
@@ -87,15 +91,15 @@ class Index(ForkAware):
             self._rebuild()
 
     def _connect(self) -> bool:
-        """Connect, unless the index is missing, damaged, or not the one of these files."""
+        """Connect. Return False if the index is missing, damaged or made for other files."""
         if not (os.path.exists(self._path) and os.path.exists(self._witness)):
             return False
         connection = sqlite3.connect(
             self._path, timeout=self._timeout, isolation_level=None, check_same_thread=False
         )
         try:
-            # All rows are fetched, here and below. PyPy does not close the cursor otherwise, and an
-            # open one prevents commits.
+            # All rows are fetched, here and below, because PyPy closes a cursor only then, and an
+            # open cursor prevents commits.
             known = connection.execute("SELECT stamp FROM meta").fetchall()
             inode = os.stat(self._path).st_ino
             if known == [(self._stamp(self._path),)]:
@@ -113,7 +117,8 @@ class Index(ForkAware):
         return False
 
     def _stamp(self, path: str) -> str:
-        # A copy of the folder has other inodes; a file that is restored has another ctime.
+        # Identifies the files that the index was made for. In a copy of the folder they have other
+        # inodes; after a restore they have another ctime.
         witness = os.stat(self._witness)
         return f"{VERSION} {os.stat(path).st_ino} {witness.st_ino} {witness.st_ctime_ns}"
 
@@ -145,8 +150,8 @@ class Index(ForkAware):
         sync_folder(os.path.dirname(self._path))
         if known or number:
             _LOGGER.warning(
-                "%s was missing, damaged or of another copy of these files: it was rebuilt from "
-                "%d records in %.1f s",
+                "%s was missing, damaged or made for another copy of these files: it was rebuilt "
+                "from %d records in %.1f s",
                 *(self._path, number, time.monotonic() - begun),
             )
 
@@ -164,7 +169,11 @@ class Index(ForkAware):
         durable: bool = False,
         wait: bool = True,
     ) -> T:
-        """Do the work in a transaction."""
+        """Run `work` in a transaction and return its result.
+
+        :param durable: whether a power failure must not undo it
+        :param wait: if False and another process is writing, raise `BackendUnavailableError`
+        """
 
         def commit() -> tuple[T] | None:
             with self._lock:
@@ -172,7 +181,7 @@ class Index(ForkAware):
                 if connection is None or not self._is_current():
                     return None
                 try:
-                    if connection.in_transaction:  # an interrupt came between
+                    if connection.in_transaction:  # left open by an interrupt
                         connection.rollback()
                     connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
                     connection.execute("BEGIN IMMEDIATE")
@@ -193,7 +202,7 @@ class Index(ForkAware):
     # Documents
 
     def rows(self, kind: Kind, key: str) -> list[Row]:
-        """Return the document's rows, each with whether it is sure."""
+        """Return the document's rows, each with `sure` as its last value."""
         columns = ", ".join(COLUMNS[kind])
         return self.read(f"SELECT {columns}, sure FROM {kind} WHERE key = ?", (key,))
 
@@ -203,21 +212,24 @@ class Index(ForkAware):
         return [key for (key,) in self.read(statement, (after,))]
 
     def announce(self, kind: Kind, key: str, row: Row | None) -> None:
-        """Say that the document is about to move to the row, or to be deleted."""
+        """Record that the document is about to move to this row, or (``None``) to be deleted."""
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(f"UPDATE {kind} SET sure = 0 WHERE key = ?", (key,))
             if row is not None:
                 connection.execute(insertion(kind), (*row, 0))
 
-        # A power failure can undo a deletion's announcement: then the row is passed over, and
-        # settled, when it is found. It must not undo that of a place.
+        # A power failure must not undo a new row: the document could not be found by it. It may
+        # undo the mark of a deletion: `FileDocuments.find` skips and removes a row without a file.
         self.write(work, durable=row is not None)
 
     def settle(
         self, kind: Kind, key: str, row: Row | None, log: str | None = None, *, wait: bool = True
     ) -> None:
-        """Say that the document is at the row, or that it is gone, and the log of this name."""
+        """Record that the document is at this row, or (``None``) that it is deleted.
+
+        :param log: the name of a log to forget in the same transaction
+        """
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(f"DELETE FROM {kind} WHERE key = ?", (key,))
@@ -246,7 +258,7 @@ class Index(ForkAware):
         )
 
     def count(self, kind: Kind, query: Query) -> tuple[int, set[str]]:
-        """Return the number of the documents that are surely listed, and the keys of the others."""
+        """Return the number of rows whose `sure` is 1, and the keys of the others."""
         condition, _, values = conditions_of(query)
         ((number, unsure),) = self.read(
             "SELECT count(*) FILTER (WHERE sure), json_group_array(key) FILTER (WHERE NOT sure) "
@@ -261,14 +273,18 @@ class Index(ForkAware):
         self.write(lambda connection: _forget(connection, name))
 
     def head(self, name: str) -> Log | None:
-        """Return the log as far as it was indexed."""
+        """Return the log as far as it is indexed, or ``None`` if it is not."""
         columns = "header, end, count, generation, at, damaged, number, count"
         for found in self.read(f"SELECT {columns} FROM heads WHERE name = ?", (name,)):
             return Log(*(*found, {}, {}))._replace(damaged=frozenset(json.loads(found[5])))
         return None
 
     def flush(self, name: str, log: Log, dead: int = 0) -> tuple[Log, int]:
-        """Index what is only in the log's `lines`; return the log, and the bytes of dead text."""
+        """Move the log's `lines` to the index; return the log without them, and its dead bytes.
+
+        :param dead: how many bytes of the file this call made dead: they belong to entries that
+            were cut off or replaced
+        """
 
         def work(connection: sqlite3.Connection) -> tuple[Log, int]:
             found = connection.execute(
@@ -294,7 +310,7 @@ class Index(ForkAware):
         return self.write(work)
 
     def lines(self, log: Log, first: int, last: int) -> dict[int, Line]:
-        """Return those of the entries at these positions that are indexed, in their order."""
+        """Return the indexed entries at the positions from `first` to `last`, in order."""
         rows = self.read(
             "SELECT position, id, offset, length, size FROM lines "
             "WHERE number = ? AND position BETWEEN ? AND ? ORDER BY position",
@@ -303,7 +319,7 @@ class Index(ForkAware):
         return {position: Line(*line) for position, *line in rows}
 
     def positions(self, log: Log, ids: Sequence[str]) -> dict[str, int]:
-        """Return the positions of those of the entries that are indexed."""
+        """Return the positions of the indexed entries among these ids."""
         found: dict[str, int] = {}
         for start in range(0, len(ids) if log.indexed else 0, _PAGE):
             page = ids[start : start + _PAGE]
@@ -319,12 +335,13 @@ class Index(ForkAware):
 
 
 def _forget(connection: sqlite3.Connection, name: str) -> None:
+    # `_sweep` removes the lines, a few with each later change.
     connection.execute("INSERT INTO dead SELECT number FROM heads WHERE name = ?", (name,))
     connection.execute("DELETE FROM heads WHERE name = ?", (name,))
 
 
 def _sweep(connection: sqlite3.Connection, limit: int) -> None:
-    """Remove at most so many lines of logs that are gone."""
+    """Remove at most `limit` lines of forgotten logs."""
     for (number,) in connection.execute("SELECT number FROM dead LIMIT 1").fetchall():
         removed = connection.execute(
             "DELETE FROM lines WHERE number = ? AND position IN "

@@ -9,7 +9,7 @@ from agentx_persistence.storage import Kind, Place, Query
 
 
 def rank(query: Query, row: Row) -> tuple[Any, ...]:
-    """Return what the rows of the query are sorted by."""
+    """Return the part of the row by which the query sorts."""
     if query.order == "key":
         return (row[0],)
     return row[2 if query.order == "active" else 1], row[0]
@@ -21,7 +21,7 @@ def place(query: Query, row: Row) -> Place:
 
 
 def listed(kind: Kind, query: Query, row: Row) -> bool:
-    """Tell whether the query has the document that is at this row."""
+    """Return whether the query includes a document with this row."""
     unit, time = (1000, -row[2]) if query.order == "active" else (1, -row[1])
     after = None if query.after is None else (-query.after.time, query.after.key)
     if query.order == "key":
@@ -47,7 +47,7 @@ def conditions_of(query: Query) -> tuple[str, str, list[Any]]:
         columns, direction = "key", "key"
         if prefix:
             conditions.append("key >= ? AND key < CAST(? AS TEXT)")
-            values += [prefix, prefix.encode() + b"\xff"]  # a byte that no key has
+            values += [prefix, prefix.encode() + b"\xff"]  # above all bytes of UTF-8
     elif order == "oldest":
         compared, direction = "<", "time DESC, key DESC"
     unit = 1000 if order == "active" else 1

@@ -1,15 +1,16 @@
-"""The log of a session: a file of lines, to which lines are only ever added.
+"""The log of a session: a file to whose end lines are added.
 
-The first line names the session. Each other line is an entry or a mark::
+The first line names the session. Each other line is an entry or a mark (with `keep`)::
 
     {"session":"s","file":"5f0c…","generation":"r1","at":0}
     {"id":"m1","message":{…},"position":1,"left":0,"at":1700000000000}
     {"keep":1,"generation":"t1.4","left":1,"at":1700000000000}
 
-`left` is the number of lines of the same call that follow: a call is in the log when its last line,
-with a 0, is there with its line feed. `at` is the latest time of any call so far. A mark cuts off
-what comes after the first `keep` entries, and the entries of the same call follow: in the place of
-an entry with that position, if there is one. Spaces take the place of texts that are cut off.
+`left` is the number of lines of the same call that follow. A call takes effect when its last line,
+with `left` 0, is complete with its line feed. `at` is the latest time of any call so far. A mark
+cuts off all entries after the first `keep`. The entries that follow it in the same call are added,
+or replace the entry at their position. Entries that were cut off or replaced are overwritten with
+spaces.
 """
 
 from __future__ import annotations
@@ -44,7 +45,11 @@ _TAIL = 1 << 16
 
 
 class Line(NamedTuple):
-    """Where an entry is in the file. Without an id it is damaged. `size` is that of its text."""
+    """The place of an entry in the file.
+
+    `id` is ``None`` if the entry is damaged. `length` is that of the whole line in bytes, `size`
+    that of the entry's text.
+    """
 
     id: str | None
     offset: int
@@ -53,15 +58,15 @@ class Line(NamedTuple):
 
 
 class Log(NamedTuple):
-    """What a log's file says up to `end`.
+    """The content of a log file up to the offset `end`.
 
-    The index has the first `indexed` entries, under the log's `number`, but for those that are in
-    `lines`, which has all others.
+    `lines` has the entries that are not in the index or differ from it. The other entries, at
+    positions up to `indexed`, are in the index under the log's `number`.
     """
 
     header: bytes
     end: int
-    count: int  # type: ignore[assignment]  # instead of a tuple's method of this name
+    count: int  # type: ignore[assignment]  # hides the method `tuple.count`
     generation: str
     at: int
     damaged: frozenset[int]
@@ -77,7 +82,7 @@ def new_header(session: str, generation: str, at: int) -> bytes:
 
 
 def read_header(file: FileIO) -> tuple[str, Log] | None:
-    """Return the session, and the log as it is before its first entry."""
+    """Return the session and its log without entries, or ``None`` if the header is damaged."""
     data = read_at(file, 0, _LONGEST_HEADER)
     found = _HEADER.match(data)
     if found is None:
@@ -91,7 +96,7 @@ def read_header(file: FileIO) -> tuple[str, Log] | None:
 
 
 def format_entries(entries: Sequence[Entry], first: int, at: int) -> list[bytes]:
-    """Return the lines of entries that are the last of a call, from this position on."""
+    """Return the lines of entries at the positions from `first` on. The lines end their call."""
     left = len(entries)
     lines = []
     for position, (id, text, _) in enumerate(entries, first):
@@ -105,9 +110,10 @@ def format_entries(entries: Sequence[Entry], first: int, at: int) -> list[bytes]
 
 
 def appended(log: Log, entries: Sequence[Entry], written: Sequence[bytes], at: int) -> Log:
-    """Return what `advance` would, for entries that were just written after the `end`.
+    """Return the log with entries that were just written at its `end`, as `advance` would.
 
-    What is remembered of them is added in place: in an older `Log` its `count` leaves them out.
+    `lines` and `ids` are changed in place. The old `log` shares them, but its `count` excludes the
+    new entries.
     """
     end, count = log.end, log.count
     for entry, line in zip(entries, written, strict=True):
@@ -126,8 +132,12 @@ def format_mark(keep: int, generation: str, left: int, at: int) -> bytes:
 
 
 def text_at(data: bytes, start: int, line: Line, position: int) -> bytes | None:
-    """Return the text of the entry whose line starts there, or ``None`` if the line is another."""
-    # Nearly all lines are what these two expect; matching the expression takes several times that.
+    """Return the text of the entry whose line begins at `start` of `data`.
+
+    Return ``None`` if the bytes there are not the line of this entry.
+    """
+    # Nearly all lines pass these two comparisons, which are several times as fast as the regular
+    # expression.
     begin = start + len(before := b'{"id":"%b","message":' % (line.id or "").encode())
     end = begin + line.size
     if data.startswith(before, start) and data.startswith(b',"position":%d,' % position, end):
@@ -139,9 +149,9 @@ def text_at(data: bytes, start: int, line: Line, position: int) -> bytes | None:
 
 
 def advance(log: Log, file: FileIO, limit: int) -> Log:
-    """Return the log with the calls that follow its `end`, if the file has them in whole.
+    """Return the log with the complete calls that follow its `end` in the file.
 
-    It stops after the call with which `limit` lines are reached.
+    Stop after the call with which `lines` reaches `limit` entries.
     """
     _, end, count, generation, at, damaged, _, indexed, *_ = log
     lines, ids, void = dict(log.lines), dict(log.ids), set(damaged)
@@ -163,7 +173,8 @@ def advance(log: Log, file: FileIO, limit: int) -> Log:
             parsed = _ENTRY.fullmatch(line)
             position = int(parsed[4]) if parsed else count + 1
             if not marked and position <= count and void.issuperset(range(position, count + 1)):
-                # Damaged lines were counted that are not entries: line feeds in the damage.
+                # The damage contains line feeds, so that more damaged entries were counted than
+                # there are.
                 for extra in range(position, count + 1):
                     void.discard(extra)
                     lines.pop(extra, None)
@@ -192,7 +203,7 @@ def advance(log: Log, file: FileIO, limit: int) -> Log:
 
 
 def _lines(file: FileIO, start: int) -> Iterator[tuple[int, bytes]]:
-    """Give the lines from there on that have a line feed, with their offsets."""
+    """Yield the offset and content of each line from `start` on that ends with a line feed."""
     file.seek(start)
     with open(file.fileno(), "rb", closefd=False) as buffered:
         for line in buffered:
@@ -202,9 +213,10 @@ def _lines(file: FileIO, start: int) -> Iterator[tuple[int, bytes]]:
 
 
 def ends_as_known(log: Log, file: FileIO) -> bool:
-    """Tell whether the last entry that is remembered is still there.
+    """Return whether the file still has the last entry of `log.lines`.
 
-    A call that failed may have been taken back, and another one be in its place.
+    A process that fails while it writes truncates the file again, and another process may have
+    written other entries in the same place.
     """
     last = log.lines.get(log.count)
     if last is None or last.id is None:
@@ -214,7 +226,10 @@ def ends_as_known(log: Log, file: FileIO) -> bool:
 
 
 def last_call(file: FileIO) -> tuple[int, int] | None:
-    """Return the number of entries and the time after the last call, if the file's end tells."""
+    """Return the number of entries and the time after the last call, read from the file's end.
+
+    Return ``None`` if the end of the file is not enough to know them.
+    """
     size = os.fstat(file.fileno()).st_size
     start = max(0, size - _TAIL)
     lines = read_at(file, start, size - start).splitlines(keepends=True)
@@ -228,7 +243,7 @@ def last_call(file: FileIO) -> tuple[int, int] | None:
 
 
 def blank(file: FileIO, start: int, stop: int) -> None:
-    """Put spaces in the place of what the lines between the two offsets say."""
+    """Overwrite the lines between the two offsets with spaces; keep their line feeds."""
     while start < stop:
         data = read_at(file, start, min(_CHUNK, stop - start))
         file.seek(start)

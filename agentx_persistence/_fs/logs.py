@@ -32,8 +32,8 @@ from agentx_persistence.storage import SESSIONS, Document, Kind
 T = TypeVar("T")
 
 _LOGGER = logging.getLogger("agentx_persistence")
-# So many entries at most, or so many bytes and one entry, are not in the index yet: a new process
-# reads them from the file.
+# The newest entries of a log are not in the index yet: at most `UNINDEXED` entries, of at most
+# `LONG_TAIL` bytes and one more entry. A new process reads them from the file.
 UNINDEXED = 256
 LONG_TAIL = 1_000_000
 _CHUNK = 10_000
@@ -42,7 +42,7 @@ _ATTEMPTS = 100
 
 
 class _Changed(Exception):
-    """Something was cut or replaced while it was read."""
+    """Entries were cut off or replaced while the log was read."""
 
 
 def lock_of(kind: Kind, key: str) -> str:
@@ -61,7 +61,8 @@ class Logs:
     def __init__(self, records: Records, locks: Locks, index: Index) -> None:
         self._records, self._locks, self._index = records, locks, index
         self._logs: dict[str, Log] = {}
-        # For each session the state of its record file, and the second by which it is listed.
+        # For each session, the inode and mtime of its record file, and the second of its last
+        # change that is in the index.
         self._seconds: dict[str, tuple[int, int, int]] = {}
 
     def _path(self, key: str) -> str:
@@ -74,7 +75,7 @@ class Logs:
         )
 
     def scanned_at(self, record: Record) -> int:
-        """Return when the session last changed, without the index."""
+        """Return when the session last changed, without using the index."""
 
         def work(file: FileIO) -> int:
             empty = self._empty(record.key, file)
@@ -86,7 +87,7 @@ class Logs:
         return self.with_log(record.key, work)
 
     def with_log(self, key: str, work: Callable[[FileIO], T], mode: str = "rb") -> T:
-        """Do the work with the log of the session."""
+        """Call `work` with the open log file of the session."""
         path = self._path(key)
         for _ in range(_ATTEMPTS):
             try:
@@ -94,7 +95,7 @@ class Logs:
             except FileNotFoundError:
                 if not self._records.exists(SESSIONS, key):
                     break
-                continue  # it is being deleted and perhaps created again, or its log is lost
+                continue  # the session is being deleted or created again, or its log file is lost
             with file:
                 if not self._records.exists(SESSIONS, key):
                     break
@@ -105,7 +106,10 @@ class Logs:
         raise RecordNotFoundError("session", key)
 
     def reading(self, key: str, work: Callable[[FileIO, Log], T]) -> T:
-        """Do the work on the log as it is at one moment, without its lock."""
+        """Call `work` with the log as it is at one moment, without locking it.
+
+        If entries were cut off or replaced meanwhile, call `work` again.
+        """
 
         def once(file: FileIO) -> T:
             state = self.state(key, file)
@@ -124,7 +128,9 @@ class Logs:
         for _ in range(_ATTEMPTS):
             with suppress(_Changed):
                 return self.with_log(key, once)
-        raise BackendUnavailableError("fs", f"the session {key!r} was changed all the time")
+        raise BackendUnavailableError(
+            "fs", f"the session {key!r} was changed during each of {_ATTEMPTS} reads; try again"
+        )
 
     def mark(self, key: str) -> tuple[str, int]:
         """Return the generation and the number of entries. The caller holds the lock."""
@@ -139,7 +145,10 @@ class Logs:
             raise _Changed
 
     def state(self, key: str, file: FileIO, *, locked: bool = False) -> Log:
-        """Return what the file says now; with its lock, cut off a call that was interrupted."""
+        """Return what the file contains now.
+
+        :param locked: the caller holds the lock; a call that was interrupted is then cut off
+        """
         name, size = file_name(SESSIONS, key), os.fstat(file.fileno()).st_size
         log = self._logs.get(name)
         if (
@@ -153,7 +162,7 @@ class Logs:
             if known is not None and known.header == log.header and known.end <= size:
                 log = known
             elif known is not None:
-                _LOGGER.warning("the index of %s is of another file: it is rebuilt", file.name)
+                _LOGGER.warning("the index of %s is for another file: it is rebuilt", file.name)
         while log.end < size:
             if not locked and size - log.end > LONG_TAIL:
                 found = self._locks.hold(

@@ -1,4 +1,4 @@
-"""Record files: where they are, what they say, and where the index lists them."""
+"""Record files: their paths, their content, and the rows they get in the index."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from agentx_persistence.errors import CorruptRecordError
 from agentx_persistence.storage import KINDS, Document, Kind
 
 FIELDS = {kind: sorted({name for names in kind.indexes for name in names}) for kind in KINDS}
-# Where a document is listed: its key, its time and the second of its last change, both negative,
-# and the values of its `FIELDS`.
+# A row of the index: a document's key, its time of creation and the second of its last change (both
+# negated), and the values of its `FIELDS`.
 Row = tuple[Any, ...]
 
 
 class Record(NamedTuple):
-    """What a record file says. `log` is the generation and the number of entries of a session's log
-    when the record was saved; a later log says when the session last changed.
+    """The content of a record file: JSON on two lines. The second line is the text, unchanged.
 
-    The file is JSON on two lines: the first has all but the text, which is as it was given.
+    `log` has the generation and the number of entries that a session's log had when the record was
+    saved. If the log has others by now, its `at` says when the session last changed.
     """
 
     key: str

@@ -19,7 +19,7 @@ _OURS = re.compile(r"[0-9a-f]{38}\.(json|json\.hidden|jsonl)")
 
 
 def scan(base: str, records: Records, logs: Logs) -> Iterator[tuple[Kind, Row]]:
-    """Give each record of the store, with its row."""
+    """Yield the kind and the row of each record of the store."""
     for kind in KINDS:
         for folder in folders(base, kind):
             for name in os.listdir(folder):
@@ -54,7 +54,7 @@ def lying(records: Records, kind: Kind, folder: str) -> Iterator[Trace]:
 
 
 def _scanned(records: Records, logs: Logs, kind: Kind, path: str) -> Row | None:
-    """Return the row of the record file at this path, or ``None`` if it is another file."""
+    """Return the row of the record file at this path, or ``None`` if the file is no record."""
     try:
         with open(path, "rb", buffering=0) as file:
             record = parse_record(file.readall())
@@ -65,5 +65,5 @@ def _scanned(records: Records, logs: Logs, kind: Kind, path: str) -> Row | None:
     except (OSError, CorruptRecordError, RecordNotFoundError) as error:
         _LOGGER.warning("%s is not listed: %s", path, error)
     else:
-        _LOGGER.warning("%s is not listed: it is damaged, or no file of this store", path)
+        _LOGGER.warning("%s is not listed: it is damaged, or not a record of this store", path)
     return None

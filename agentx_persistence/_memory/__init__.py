@@ -1,1 +1,1 @@
-"""What the memory backend is made of."""
+"""The parts of the memory backend."""

@@ -1,9 +1,9 @@
 """Changes in memory that an exception at any moment cannot leave half done.
 
-A change is planned first, as steps that can be done twice without harm. The plan is then set down
-in one step, and done. So an exception (Ctrl-C, a signal's handler) leaves either nothing or a plan,
-which the next call finishes. A fork copies the same: the child finishes what another thread of its
-parent was doing.
+A change is first planned as a list of steps, each of which may run twice without harm. One
+assignment stores the plan; then the steps run. An exception (Ctrl-C, or one from a signal handler)
+leaves either no change or a stored plan, which the next call finishes. The same holds for a fork: a
+child finishes the plan of a thread that exists only in its parent.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class Changes(ForkAware):
 
     def __init__(self) -> None:
         self._closed = False
-        # Reentrant, so that a call from a signal's handler inside another call of this thread gets
-        # as far as `_busy`, and is refused instead of waiting for itself.
+        # Reentrant because a signal handler may call the storage inside another call of the same
+        # thread. With a plain lock it would wait for itself; now it finds `_busy` and raises.
         self._lock = RLock()
         self._busy = False
         self._plan: Sequence[Step] = ()
@@ -35,7 +35,7 @@ class Changes(ForkAware):
         self._lock, self._busy = RLock(), False
 
     def run(self, work: Callable[..., T], *arguments: Any) -> T:
-        """Run `work`, which reads, or plans one change and does it."""
+        """Run `work`, which either reads or makes one change by calling `do`."""
         with self._lock:
             if self._busy:
                 raise BackendError(
@@ -54,7 +54,7 @@ class Changes(ForkAware):
                 self._busy = False
 
     def do(self, plan: Sequence[Step]) -> None:
-        self._plan = plan  # from here on it will be done
+        self._plan = plan  # from here on, this or the next call completes the change
         self._finish()
 
     def _finish(self) -> None:

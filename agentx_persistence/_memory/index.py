@@ -1,4 +1,4 @@
-"""The sorted lists by which documents in memory are found."""
+"""The indexes of the memory backend: sorted lists of places and keys."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import Any
 
 from agentx_persistence.storage import ITEMS, Document, Kind, Place, Query
 
-# An index has a kind, an order, and the fields and values of its documents.
+# An index is identified by a kind, an order, and the names and values of the fields that its
+# documents share.
 Index = tuple[str, str, tuple[str, ...], tuple[str, ...]]
-# A place in an index; one that sorts like `Query.order`, with the key last.
+# An entry of an index: a tuple that sorts as `Query.order` says and ends with the document's key.
 Entry = tuple[Any, ...]
-# More entries than this are removed from a list in one pass over it.
+# To remove more entries than this from a list, one pass over it is cheaper than single deletions.
 _FEW = 16
 
 
 def entries_of(kind: Kind, document: Document, updated_at: int) -> set[tuple[Index, Entry]]:
-    """Return where the document is listed."""
+    """Return the index entries of the document."""
     fields, key = document.fields, document.key
     newest, active = (-document.created_at, key), (-(updated_at // 1000), key)
     entries: set[tuple[Index, Entry]] = set()
@@ -36,7 +37,8 @@ def entries_of(kind: Kind, document: Document, updated_at: int) -> set[tuple[Ind
 
 
 class Indexes:
-    """Adding what is there and removing what is not there changes nothing."""
+    """All indexes. Adding a present entry or removing an absent one changes nothing, so that the
+    steps of `Changes` can be repeated."""
 
     def __init__(self) -> None:
         self._lists: defaultdict[Index, list[Entry]] = defaultdict(list)
@@ -65,7 +67,8 @@ class Indexes:
                 self._lists.pop(index, None)
 
     def find(self, kind: Kind, query: Query) -> tuple[list[str], Place | None]:
-        """Return the keys of the query, in order, and the last place if there are more."""
+        """Return the keys of the query's documents, in order, and the place of the last one if more
+        follow."""
         listed, low, high = self._range(kind, query)
         backwards = query.order == "oldest"
         if query.limit is not None and high - low > query.limit:

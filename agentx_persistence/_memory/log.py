@@ -9,9 +9,11 @@ from agentx_persistence.storage import Entry, Found, Head, Slice, Window
 
 
 class Log:
-    """`state` says what is in the log: the first `count` entries. It is replaced in one step, after
-    the entries are in place, so an append that is interrupted leaves at most dead entries behind
-    them, which the next append removes.
+    """The entries of a session, in lists. `state` is (count, generation, updated_at).
+
+    The log consists of the first `count` entries of the lists. `state` is replaced by one
+    assignment, after new entries are in the lists. An append that is interrupted before that leaves
+    surplus entries at the end of the lists, which the next append removes.
     """
 
     __slots__ = ("ids", "positions", "state", "texts")
@@ -60,7 +62,7 @@ class Log:
         return Found(self.head, {id: (at, texts[at - 1]) for id, at in positions.items()})
 
     def add(self, entries: Sequence[Entry]) -> None:
-        """Put the entries behind the others. They are in the log as soon as `state` counts them."""
+        """Put the entries at the end of the lists. They join the log once `state` counts them."""
         count = self.state[0]
         if len(self.ids) > count or len(self.texts) > count:
             del self.texts[count:], self.ids[count:]
@@ -97,7 +99,7 @@ class Log:
 
 
 def _fitting(texts: Sequence[str], size: int) -> int:
-    """Return how many of the texts fit into so many bytes, but at least one."""
+    """Return how many of the first texts fit into `size` bytes together, but at least one."""
     total = 0
     for index, text in enumerate(texts):
         total += len(text) if text.isascii() else len(text.encode(errors="surrogateescape"))

@@ -28,7 +28,7 @@ from agentx_persistence.storage.kinds import SEPARATOR
 
 
 class MemoryStorage(Storage):
-    """Texts, not objects: what a caller got or gave shares nothing with what is stored."""
+    """Stores texts, not objects, so that stored data shares nothing with a caller's objects."""
 
     def __init__(self) -> None:
         self._changes = Changes()
@@ -49,7 +49,7 @@ class MemoryStorage(Storage):
         return self._changes.run(lambda: self._put_over(kind, document, revision))
 
     def _put_over(self, kind: Kind, document: Document, revision: str | None) -> bool:
-        """Put the document if what is there has this revision; ``None``: if nothing is there."""
+        """Put the document if the stored one has this revision; ``None``: if none is stored."""
         found = self._documents[kind].get(document.key)
         if (None if found is None else found.revision) != revision:
             return False
@@ -283,7 +283,7 @@ class MemoryStorage(Storage):
         return plan
 
     def _moving(self, key: str, old: int, new: int) -> list[Step]:
-        """Return the steps that list a session by another time of its last change."""
+        """Return the steps that move a session to its new place in the "active" index."""
         if old // 1000 == new // 1000:
             return []
         document = self._documents[SESSIONS][key]

@@ -17,7 +17,7 @@ from agentx_persistence._sql.rows import LogRows
 from agentx_persistence.errors import BackendUnavailableError, RecordNotFoundError
 from agentx_persistence.storage import Document, Entry, Found, Head
 
-# How often a session can be created and deleted by others while one call creates it.
+# How often one call tries to create its session while other calls create and delete it.
 _ATTEMPTS = 20
 
 
@@ -56,7 +56,7 @@ class Append:
 
 
 class Appending:
-    """Where a database has a shorter way for new messages, its driver overrides `append_new`."""
+    """Appends messages. A driver overrides `append_new` if its database needs fewer round trips."""
 
     def __init__(
         self, database: Database, documents: Documents, rows: LogRows, reading: Reading
@@ -76,7 +76,8 @@ class Appending:
                 count, taken = None, True
             if count is not None:
                 return count
-            # A new session cannot have been what was in the way.
+            # If no id is taken and the call brings a session to create, this session is most likely
+            # missing. `_append_with_care` creates it, and makes the same checks.
             if taken or call.create is None:
                 found = self._reading.lookup(call.log, [entry.id for entry in call.entries])
                 if found.there or not call.accepts(found.head):
@@ -110,7 +111,7 @@ class Appending:
         return self.database.flavour.count_after(cursor)
 
     def reserving(self, expected: bool, generation: bool) -> Any:
-        """Return the statement that counts new messages in.
+        """Return the UPDATE that adds to the session's count and so reserves the positions.
 
         :param expected: only if the log has the expected number of messages
         :param generation: only if the log has the expected generation
@@ -136,7 +137,8 @@ class Appending:
             try:
                 return self.database.write(work)
             except DuplicateError as error:
-                # Another call has created the session meanwhile, or left some of its messages.
+                # Another call has created the session meanwhile, or an unfinished deletion left
+                # messages with these ids or positions.
                 taken = error
         raise BackendUnavailableError(
             self.database.flavour.backend,

@@ -1,4 +1,4 @@
-"""How the calls of a `Database` reach the database: one class for each origin of connections."""
+"""How a `Database` uses connections: the interface, and pooled connections to a server."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from agentx_persistence.errors import PersistenceError
 T = TypeVar("T")
 Rows = Sequence[Sequence[Any]]
 NESTED = (
-    "a signal handler or finalizer interrupted a call of this thread that writes, and makes"
-    " another one; let it make that call later, or in another thread"
+    "a signal handler or finalizer called the storage inside a writing call of the same thread;"
+    " let it make that call later, or in another thread"
 )
 
-# The connections that a child got from its parent: nothing may close them.
+# Connections that a child process inherited. Closing them would end the sessions of its parent, so
+# they are kept here, out of the garbage collector's reach.
 forgotten: list[object] = []
 
 
 class LostConnectionError(Exception):
-    """The connection is gone, or there was none. The driver's error is the cause."""
+    """The connection was lost or could not be opened. Its cause is the client library's error."""
 
 
 class Connections(ABC):
-    """Each of the first three methods is one transaction."""
+    """`fetch`, `execute` and `write` each make one transaction."""
 
     @abstractmethod
     def fetch(self, sql: str, parameters: Any) -> Rows:
@@ -38,7 +39,7 @@ class Connections(ABC):
 
     @abstractmethod
     def execute(self, sql: str, parameters: Any) -> int:
-        """Run a statement; return how many rows it has met."""
+        """Run a statement; return how many rows it matched."""
 
     @abstractmethod
     def write(self, work: Callable[[Cursor], T]) -> T:
@@ -46,7 +47,7 @@ class Connections(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Close what is idle, and the other connections when they come back."""
+        """Close the idle connections, and each of the others when its call ends."""
 
     def before_fork(self) -> None:  # noqa: B027
         """See `ForkAware`."""
@@ -60,13 +61,17 @@ class Connections(ABC):
 
 
 class PooledConnections(Connections):
-    """Those of this package's own engine on a server, used by way of the driver's cursors."""
+    """Connections of an engine that this package created for a server.
+
+    Calls use the cursors of the client library, not SQLAlchemy's connections.
+    """
 
     def __init__(self, engine: Engine, flavour: Flavour) -> None:
         """:param engine: its pool is a `ServerPool`"""
         self._engine, self._flavour = engine, flavour
         self._dbapi = engine.dialect.loaded_dbapi
         self._known = (self._dbapi.Error, exc.SQLAlchemyError, PersistenceError)
+        # A pool that was interrupted while it lent or took back a connection.
         self._torn: ServerPool | None = None
 
     def fetch(self, sql: str, parameters: Any) -> Rows:
@@ -131,11 +136,11 @@ class PooledConnections(Connections):
         return result
 
     def _give_up(self, entry: ConnectionPoolEntry, used: ServerPool, error: BaseException) -> bool:
-        """Take a connection back whose use failed; tell whether it is lost."""
+        """Return a connection to the pool after an error; return whether it was lost."""
         lost = False
         try:
             if not isinstance(error, self._known):
-                # Such as Ctrl-C, in the middle of a conversation with the server.
+                # Such as Ctrl-C. The server's answer may still arrive on this connection.
                 entry.invalidate(error)
             elif lost := self._is_lost(entry.dbapi_connection, error):
                 used.invalidate_generation(entry, error)
@@ -153,9 +158,9 @@ class PooledConnections(Connections):
         )
 
     def _replace_pool(self) -> None:
-        """Start anew after an interrupt between two steps of a check-out or check-in.
+        """Replace a pool that was interrupted while it lent or took back a connection.
 
-        The pool may count a connection that nobody has.
+        It may count a connection that nobody has, and so lend one less than its limit.
         """
         torn = self._torn
         if torn is not None:

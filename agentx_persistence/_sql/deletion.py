@@ -1,12 +1,13 @@
-"""Deletions: each document goes whole, and only if it still belongs to the owner.
+"""Deletions. A document is deleted as a whole, and only if it still belongs to the deleted owner.
 
-Up to some thousands of rows go in one transaction. It locks images in the order in which they are
-listed, then sessions in the order of their ids, and deletes what still belongs to the owner under
-these locks. A record that is being moved away is either moved before, and stays, or its new version
-is saved after the deletion.
+Up to some thousands of rows are deleted in one transaction. It locks images in the order in which
+they are listed, then sessions in the order of their ids, and then deletes those that still belong
+to the owner. A record that another call is moving to another owner is either moved before it is
+locked, and stays, or is saved again after the deletion.
 
-More rows go in chunks. The owner is hidden first: a container's row is removed, as what it owns is
-found without it; an image or session keeps its row, with an empty revision, until the last chunk.
+More rows are deleted in chunks. First the owner is hidden from other calls. The row of a container
+is removed, as all that it owns is found without that row. An image or session keeps its row, with
+an empty `revision`, until the last chunk is deleted.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from agentx_persistence._sql.owned import LISTED, OwnedRows, Owner
 from agentx_persistence._sql.rows import CHUNK, LogRows, Walk
 from agentx_persistence.storage import CONTAINERS, IMAGES, ITEMS, SESSIONS, Kind
 
-# How many images one transaction looks at.
+# How many images one transaction locks when a container is deleted in chunks.
 _IMAGES = 50
 
 
@@ -48,7 +49,8 @@ class Deletion:
             nonlocal there
             revision = self._documents.lock(cursor, kind, key)
             there = there or bool(revision)
-            # An absent document cannot be locked. It may have been created since.
+            # An absent row cannot be locked, and another call may be creating it now. An absent
+            # session or item owns nothing.
             if revision is None and kind not in (CONTAINERS, IMAGES):
                 return True
             whole = self._whole[kind](cursor, key)
@@ -62,8 +64,8 @@ class Deletion:
             self._in_chunks[kind](key)
         return there
 
-    # Each of these deletes all that the document owns, or nothing if that is too much for one
-    # transaction.
+    # The methods `_whole_…` delete all that the document owns, and return True. If that is too much
+    # for one transaction, they delete nothing and return False.
 
     def _whole_session(self, cursor: Cursor, id: str) -> bool:
         top = self._rows.top(cursor, id)
@@ -93,7 +95,8 @@ class Deletion:
         self._owned.remove_sessions(cursor, sessions.small)
         return True
 
-    # Each of these deletes in chunks what has been hidden before, and can be repeated.
+    # The methods `_clear_…` delete in chunks a document that is hidden or absent, and all that it
+    # owns. A repeated call deletes what an interrupted one left.
 
     def _clear_session(self, id: str) -> None:
         walk = Walk()
@@ -102,7 +105,7 @@ class Deletion:
             state = self._rows.lock(cursor, id)
             if state is None:
                 return True
-            if state.revision:  # created anew
+            if state.revision:  # another call has created the session again: keep its messages
                 return self._rows.clear(cursor, id, state.count, walk)
             if not self._rows.clear(cursor, id, 0, walk):
                 return False
@@ -112,9 +115,9 @@ class Deletion:
         self._rows.in_chunks(work)
 
     def _clear_sessions(self, owner: Owner, holds: Callable[[Cursor], bool]) -> bool:
-        """Delete the owner's sessions; tell whether that was done.
+        """Delete the owner's sessions; return False if `holds` has stopped that.
 
-        :param holds: tells, in each transaction, whether to go on
+        :param holds: called in each transaction; returns whether to go on
         """
         held = True
         large: list[str] = []
@@ -158,7 +161,8 @@ class Deletion:
         images_walk, items_walk = Walk(), Walk()
 
         def images(cursor: Cursor) -> bool:
-            """Delete a few images; tell whether none are left, or one was only hidden."""
+            """Delete a few images. Return True if none are left, or if one was only hidden because
+            its sessions are too many for one transaction."""
             nonlocal hidden
             hidden = None
             listed = self._owned.lock_images(cursor, id, _IMAGES, images_walk.place)

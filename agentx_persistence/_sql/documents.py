@@ -35,7 +35,7 @@ DELETED: ColumnElement[str] = literal_column("''")
 
 
 def digest(*values: str) -> str:
-    """Return what these values are looked up by."""
+    """Return the digest by which rows with these values are looked up."""
     return blake2b("\x1f".join(values).encode(), digest_size=16).hexdigest()
 
 
@@ -57,17 +57,17 @@ def key_values(kind: Kind, key: str) -> dict[str, str]:
 
 
 def is_there(table: Table) -> list[ColumnElement[bool]]:
-    """Return the conditions under which a row is no leftover of a deletion."""
+    """Return the conditions that exclude rows that are being deleted."""
     if table in (TABLES[IMAGES], TABLES[SESSIONS]):
         return [table.c.revision != DELETED]
     return []
 
 
 def row_of(kind: Kind, document: Document) -> dict[str, Any]:
-    """Return the columns that hold something; binding each of the others has its cost, too."""
+    """Return the columns that have a value. Binding NULL for each of the others would take time."""
     row: dict[str, Any] = key_values(kind, document.key)
     for field, value in document.fields.items():
-        # PostgreSQL's text holds no NUL. The body has it, escaped.
+        # PostgreSQL's text type holds no NUL. In the body it is escaped, as JSON demands.
         row[field] = value.replace("\x00", "\ufffd")
     if kind is IMAGES and "name" in row:
         row["name_digest"] = digest(document.fields["name"])
@@ -112,7 +112,7 @@ class Documents:
     def _recreate(
         self, cursor: Cursor, kind: Kind, document: Document, row: dict[str, Any]
     ) -> bool | None:
-        """Create a document whose key was taken; return ``None`` if it is free by now."""
+        """Create a document whose key was just taken; return ``None`` if the key is free now."""
         revision = self.lock(cursor, kind, document.key)
         if revision == "":
             statement = self._upsert(kind, row)
@@ -124,7 +124,7 @@ class Documents:
     def insert(self, cursor: Cursor, row: dict[str, Any], *, over: bool = False) -> None:
         """Insert the row of a session.
 
-        :param over: in the place of one that is being deleted
+        :param over: replace the row of a session that is being deleted
         """
         statement = self._upsert(SESSIONS, row) if over else self._insert(SESSIONS, row)
         cursor.execute(statement.sql, statement.bind(row))
@@ -251,7 +251,7 @@ class Documents:
 
 
 class _Attempts:
-    """A writing statement that knows how often it was tried."""
+    """A writing statement, and the `number` of its attempts that may have taken effect."""
 
     def __init__(self, database: Database, statement: Statement, values: dict[str, Any]) -> None:
         self._database = database
@@ -270,7 +270,7 @@ class _Attempts:
         self.number = 0
 
     def require_first(self, what: str) -> None:
-        """Refuse to guess whether an attempt whose answer was lost has changed something."""
+        """Raise if an attempt whose answer was lost may have made the change already."""
         if self.number > 1:
             raise BackendUnavailableError(
                 self._database.flavour.backend,

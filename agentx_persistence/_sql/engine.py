@@ -1,4 +1,4 @@
-"""Attempts, and the one place where SQLAlchemy's and the driver's errors end."""
+"""Runs and repeats statements, and translates errors of SQLAlchemy and the client library."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ from agentx_persistence.storage._retrying import Retries
 
 T = TypeVar("T")
 
-# Seconds after which opening gives up where nothing answers, so that an application that cannot
-# start says so soon.
+# For how many seconds opening a storage is repeated while no server answers. It is short, so that
+# an application that cannot start reports it soon.
 _OPENING = 2.0
 
 
 class DuplicateError(BackendError):
-    """A key is taken. The storage knows what that means; nothing else meets it."""
+    """A key is taken. `SqlStorage` handles this error, and never passes it on to its caller."""
 
 
 class Database(ForkAware):
-    """Runs statements. Each call is a transaction, which is repeated where that may help."""
+    """Runs statements. Each call is a transaction, which is repeated after errors that may pass."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Database(ForkAware):
     def fetch(self, sql: str, parameters: Any = ()) -> Rows:
         """Return the rows of one statement, which is a transaction of its own.
 
-        :raises DuplicateError: if it met a key that is taken
+        :raises DuplicateError: if a key is taken
         """
         if self._writing:
             self._refuse_nested()
@@ -90,19 +90,19 @@ class Database(ForkAware):
 
     def execute(self, sql: str, parameters: Any = ()) -> int:
         """Run one writing statement, which is a transaction of its own; return how many rows it
-        has met.
+        matched.
 
-        :raises DuplicateError: if it met a key that is taken
+        :raises DuplicateError: if a key is taken
         """
         if self._writing:
             self._refuse_nested()
         return self._attempt(self._connections.execute, sql, parameters)
 
     def write(self, work: Callable[[Cursor], T], undone: Callable[[], None] | None = None) -> T:
-        """Run `work` in one transaction, again from its start when that is repeated.
+        """Run `work` in one transaction. If that is repeated, `work` runs again from its start.
 
         :param undone: is called before a repetition if no attempt can have taken effect
-        :raises DuplicateError: if it met a key that is taken
+        :raises DuplicateError: if a key is taken
         """
         if self._writing:
             self._refuse_nested()
@@ -122,10 +122,10 @@ class Database(ForkAware):
 
     @contextmanager
     def opening(self, among_many: float) -> Iterator[None]:
-        """Give up as is right for opening.
+        """Limit how long calls are repeated in this context, in which a storage is opened.
 
-        :param among_many: after how many seconds, where many others open at once, so that the
-            server has no connection left
+        :param among_many: the limit in seconds while the server answers but has no free connection,
+            as when many processes open at once. If no server answers, the limit is `_OPENING`
         """
         self._opening = among_many
         try:
@@ -136,14 +136,15 @@ class Database(ForkAware):
     def attempt(
         self, run: Callable[[Connections], T], undone: Callable[[], None] | None = None
     ) -> T:
-        """Run what is one transaction on the connections, again when that is repeated.
+        """Call `run`, which makes one transaction with the connections it is given.
 
         :param undone: as for `write`
         """
         return self._attempt(run, self._connections, undone=undone)
 
     def migrate(self, upgrade: Callable[[Engine], None], engine: Engine | None = None) -> None:
-        """Run `upgrade` with this engine, else with the own one, in transactions."""
+        """Call `upgrade` with `engine`, or with this database's engine, whose statements then run
+        in transactions."""
         if engine is None:
             level = self.flavour.unit_isolation
             engine = self.engine.execution_options(isolation_level=level)
@@ -196,7 +197,8 @@ class Database(ForkAware):
                 if undone and certain:
                     undone()
                 if retries is None:
-                    # In opening, connecting can take longer than `_OPENING`: it is tried twice.
+                    # In opening, a first attempt to connect can take longer than `_OPENING`. The
+                    # time is counted from its end, so that there is a second attempt.
                     since = started if self._opening is None else time.monotonic()
                     seconds = self._seconds(failure.__cause__)
                     retries = Retries(self.flavour.backend, since + seconds)
@@ -217,7 +219,7 @@ class Database(ForkAware):
         )
         if isinstance(error, LostConnectionError) and error.__cause__ is not None:
             error = error.__cause__
-        if isinstance(error, PersistenceError):  # of `Flavour.welcome`
+        if isinstance(error, PersistenceError):  # raised while connecting
             return error, False
         cause: BaseException = getattr(error, "orig", None) or error
         backend, flavour = self.flavour.backend, self.flavour
@@ -236,7 +238,7 @@ class Database(ForkAware):
             failure = ConfigurationError(backend, f"{reason}; {hint}")
         elif lost or flavour.is_transient(cause) or flavour.is_lost(cause):
             failure = BackendUnavailableError(backend, reason)
-            passing = not flavour.in_process  # which has waited for its locks already
+            passing = not flavour.in_process  # SQLite has already waited for its locks
         else:
             failure = BackendError(backend, reason)
         failure.__cause__ = cause
@@ -276,4 +278,4 @@ class JoinedDatabase(Database):
         raise ConfigurationError(self.flavour.backend, "a migration needs its own transactions")
 
     def close(self) -> None:
-        """The transaction is the caller's."""
+        """Do nothing: the transaction is the caller's."""

@@ -1,4 +1,4 @@
-"""What differs between the databases. Each driver module has one, and says why."""
+"""What differs between the databases. Each driver module has a subclass of `Flavour`."""
 
 from __future__ import annotations
 
@@ -26,40 +26,42 @@ from agentx_persistence.errors import ConfigurationError
 
 
 class Flavour(ABC):
-    """A `connection` is the driver's own, of any library."""
+    """The differences of one database. An argument `connection` is one of the client library,
+    unless it is annotated as SQLAlchemy's `Connection`."""
 
     backend: ClassVar[str]
-    # Whether the database runs in this process, which has waited for its locks when it gives up.
+    # Whether the database runs in this process. Its errors come after it has waited for its locks,
+    # so that calls are not repeated.
     in_process: ClassVar[bool] = False
-    # What SQLAlchemy sets for a migration on the caller's engine, which may be in any mode.
+    # The isolation level of migrations and of calls on the caller's engine, which may have another.
     unit_isolation: ClassVar[str | None] = "READ COMMITTED"
 
-    # Seconds between two transactions of a large deletion.
+    # Seconds between two transactions of a large deletion, in which others can write.
     rest: ClassVar[float] = 0.0
 
     def __init__(self, place: str, schema: str | None = None) -> None:
-        """:param place: where the data is, as errors name it; holds no password
-        :param schema: that of the tables, if not the connection's default
+        """:param place: where the data is, for error messages; contains no password
+        :param schema: the schema of the tables, if not the connection's default
         """
         self.place, self.schema = place, schema
 
     def check(self, cursor: Any) -> None:  # noqa: B027
-        """Look at a connection on opening.
+        """Check a connection when the storage is opened.
 
-        :raises ConfigurationError: if it cannot carry every character
+        :raises ConfigurationError: if its character set lacks some characters
         """
 
     def autocommit(self, connection: Any) -> None:  # noqa: B027
-        """Make each statement a transaction of its own, if it is not so already."""
+        """Make each statement on this connection a transaction of its own."""
 
     @abstractmethod
     def begin(self, connection: Any, cursor: Cursor) -> None:
         """Open a transaction that will write."""
 
     def begin_joined(self, connection: Connection) -> None:  # noqa: B027
-        """See that the caller's connection has a transaction open before a savepoint is set.
+        """Make sure that the caller's connection has an open transaction before a savepoint is set.
 
-        :raises ConfigurationError: if it commits each statement
+        :raises ConfigurationError: if the connection commits each statement
         """
 
     def refuse_autocommit(self) -> NoReturn:
@@ -78,23 +80,24 @@ class Flavour(ABC):
 
     @abstractmethod
     def is_transient(self, error: BaseException) -> bool:
-        """Tell whether the database undid the transaction, or refused it, only for the moment."""
+        """Return whether the database undid or refused a transaction for a reason that may pass."""
 
     def is_undone(self, error: BaseException) -> bool:
-        """Tell whether the transaction has certainly been undone, even if it met this at COMMIT."""
+        """Return whether the transaction is certainly undone, even if COMMIT raised this error."""
         return self.is_transient(error)
 
     def is_lost(self, error: BaseException) -> bool:
-        """Tell whether the connection cannot be used any more, beyond what SQLAlchemy knows."""
+        """Return whether the connection is unusable after an error that SQLAlchemy does not know to
+        mean that."""
         return False
 
     @abstractmethod
     def misconfigured(self, error: BaseException) -> str:
-        """Return what to change if repeating cannot cure this error, else an empty text."""
+        """Return what the user has to correct if repeating cannot help, else an empty text."""
 
     @abstractmethod
     def is_missing_table(self, error: BaseException) -> bool:
-        """Tell whether a statement failed because its table does not exist."""
+        """Return whether a statement failed because its table does not exist."""
 
     def comes_after(
         self, columns: list[Column[Any]], values: list[ColumnElement[Any]], *, reverse: bool
@@ -109,7 +112,7 @@ class Flavour(ABC):
         return row < place if reverse else row > place
 
     def from_index(self, listing: Select[Any], table: Table, index: str) -> Select[Any]:
-        """Make the database read the listing's rows from this index, if it might not."""
+        """Make the listing use this index, on a database that might choose a slower way."""
         return listing
 
     def body(self, column: Column[Any]) -> ColumnElement[Any]:
@@ -125,16 +128,16 @@ class Flavour(ABC):
         return func.least(one, other)
 
     def added(self, count: Column[Any], number: ColumnElement[Any]) -> ColumnElement[Any]:
-        """Return the expression for `count` with this number more, as appending stores it."""
+        """Return the expression for the sum, in the form from which `count_after` can read it."""
         return count + number
 
     def returning_count(self, reserve: Any, count: Column[Any]) -> ClauseElement:
-        """Return the updating statement so that `count_after` gives the count."""
+        """Return the UPDATE, extended so that `count_after` can read the count."""
         statement: ClauseElement = reserve.returning(count)
         return statement
 
     def count_after(self, cursor: Any) -> int | None:
-        """Return the count after the update, or ``None`` if it met no row."""
+        """Return the count after the UPDATE, or ``None`` if it matched no row."""
         row = cursor.fetchone()
         return None if row is None else int(row[0])
 
@@ -147,7 +150,10 @@ def replacement(
     columns: Collection[str],
     inserted: ReadOnlyColumnCollection[str, ColumnElement[Any]],
 ) -> dict[str, ColumnElement[Any]]:
-    """Return what each column becomes where a row is replaced by one of these `columns`."""
+    """Return the new value of each column for an upsert that replaces a row.
+
+    :param columns: those that the new row has; the others become NULL
+    """
     return {
         column.name: _kept(column, inserted)
         if column.name == "generation"
@@ -155,8 +161,8 @@ def replacement(
         if column.name in columns
         else null()
         for column in table.c
-        # Not the key: SQLite writes the index of each column that is set, whatever it is set to.
-        # Nor what the database computes, or counts with the messages.
+        # The key is left out, as SQLite writes the index of each column that is set, even to an
+        # equal value. Columns with a server default are computed, or count the messages.
         if not column.primary_key and column.server_default is None
     }
 
@@ -164,6 +170,7 @@ def replacement(
 def _kept(
     column: Column[Any], inserted: ReadOnlyColumnCollection[str, ColumnElement[Any]]
 ) -> ColumnElement[Any]:
-    # A log stays as it is, unless its session is being deleted.
+    # A session that is saved again keeps its log, and so its generation. One that is being deleted
+    # begins with a new log.
     deleted = column == literal_column("''")
     return case((deleted, inserted[column.name]), else_=column)

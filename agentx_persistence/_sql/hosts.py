@@ -1,7 +1,8 @@
 """Several hosts in one URL: ``postgresql://user@a:5432,b:5432/db`` and the other spellings.
 
-Client libraries get them as libpq has them, ``host=a,b`` and ``port=5432,5432``. libpq tries them
-in turn. For MySQL's libraries, which know one host, `prepare_connecting` does that.
+`parse` puts them into the URL's query in the form of libpq: ``host=a,b`` and ``port=5432,5432``.
+libpq tries the hosts in turn. MySQL's client libraries take a single host, so `prepare_connecting`
+makes an engine try the hosts.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _PORTS = {"mysql": 3306, "mariadb": 3306, "postgresql": 5432, "postgres": 5432}
 _SEVERAL = re.compile(
     r"([\w+]+://(?:[^:/@]*(?::[^@]*)?@)?+)([^/?@]*,[^/?@]*)((?:[/?].*)?)", re.DOTALL
 )
-# Another host would refuse the user or the database as well.
+# MySQL's codes for a wrong user or database. The next host would raise the same, and is not tried.
 _SAME_EVERYWHERE = {1044, 1045, 1049, 1698}
 _READ_ONLY = 1290
 
@@ -28,7 +29,7 @@ _READ_ONLY = 1290
 def parse(url: str | URL) -> URL:
     """Return the URL; several hosts and their ports are in its query, separated by commas.
 
-    :raises ValueError: if a port is no number, or there are more or less ports than hosts
+    :raises ValueError: if a port is not a number, or the numbers of hosts and ports differ
     """
     places: list[str] = []
     if isinstance(url, str) and (found := _SEVERAL.fullmatch(url)):
@@ -55,15 +56,16 @@ def parse(url: str | URL) -> URL:
 
 
 def several(url: URL) -> list[tuple[str, str]]:
-    """Return hosts and ports of a URL that names several, or nothing."""
+    """Return the hosts and ports of a URL with several hosts, otherwise an empty list."""
     hosts = _listed(url, "host")
     return list(zip(hosts, _listed(url, "port"), strict=True)) if len(hosts) > 1 else []
 
 
 def prepare_connecting(engine: Engine) -> None:
-    """Give MySQL's client libraries what they lack.
+    """Make a MySQL engine try several hosts.
 
-    That is several hosts, and for PyMySQL passwords in UTF-8 and a bound on the server's greeting.
+    With PyMySQL, also send passwords in UTF-8, and let the server's greeting take no longer than
+    `connect_timeout`.
     """
     if engine.dialect.name not in ("mysql", "mariadb"):
         return
@@ -83,7 +85,7 @@ def _connect_pymysql(dialect: Any, options: dict[str, Any]) -> Any:
     for name in ("password", "passwd"):
         if isinstance(password := options.get(name), str):
             options[name] = password.encode()
-    # It waits for the server's greeting as long as for the answer to a statement.
+    # PyMySQL would wait for the server's greeting for as long as for the answer to a statement.
     connection = dialect.connect(**{**options, "defer_connect": True})
     answer_timeout = connection._read_timeout
     connection._read_timeout = connection.connect_timeout
@@ -93,10 +95,10 @@ def _connect_pymysql(dialect: Any, options: dict[str, Any]) -> Any:
 
 
 def _in_turn(places: list[tuple[str, str]], connect: Connect) -> Connect:
-    """Return what tries the hosts in turn until one answers that can be written to.
+    """Return a function that tries the hosts in turn until one accepts writes.
 
-    The last one that did is the first to be tried, so that a host that is down costs its time-out
-    only once.
+    It begins with the host that it connected to last, so that it waits only once for a host that is
+    down.
     """
 
     def connect_in_turn(dialect: Any, options: dict[str, Any]) -> Any:
@@ -126,7 +128,7 @@ def _takes_writes(connection: Any) -> bool:
     cursor = connection.cursor()
     cursor.execute("SELECT @@global.read_only")
     (read_only,) = cursor.fetchone()
-    # A Galera node without a quorum answers this, and refuses the rest.
+    # A Galera node without a quorum answers these statements and refuses all others.
     cursor.execute("SHOW GLOBAL VARIABLES LIKE 'wsrep_on'")
     if ("wsrep_on", "ON") in cursor.fetchall():
         cursor.execute("SHOW GLOBAL STATUS LIKE 'wsrep_ready'")

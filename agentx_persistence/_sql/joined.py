@@ -1,6 +1,7 @@
-"""The caller's own engine, and the caller's own transactions.
+"""Connections of the caller's own engine, and transactions of the caller.
 
-Their statements go through `Connection.exec_driver_sql`, so that the events of the engine see them.
+Statements run through `Connection.exec_driver_sql`, so that listeners to the engine's events see
+them.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ T = TypeVar("T")
 
 
 class ConnectionCursor:
-    """What `work` uses of a driver's cursor, on a connection of SQLAlchemy's."""
+    """The methods of a client library's cursor that this package uses, over a SQLAlchemy
+    connection."""
 
     _result: CursorResult[Any]
 
@@ -48,7 +50,7 @@ class ConnectionCursor:
         return int(self._result.lastrowid)
 
     def close(self) -> None:
-        """SQLAlchemy closes the driver's cursors when they have no more rows."""
+        """Do nothing: SQLAlchemy closes a cursor after its last row."""
 
 
 class EngineConnections(Connections):
@@ -70,7 +72,8 @@ class EngineConnections(Connections):
             try:
                 return work(ConnectionCursor(connection))  # type: ignore[arg-type]
             except BaseException as error:
-                # What else there is, such as Ctrl-C, comes in the middle of a conversation.
+                # After another exception, such as Ctrl-C, the server's answer may still arrive on
+                # this connection.
                 regular = isinstance(error, (exc.SQLAlchemyError, PersistenceError))
                 cause = getattr(error, "orig", None)
                 if not regular or (cause and self._flavour.is_lost(cause)):
@@ -78,7 +81,7 @@ class EngineConnections(Connections):
                 raise
 
     def close(self) -> None:
-        """The engine stays open."""
+        """Do nothing: the engine is the caller's."""
 
     def after_fork(self) -> None:
         forgotten.append(self._engine.pool)
@@ -89,7 +92,7 @@ class JoinedConnections(Connections):
     """The transaction that is open on the caller's connection. Nothing here ends it."""
 
     def __init__(self, connect: Callable[[], Connection], flavour: Flavour) -> None:
-        """:param connect: returns the connection, as it is at the moment of a call"""
+        """:param connect: returns the caller's connection; it is called anew for each call"""
         self._connect, self._flavour = connect, flavour
 
     def fetch(self, sql: str, parameters: Any) -> Rows:
@@ -103,15 +106,15 @@ class JoinedConnections(Connections):
     def write(self, work: Callable[[Cursor], T]) -> T:
         connection = self._connect()
         self._flavour.begin_joined(connection)
-        # A statement that fails ends the caller's transaction on PostgreSQL, but for a savepoint.
+        # Without a savepoint, a failed statement would end the caller's transaction on PostgreSQL.
         with connection.begin_nested():
             return work(ConnectionCursor(connection))  # type: ignore[arg-type]
 
     def close(self) -> None:
-        """The connection is the caller's."""
+        """Do nothing: the connection is the caller's."""
 
     def after_fork(self) -> None:
-        """The connection is the caller's."""
+        """Do nothing: the connection is the caller's."""
 
 
 def _fetch(cursor: Any, sql: str, parameters: Any) -> Rows:

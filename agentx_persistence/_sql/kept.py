@@ -1,6 +1,6 @@
 """SQLite's connections: one writes, the others read, and all stay open between the calls.
 
-Opening a connection, or only checking one out of a pool, costs more than reading a row of SQLite.
+Opening a connection, or even taking one from a pool, takes longer than reading a row from SQLite.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from agentx_persistence.errors import BackendError
 
 T = TypeVar("T")
 
-# Seconds between two attempts to write. SQLite's own pauses grow to 100 times as long, so that who
-# has waited long waits even longer, and other threads of the process with it.
+# Seconds between two attempts to write. The pauses of SQLite's own busy handler grow to 100 times
+# this: the longer a writer has waited, the longer it pauses, with all threads that wait for it.
 _PAUSE = 0.001
-# Seconds between two looks at the file.
+# Seconds between two checks whether the file was deleted or replaced.
 _LOOK = 1.0
-# Seconds that a fork waits for the calls that are under way.
+# For how many seconds a fork waits for the calls that are under way.
 _FORK = 5.0
 
 
 class KeptConnections(Connections):
     def __init__(self, engine: Engine, flavour: Flavour, *, path: str | None, timeout: float):
-        """:param engine: pools no connections
+        """:param engine: its pool keeps no connections to a file
 
         :param path: the file, or ``None`` for a database in memory, which has one connection
         :param timeout: how many seconds a call waits for the other writers
@@ -48,7 +48,8 @@ class KeptConnections(Connections):
     def _start(self) -> None:
         self._readers: list[PoolProxiedConnection] = []
         self._writer: PoolProxiedConnection | None = None
-        # Lets a call of a signal handler in, which then finds `_writing`.
+        # Reentrant, so that a call of a signal handler inside a call of the same thread does not
+        # wait for itself: it finds `_writing` and raises.
         self._lock = RLock()
         self._writing = False
         # The calls under way, and their threads. A fork waits for them.
@@ -71,7 +72,7 @@ class KeptConnections(Connections):
             try:
                 rows = _fetch(reader.dbapi_connection, sql, parameters)
             except BaseException:
-                reader.invalidate()  # a statement that is not finished would hold its snapshot
+                reader.invalidate()  # an unfinished statement would keep reading an old snapshot
                 raise
             self._readers.append(reader)
         finally:
@@ -99,7 +100,8 @@ class KeptConnections(Connections):
                         raise BackendError(self._flavour.backend, NESTED)
                     return self._write_alone(work, begin)
             except self._dbapi.OperationalError as error:
-                # Between two attempts other threads have their turn, and a fork.
+                # The lock is released between two attempts, so that other threads and a fork do not
+                # wait for this call.
                 if not self._flavour.is_transient(error) or time.monotonic() > deadline:
                     raise
             finally:
@@ -121,7 +123,7 @@ class KeptConnections(Connections):
             result = work(connection)
             connection.commit()
         except BaseException:
-            # The first call from here on, so that no second interrupt can come before it.
+            # No other call precedes the rollback, so that a second interrupt cannot prevent it.
             if self._writer is not None:
                 self._writer.dbapi_connection.rollback()  # type: ignore[union-attr]
             raise
@@ -143,7 +145,10 @@ class KeptConnections(Connections):
         return pooled
 
     def _look(self) -> None:
-        """Notice that the file was deleted or replaced: SQLite would write on into no file."""
+        """Raise if the file was deleted or replaced.
+
+        SQLite would go on writing to the deleted file, and what it writes would be lost.
+        """
         now = time.monotonic()
         if now - self._looked < _LOOK or self._path is None:
             return
@@ -172,12 +177,13 @@ class KeptConnections(Connections):
             time.sleep(0.001)
             self._inside[call] = get_ident()
 
-    # SQLite keeps account of its file locks for the process: a child that opens a file of which it
-    # inherited a connection would believe that it has the locks of its parent
+    # SQLite records the file locks of its process in memory. A child that inherits a connection and
+    # opens the same file would believe that it holds the locks of its parent
     # (https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_).
 
     def before_fork(self) -> None:
-        # In this order: a call adds itself before it looks at the flag.
+        # This sets the flag, then reads `_inside`. A call adds itself to `_inside`, then reads the
+        # flag. So at least one of the two notices the other.
         self._forking = True
         me, deadline = get_ident(), time.monotonic() + _FORK
         while set(self._inside.values()) - {me} and time.monotonic() < deadline:

@@ -20,7 +20,7 @@ from agentx_persistence.storage import ITEMS, Kind, Listing, Place, Query, Store
 from agentx_persistence.storage.kinds import SEPARATOR, item_key
 
 _NAMESPACE_END = SEPARATOR * 2
-# Times are negated, so that the later ones come first.
+# Columns hold times negated, so that ascending order begins with the latest.
 _COMPARISONS: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "since": operator.le,
     "until": operator.gt,
@@ -31,7 +31,7 @@ _COMPARISONS: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
 
 
 class _Shape(NamedTuple):
-    """What decides on the statement of a query."""
+    """The parts of a query that determine its SQL; the other parts are bound as values."""
 
     kind: Kind
     fields: tuple[str, ...]
@@ -149,7 +149,8 @@ def _prefix(kind: Kind, prefix: str) -> dict[str, str]:
         bounds["namespace_is"] = namespace + SEPARATOR
         columns = columns[1:]
     if prefix:
-        # MySQL compares as if spaces followed the shorter text, which come after U+001F.
+        # MySQL pads the shorter text with spaces for a comparison, and a space is greater than the
+        # U+001F that ends an element.
         partial = len(columns) == 2 and not prefix.endswith(SEPARATOR)
         bounds[f"{columns[0]}_from"] = f"{prefix}\x01" if partial else prefix
         if end := _end(prefix):
@@ -158,10 +159,10 @@ def _prefix(kind: Kind, prefix: str) -> dict[str, str]:
 
 
 def _end(prefix: str) -> str:
-    """Return the first text after all those with this prefix; "" if there is none."""
+    """Return the lowest text above all texts with this prefix; "" if there is none."""
     for index in range(len(prefix) - 1, -1, -1):
         following = ord(prefix[index]) + 1
-        if 0xD800 <= following < 0xE000:  # no characters
+        if 0xD800 <= following < 0xE000:  # surrogates, which UTF-8 cannot encode
             following = 0xE000
         if following <= 0x10FFFF:
             return prefix[:index] + chr(following)

@@ -1,4 +1,4 @@
-"""The rows that a deletion takes, inside its transaction."""
+"""The statements of a deletion, inside its transaction: list, lock, hide and remove rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _images, _sessions, _items = tables.images.c, tables.sessions.c, tables.items.c
 
 @dataclass
 class Owner:
-    """Whose sessions are meant: a container's own ones, and those of these images."""
+    """The owners whose sessions are deleted: a container, and images."""
 
     container: str | None = None
     images: Sequence[str] = ()
@@ -40,9 +40,11 @@ class Owner:
 
 @dataclass
 class Sessions:
-    """Sessions that are locked. `small` ones can be deleted in this transaction.
+    """Locked sessions of an owner.
 
-    If there are more of the owner's sessions, they are after `place`, else that is `None`.
+    Those in `small` can be deleted in this transaction; those in `large` have too many messages for
+    it, or are hidden already. If the owner has more sessions, `place` is where to continue; if not,
+    it is ``None``.
     """
 
     small: list[str] = field(default_factory=list)
@@ -55,7 +57,7 @@ class OwnedRows:
         self._database = database
 
     def hide(self, cursor: Cursor, kind: Kind, key: str) -> None:
-        """Hide the document from all but its deletion."""
+        """Hide the document from all calls except its deletion."""
         table = TABLES[kind]
         if kind not in (IMAGES, SESSIONS):
             self.remove(cursor, kind, key)
@@ -71,7 +73,7 @@ class OwnedRows:
         )
 
     def remove(self, cursor: Cursor, kind: Kind, key: str) -> None:
-        """Delete the document, which is locked."""
+        """Delete the document's row, which the caller has locked."""
         table = TABLES[kind]
         condition = [column == bindparam(column.name) for column in table.primary_key]
         self._run(
@@ -84,13 +86,13 @@ class OwnedRows:
     def lock_images(
         self, cursor: Cursor, container: str, limit: int, after: Sequence[Any] = ()
     ) -> list[Sequence[Any]]:
-        """Lock images of the container, hidden ones, too; return their places, in order."""
+        """Lock images of the container, including hidden ones; return their places, in order."""
         return self._places(cursor, IMAGES, "container_id", [container], limit, after, lock=True)
 
     def lock_sessions(self, cursor: Cursor, owner: Owner, after: Sequence[Any] = ()) -> Sessions:
-        """Lock sessions of the owner, hidden ones, too, in the order of their ids.
+        """Lock sessions of the owner, including hidden ones, in the order of their ids.
 
-        :param after: a place, if they are only those of one container or of one image
+        :param after: the place to continue after; only for a single container or a single image
         """
         listed: list[Sequence[Any]] = []
         if owner.container is not None:
@@ -135,7 +137,7 @@ class OwnedRows:
         *,
         lock: bool = False,
     ) -> list[Sequence[Any]]:
-        """Return the places of what belongs to the owners, in order if there is one owner."""
+        """Return the places of the owners' documents, in order if there is a single owner."""
         table = TABLES[kind]
         order = [table.c.newest, table.c[kind.key]]
 
@@ -170,11 +172,12 @@ class OwnedRows:
         after: Sequence[str] = (),
         last: Sequence[str] | None = None,
     ) -> None:
-        """Delete the container's items, or only those after a place, or up to one."""
+        """Delete the container's items after the place `after` and up to the place `last`."""
         condition = self._of_container(after)
         values = _range(container) | _numbered_place(after)
         if last is not None:
-            # The first one alone makes a range of the index on each database.
+            # The second condition implies the first one, but some databases read a range of the
+            # index only for the first one.
             condition.append(_items.namespace <= bindparam("last_namespace"))
             condition.append(
                 or_(
@@ -196,7 +199,8 @@ class OwnedRows:
     def last_item(
         self, cursor: Cursor, container: str, after: Sequence[str] = ()
     ) -> Sequence[str] | None:
-        """Return the place of the last of as many items as are deleted at once, if there are."""
+        """Return the place of the item with which a chunk of `LISTED` items ends, or ``None`` if
+        there are fewer."""
         self._run(
             cursor,
             ("last item", bool(after)),

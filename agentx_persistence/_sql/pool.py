@@ -16,10 +16,11 @@ from sqlalchemy.util import queue as sqlalchemy_queue
 
 
 class ServerPool(pool.QueuePool):
-    """A `QueuePool` that does not lend a connection again whose use was interrupted.
+    """A `QueuePool` that never lends a connection again after its use was interrupted.
 
-    SQLAlchemy's `connect` makes an object that returns the connection when it is collected, and
-    asks for listeners to events. Both take as long as the rest, and nobody here needs them.
+    `take` and `give` are used instead of SQLAlchemy's `connect`. That creates an object which
+    returns the connection when it is garbage-collected, and looks for event listeners. Both are not
+    needed here, and take as long as the rest of the work.
     """
 
     def take(self) -> ConnectionPoolEntry:
@@ -34,18 +35,18 @@ class ServerPool(pool.QueuePool):
         return entry  # type: ignore[no-any-return]
 
     def give(self, entry: ConnectionPoolEntry) -> None:
-        """Take a connection back whose use was regular, or which was invalidated."""
+        """Take back a connection that was not interrupted, or was invalidated."""
         super()._do_return_conn(entry)
 
     def invalidate_generation(self, entry: Any, error: BaseException) -> None:
-        """Close a connection that is lost, and replace all that are as old."""
+        """Close a lost connection, and mark all older ones to be replaced before their next use."""
         if self._invalidate_time < entry.starttime:
             self._invalidate_time = time.time()
         entry.invalidate(error)
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        # What SQLAlchemy's engine used may have been interrupted, and comes back from the garbage
-        # collector.
+        # Called for connections that SQLAlchemy's engine used. The use may have been interrupted,
+        # and the garbage collector may have returned the connection.
         record.invalidate()
         super()._do_return_conn(record)
 
@@ -61,7 +62,7 @@ class ServerPool(pool.QueuePool):
         return new
 
     def retire(self) -> None:
-        """Close what is idle, and the other connections when they come back."""
+        """Close the idle connections, and each of the others when it is returned."""
         connections: Any = self._pool
         connections.retired = True
         self.dispose()
@@ -69,10 +70,10 @@ class ServerPool(pool.QueuePool):
 
 
 class _Queue(sqlalchemy_queue.QueueCommon[ConnectionPoolEntry]):
-    """What is idle in a pool. It hands connections to those who wait, in the order they came in.
+    """The idle connections of a pool. Threads that wait for one get it in their order of arrival.
 
-    SQLAlchemy's own queue can be interrupted in `Condition.__enter__`, after it has locked, and is
-    not fair. This one uses no lock: each step on a deque is atomic.
+    SQLAlchemy's own queue is not fair, and an interrupt in `Condition.__enter__` can leave it
+    locked forever. This one uses no lock: each operation on a deque is atomic.
     """
 
     def __init__(self, maxsize: int = 0, use_lifo: bool = False) -> None:
@@ -105,7 +106,8 @@ class _Queue(sqlalchemy_queue.QueueCommon[ConnectionPoolEntry]):
 
     def _wait(self, timeout: float | None) -> ConnectionPoolEntry | None:
         mine: queue.SimpleQueue[ConnectionPoolEntry | None] = queue.SimpleQueue()
-        # In this order: `put` and `dismiss` look at those who wait afterwards.
+        # This adds to `_waiting`, then looks at `_idle` and `retired`; `put` and `retire` do the
+        # reverse. So at least one of two threads notices the other.
         self._waiting.append(mine)
         self._hand_over()
         if self.retired:
@@ -116,7 +118,7 @@ class _Queue(sqlalchemy_queue.QueueCommon[ConnectionPoolEntry]):
             self._waiting.remove(mine)
             return None
         with suppress(queue.Empty):
-            return mine.get(timeout=1.0)  # a connection was on its way
+            return mine.get(timeout=1.0)  # another thread has removed `mine` to hand over to it
         return None
 
     def _hand_over(self) -> None:
@@ -133,7 +135,7 @@ class _Queue(sqlalchemy_queue.QueueCommon[ConnectionPoolEntry]):
                 mine.put(entry)
 
     def dismiss(self) -> None:
-        """Let those who wait find nothing."""
+        """Wake all waiting threads without a connection."""
         with suppress(IndexError):
             while True:
                 self._waiting.popleft().put(None)

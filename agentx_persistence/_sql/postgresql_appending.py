@@ -12,7 +12,7 @@ from agentx_persistence._sql import tables
 from agentx_persistence._sql.appending import Append, Appending
 from agentx_persistence._sql.rows import COLUMNS, entry_values
 
-# What each message has beside its place.
+# The columns of a message besides its session and position.
 _TYPES: dict[str, Any] = {
     "message_id": Text,
     "role": Text,
@@ -24,7 +24,7 @@ _TYPES: dict[str, Any] = {
 
 
 class PostgresqlAppending(Appending):
-    """One statement, which is one round trip and, by itself, one transaction."""
+    """Appends in a single statement: one round trip, and a transaction of its own."""
 
     def append_new(self, call: Append) -> int | None:
         values = call.values()
@@ -40,7 +40,7 @@ class PostgresqlAppending(Appending):
             statement = self.database.statement(
                 ("append many", *conditions), lambda: _append_many(self.reserving(*conditions))
             )
-        # psycopg escapes the texts of an array one by one, unless they travel in binary.
+        # In text format psycopg escapes the elements of an array one by one; in binary it need not.
         sql = statement.sql.replace(")s::TEXT[]", ")b::TEXT[]")
         positions = self.database.fetch(sql, statement.bind(values))
         if not positions:

@@ -1,4 +1,4 @@
-"""Reading logs: each answer is one statement, so that all of it is of one moment."""
+"""Reading logs. Each result comes from one statement, and so shows the log at one moment."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _sessions, _messages = tables.sessions.c, tables.messages.c
 
 
 class _Shape(NamedTuple):
-    """What decides on the statement of a window."""
+    """The parts of a window that determine its SQL; the other parts are bound as values."""
 
     after: type | None
     before: type | None
@@ -41,7 +41,7 @@ class _Shape(NamedTuple):
     limited: bool
     sized: bool
     headed: bool
-    small: bool = False  # without the texts that have more than `most` bytes
+    small: bool = False  # read NULL instead of texts of more than `most` bytes
 
 
 class Reading:
@@ -72,7 +72,7 @@ class Reading:
         if window.headed:
             return self._headed(log, window, rows)
         if not rows:
-            self.head(log)  # or there is no such session
+            self.head(log)  # raises if there is no such session
             self._require_bounds(log, window)
         texts = [row[0] for row in rows]
         if newest_first:
@@ -84,7 +84,7 @@ class Reading:
         return self._database.fetch(statement.sql, statement.bind(values))
 
     def _headed(self, log: str, window: Window, found: Sequence[Sequence[Any]]) -> Slice:
-        # MySQL does not keep the order of a part of an answer.
+        # MySQL does not keep the order inside a part of a UNION.
         rows = sorted(found, key=itemgetter(0))
         if not rows or rows[0][0] > 0:
             raise RecordNotFoundError("session", log)
@@ -100,7 +100,7 @@ class Reading:
         return Slice([row[1] for row in rows], start, Head(-count, generation))
 
     def _require_bounds(self, log: str, window: Window) -> None:
-        """Tell an empty answer from a question about an entry that does not exist."""
+        """Raise if the window, which is empty, is bounded by an entry that does not exist."""
         ids = [bound for bound in (window.after, window.before) if isinstance(bound, str)]
         there = self.lookup(log, ids).there if ids else {}
         for id in ids:
@@ -204,8 +204,9 @@ class Reading:
         return window
 
     def _within_size(self, shape: _Shape) -> ColumnElement[bool]:
-        """Return the condition for the entries whose texts fit, and the first one."""
-        # MySQL counts windows before it limits the rows.
+        """Return the condition for the entries whose texts fit into the size together; the first
+        entry is always included."""
+        # In a subquery, because window functions are computed before LIMIT is applied.
         rows = _ordered(shape, self._window(shape, select(_messages.position, _messages.size)))
         sizes = rows.subquery()
         order = sizes.c.position.desc() if shape.newest_first else sizes.c.position
@@ -230,7 +231,7 @@ def _visible() -> list[ColumnElement[bool]]:
 
 
 def _head() -> Select[Any]:
-    """Return the row that tells the head: minus the count, and the generation."""
+    """Return the row of the head. Its count is negated, as entries have positions above 0."""
     count = (-_sessions.message_count).label("position")
     return select(count, _sessions.generation.label("body")).where(*_visible())
 

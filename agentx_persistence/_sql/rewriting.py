@@ -74,12 +74,12 @@ class Rewriting:
         return removed
 
     def _clear(self, log: str) -> None:
-        """Delete what a large cut left, in chunks."""
+        """Delete the entries that a large cut has excluded from the count, in chunks."""
         walk = Walk()
 
         def work(cursor: Cursor) -> bool:
             state = self._rows.lock(cursor, log)
-            # Without its row, or in deletion, a session's messages are deleted by others.
+            # If the session was deleted or is being deleted, its deletion removes the messages.
             if state is None or not state.revision:
                 return True
             return self._rows.clear(cursor, log, state.count, walk)
@@ -120,7 +120,7 @@ class Rewriting:
 
     def fork(self, log: str, through: str | None, document: Document) -> int | None:
         row = self._documents.checked_session(document)
-        if log == document.key:  # which the copy would create before it looks for the origin
+        if log == document.key:  # the copy would be created first, and then found as the original
             self._database.write(lambda cursor: self._rows.lock_visible(cursor, log))
             return None
         while True:
@@ -132,7 +132,10 @@ class Rewriting:
                 return taken.count if taken.revision == row["revision"] else None
 
     def _taken(self, cursor: Cursor, row: dict[str, Any]) -> State | None:
-        """Return the session that has the key; remove one that is being deleted bit by bit."""
+        """Return the state of the session that has the key, or ``None`` if there is none.
+
+        If the session is being deleted, delete one chunk of it and return ``None``.
+        """
         state = self._rows.lock(cursor, row["session_id"])
         if state is None or state.revision:
             return state
@@ -168,7 +171,10 @@ class Rewriting:
 
 
 class _FirstAttempt:
-    """Tells whether a repeated call can know that its first attempt changed nothing."""
+    """Makes sure that the earlier attempts of a repeated call have changed nothing.
+
+    They have not if the generation is neither the call's token nor changed.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -184,7 +190,8 @@ class _FirstAttempt:
         self._generation = state.generation
 
     def was_undone(self) -> None:
-        """Take note that no attempt has changed anything, so that others may have."""
+        """Forget the generation: the attempts are certainly undone, so another call may change it
+        meanwhile."""
         self._generation = None
 
 

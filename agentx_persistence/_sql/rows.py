@@ -16,10 +16,10 @@ from agentx_persistence._sql.statements import Statement, chunks, named, numbere
 from agentx_persistence.errors import RecordNotFoundError
 from agentx_persistence.storage import Entry, Text
 
-# What each message has beside its place.
+# The columns of a message besides its session and position.
 VALUES = ("message_id", "role", "subtype", "timestamp", "size", "body")
 COLUMNS = ("session_id", "position", *VALUES)
-# How many rows one transaction deletes at most. Until it ends, appends to the session wait.
+# How many rows one transaction deletes at most, because appends to the session wait until it ends.
 CHUNK = 5000
 # No position is higher.
 LAST = 2**31 - 1
@@ -30,31 +30,32 @@ _sessions, _messages = tables.sessions.c, tables.messages.c
 class State(NamedTuple):
     """A session's row. Its `revision` is empty while it is being deleted."""
 
-    count: int  # type: ignore[assignment]  # instead of a tuple's method of this name
+    count: int  # type: ignore[assignment]  # hides the method `tuple.count`
     generation: str
     revision: str
 
 
 class Walk:
-    """How far a deletion in chunks has come.
+    """The place that a deletion in chunks has reached.
 
     Each chunk starts where the one before ended, because databases take long to pass over rows that
-    were just deleted. A chunk that is rolled back makes the place wrong, so a walk is only over
-    when a chunk that started at the beginning was the last one.
+    were just deleted. If a transaction is rolled back and repeated, the place may be behind rows
+    that still exist. So a walk only ends with a chunk that started at the beginning and left
+    nothing.
     """
 
     def __init__(self) -> None:
         self.place: Sequence[Any] = ()
 
     def reached(self, place: Sequence[Any] | None) -> bool:
-        """Store where a chunk ended, `None` if nothing is left; tell whether the walk is over."""
+        """Store where a chunk ended (``None``: nothing is left); return whether the walk ends."""
         over = place is None and not self.place
         self.place = place or ()
         return over
 
 
 def entry_values(entry: Entry) -> dict[str, Any]:
-    """Return the columns of a message, without its place."""
+    """Return the values of `VALUES` for this entry."""
     return {
         "message_id": entry.id,
         "role": _short(entry.fields.get("role")),
@@ -66,7 +67,7 @@ def entry_values(entry: Entry) -> dict[str, Any]:
 
 
 def _short(value: str | int | None) -> str | None:
-    # PostgreSQL's text holds no NUL. The body has it, escaped.
+    # PostgreSQL's text type holds no NUL. In the body it is escaped, as JSON demands.
     return value[:255].replace("\x00", "\ufffd") if isinstance(value, str) else None
 
 
@@ -75,7 +76,7 @@ class LogRows:
         self._database = database
 
     def in_chunks(self, work: Callable[[Cursor], bool]) -> None:
-        """Run `work` in one transaction after the other until it returns True."""
+        """Run `work` in one transaction after another until it returns True."""
         while not self._database.write(work):
             time.sleep(self._database.flavour.rest)
 
@@ -121,7 +122,7 @@ class LogRows:
     def there(
         self, cursor: Cursor, log: str, ids: Sequence[str], count: int
     ) -> Mapping[str, tuple[int, Text]]:
-        """Return those of the entries that are among the first `count` ones."""
+        """Return the entries with these ids that are among the first `count` ones."""
         found: dict[str, tuple[int, Text]] = {}
         for chunk in chunks(ids):
             statement = self._database.statement(
@@ -156,7 +157,10 @@ class LogRows:
             cursor.executemany(statement.sql, rows)
 
     def free(self, cursor: Cursor, log: str, count: int, entries: Sequence[Entry]) -> None:
-        """Remove the leftovers after the first `count` entries that new ones would meet."""
+        """Remove leftovers (see `tables`) whose ids or positions the new entries need.
+
+        :param count: after how many entries the new ones are inserted
+        """
         self.delete_range(cursor, log, count, count + len(entries))
         for chunk in chunks([entry.id for entry in entries]):
             statement = self._database.statement(
@@ -180,7 +184,7 @@ class LogRows:
 
     def top(self, cursor: Cursor, log: str, below: int = LAST) -> int:
         """Return the highest position of a row up to `below`, leftovers included, or 0."""
-        # Locked, so that MySQL reads what is there now, not what its snapshot shows.
+        # With a lock, MySQL reads the latest rows instead of those of the transaction's snapshot.
         statement = self._database.statement(
             "highest position",
             lambda: (
@@ -199,7 +203,7 @@ class LogRows:
         return 0 if row is None else int(row[0])
 
     def clear(self, cursor: Cursor, log: str, count: int, walk: Walk) -> bool:
-        """Delete a chunk of the rows after the first `count` ones; tell whether none are left."""
+        """Delete a chunk of the rows after the first `count`; return whether none are left."""
         (below,) = walk.place or (LAST,)
         top = self.top(cursor, log, below)
         start = max(count, top - CHUNK)

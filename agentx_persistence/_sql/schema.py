@@ -1,4 +1,4 @@
-"""The schema: whether it is current, and Alembic's migrations to make it so.
+"""The schema: checking its revision, and upgrading it with Alembic's migrations.
 
 Alembic's `context` and `op` are global to the process: two threads that migrate would use each
 other's connection, and an Alembic run of the application would lose its own. So each run here has a
@@ -33,29 +33,31 @@ from agentx_persistence._sql.tables import METADATA
 from agentx_persistence.errors import BackendUnavailableError, SchemaError
 from agentx_persistence.storage._retrying import Retries
 
-# All migrations, oldest first. Listed here, too, so that an application whose schema is current
-# never imports Alembic, which takes longer than the rest of opening a database.
+# All migrations, oldest first. The list is here as well so that an application whose schema is
+# current never imports Alembic, which takes longer than the rest of opening a database.
 REVISIONS = ("agentx_0001",)
 HEAD = REVISIONS[-1]
 
-# Alembic's own table of an application can be in the same database. Beside `version_num`, this one
-# has `oldest`: the oldest revision whose code can use the schema as it is now.
+# Not Alembic's default name, which the application's own migrations may use in the same database.
+# Besides `version_num`, the table has a column `oldest`: the oldest revision whose code can use the
+# schema as it is now.
 VERSION_TABLE = "agentx_alembic_version"
 
 # Any number that no other application is likely to lock.
 _LOCK = 4_017_322_951
 
-# A table, column, key or row is there already, or a table is just being changed: another node of a
-# Galera cluster, on which the lock does not hold, migrates at the same moment.
+# MySQL's codes for a table, column, key or row that exists already, and for a table that is being
+# changed. They occur if a process migrates at the same moment through another node of a Galera
+# cluster, where `_lock` has no effect.
 _OVERTAKEN = {1050, 1060, 1061, 1062, 1684}
-# How long a migration waits for those of other processes, and between two looks.
+# For how many seconds a migration waits for those of other processes, and between two attempts.
 _SECONDS, _PAUSE = 60.0, 0.05
 
 
 def current(database: Database) -> str | None:
     """Return the revision of the schema, or ``None`` if there is none. Costs one query.
 
-    A newer revision that this version of the package can use counts as its own.
+    For a newer revision that this version of the package can use, return `HEAD`.
     """
     try:
         rows = database.fetch(_question(database.dialect, database.flavour.schema))
@@ -71,7 +73,7 @@ def revision(engine: Engine, schema: str | None = None) -> str | None:
     """
     path = engine.url.database
     if engine.dialect.name == "sqlite" and path and not Path(path).exists():
-        return None  # connecting would make the file
+        return None  # connecting would create the file
     with engine.connect() as connection:
         there = set(inspect(connection).get_table_names(schema=schema))
         if VERSION_TABLE not in there:
@@ -91,7 +93,8 @@ def _question(dialect: Dialect, schema: str | None) -> str:
     table = VERSION_TABLE
     if schema is not None:
         table = f"{dialect.identifier_preparer.quote(schema)}.{table}"
-    # All columns: on MySQL, a migration that is under way has not added the second one yet.
+    # All columns, not by name: on MySQL, a migration that is under way may not yet have added the
+    # second column.
     return f"SELECT * FROM {table}"  # noqa: S608
 
 
@@ -99,7 +102,7 @@ def _revision(rows: Sequence[Sequence[Any]]) -> str | None:
     if not rows:
         return None
     found, *oldest = map(str, rows[0])
-    # Migrations that only add something do not stop the workers that are still of this version.
+    # A migration that only adds something must not stop workers that still run this version.
     return HEAD if found not in REVISIONS and oldest[0] in REVISIONS else found
 
 
@@ -120,7 +123,8 @@ def problem(revision: str | None, url: URL) -> SchemaError | None:
 
 
 def _without_secrets(url: URL) -> str:
-    # SQLAlchemy hides the password before the host, not those behind it (password, sslpassword, …).
+    # SQLAlchemy hides the password before the host, but not those in the query (password,
+    # sslpassword, …).
     secret = [name for name in url.query if "pass" in name]
     return url.difference_update_query(secret).render_as_string(hide_password=True)
 
@@ -132,7 +136,7 @@ def migrations() -> Path:
 
 
 def parse_url(url: str | URL) -> URL:
-    """Return the URL, with this package's driver where it names only the database."""
+    """Return the URL. If it names no client library, add the one that this package installs."""
     parsed = hosts.parse(url)
     drivers = {
         "mysql": "mysql+pymysql",
@@ -174,8 +178,9 @@ def migrating_engine(url: URL, **options: Any) -> Engine:
 def begin_immediately(engine: Engine) -> None:
     """Make SQLAlchemy's transactions on SQLite real ones, which wait for the lock at their start.
 
-    The module would begin them only before the first change, and a transaction that has read
-    before it writes is refused at once (https://www.sqlite.org/lang_transaction.html).
+    The module sqlite3 would begin a transaction only before its first change. A transaction that
+    reads before it writes can be refused without waiting
+    (https://www.sqlite.org/lang_transaction.html).
     """
 
     @event.listens_for(engine, "connect")
@@ -188,7 +193,7 @@ def begin_immediately(engine: Engine) -> None:
 
 
 def upgrade(engine: Engine, schema: str | None = None, seconds: float = _SECONDS) -> None:
-    """Run all migrations that are missing. Safe when many threads and processes do so at once.
+    """Run all missing migrations. Many threads and processes may call this at once.
 
     :param seconds: how long to wait for other processes that migrate
     :raises BackendUnavailableError: if that was not enough
@@ -226,9 +231,9 @@ def migrate(
     run: Callable[[Connection], None],
     seconds: float = _SECONDS,
 ) -> None:
-    """Let `run` migrate on this connection, while no other process does."""
-    # One transaction around everything: where the database can, the migrations happen together or
-    # not at all, and the revision is read under the lock.
+    """Call `run`, which migrates on this connection, while no other process migrates."""
+    # One transaction around everything, so that the revision is read under the lock, and a database
+    # with transactional DDL takes all migrations or none.
     with connection.begin():
         _lock(connection, seconds)
         if schema is not None and not inspect(connection).has_schema(schema):
@@ -239,20 +244,22 @@ def migrate(
 def _lock(connection: Connection, seconds: float) -> None:
     """Let only one process migrate at a time, until the end of the transaction or connection.
 
-    :raises BackendUnavailableError: if another process has the lock for so many seconds
+    :raises BackendUnavailableError: if another process holds the lock for longer than `seconds`
     """
     if connection.dialect.name == "postgresql":
-        # Held by the transaction: a lock of the session would be left behind in a pooler.
+        # Held by the transaction. A lock of the session would outlive this connection behind a
+        # pooler, which keeps the session open.
         ask = text(f"SELECT pg_try_advisory_xact_lock({_LOCK})")
     elif connection.dialect.name in {"mysql", "mariadb"}:
-        # MySQL ends the transaction at each DDL statement, so that the session has to hold it; and
-        # a session that does not go back to a pool lets go of it in any case.
+        # MySQL ends the transaction at each DDL statement, so the session holds the lock. The
+        # connection is detached from the pool, so that it is closed at the end, which releases the
+        # lock in any case.
         connection.detach()
         ask = text(f"SELECT GET_LOCK('agentx_{_LOCK}', 0)")
     else:
         return  # SQLite's transaction has the file's lock
     deadline = time.monotonic() + seconds
-    # Not one statement that waits: it would look like a server that does not answer.
+    # Not with one statement that waits, which would look like a server that does not answer.
     while not connection.scalar(ask):
         if time.monotonic() > deadline:
             raise BackendUnavailableError(
@@ -263,7 +270,7 @@ def _lock(connection: Connection, seconds: float) -> None:
 
 
 def options(schema: str | None) -> dict[str, Any]:
-    """Return what a migration context is configured with."""
+    """Return the options of a migration context."""
 
     def is_ours(found: str | None, kind: str, parents: Mapping[str, str | None]) -> bool:
         """Leave the tables of the application alone."""
@@ -277,14 +284,14 @@ def options(schema: str | None) -> dict[str, Any]:
         "version_table_schema": schema,
         "include_schemas": schema is not None,
         "include_name": is_ours,
-        "render_as_batch": True,  # SQLite's ALTER TABLE can do next to nothing
+        "render_as_batch": True,  # SQLite's ALTER TABLE supports very few changes
         "compare_type": True,
         "compare_server_default": True,
     }
 
 
 def _metadata(schema: str | None) -> MetaData:
-    """Return the tables as they are in this schema."""
+    """Return the metadata with all tables in this schema."""
     if schema is None:
         return METADATA
     placed = MetaData(naming_convention=METADATA.naming_convention)

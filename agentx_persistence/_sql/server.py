@@ -1,4 +1,4 @@
-"""What the drivers of database servers share: an address or the caller's engine, and the check."""
+"""The common part of the MySQL and PostgreSQL drivers: reading their arguments, and opening."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ServerDriver(PersistenceDriver):
         retry_seconds: float,
         opening_timeout: float,
     ) -> None:
-        """:param options: for `create_engine`, where the caller has no engine"""
+        """:param options: arguments of `create_engine`, if the caller gives no engine"""
         self.url, self.options = url, options
         self._engine, self._migrate = engine, migrate
         self._retry_seconds, self._opening_timeout = retry_seconds, opening_timeout
@@ -73,7 +73,7 @@ class ServerDriver(PersistenceDriver):
                 url = url.update_query_dict({"schema": self.schema})
             if problem := schema.problem(revision, url):
                 raise problem
-        except TypeError as error:  # of the client library's function to connect
+        except TypeError as error:  # from the client library's function that connects
             database.close()
             raise ConfigurationError(
                 self.backend,
@@ -95,9 +95,9 @@ def server_url(
     password: str | None,
     database: str | None,
 ) -> URL:
-    """Return the address that the arguments of a driver give.
+    """Return the database's address as a URL, from the arguments of a driver.
 
-    :param dialects: what the URL may begin with
+    :param dialects: what the URL may begin with; the first one is the default
     """
     parts = {"user": user, "password": password, "database": database}
     given = [name for name, part in parts.items() if part is not None]
@@ -150,7 +150,7 @@ def _parse(url: str | URL, backend: str) -> URL:
 
 
 def check_numbers(numbers: Mapping[str, object]) -> None:
-    """:raises InvalidRecordError: for an argument that is no number, or less than 0"""
+    """:raises InvalidRecordError: if an argument is not a number, or less than 0"""
     for name, number in numbers.items():
         if not isinstance(number, (int, float)) or not number >= 0:
             reason = f"must be a number of at least 0, not {number!r}"
@@ -158,7 +158,7 @@ def check_numbers(numbers: Mapping[str, object]) -> None:
 
 
 def _place(url: URL) -> str:
-    """Return where the database is, without user and password."""
+    """Return hosts, ports and database of the URL, without user and password."""
     if places := hosts.several(url):
         return f"{','.join(f'{host}:{port}' for host, port in places)}/{url.database or ''}"
     host = url.host or url.query.get("host") or url.query.get("unix_socket") or "localhost"

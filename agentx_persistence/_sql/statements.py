@@ -1,6 +1,6 @@
-"""Statements of the hot paths: built from the tables, compiled once, run on the driver's cursor.
+"""SQL statements: built from the tables, compiled once, run on the client library's cursor.
 
-Running a cached statement through SQLAlchemy's connection costs more than inserting a message.
+Running a cached statement through SQLAlchemy's connection takes longer than inserting a message.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Statement:
         schema: str | None = None,
     ) -> None:
         """:param columns: for an insert, the columns that get a value
-        :param schema: that of the tables, if not the connection's default
+        :param schema: the schema of the tables, if not the connection's default
         """
         names = list(columns) if columns else None
         options: dict[str, Any] = {}
@@ -40,13 +40,13 @@ class Statement:
             options["render_schema_translate"] = True
         compiled = construct.compile(dialect=dialect, column_keys=names, **options)
         self.sql = str(compiled)
-        # What the construct itself fixed, such as the 0 in SQLite's "OFFSET 0".
+        # Values that the construct itself contains, such as the 0 in SQLite's "OFFSET 0".
         self._constants = {k: v for k, v in compiled.params.items() if v is not None}
         positions: list[str] | None = getattr(compiled, "positiontup", None)
         if not positions:
             self._pick = None
         elif len(positions) == 1:
-            (only,) = positions  # of which an itemgetter would give the value, not a tuple
+            (only,) = positions  # an itemgetter of one key returns the value, not a tuple
             self._pick = lambda values: (values[only],)
         else:
             self._pick = itemgetter(*positions)
@@ -61,7 +61,7 @@ class Statement:
 def chunks(keys: Sequence[str], most: int = _KEYS) -> Iterator[list[str]]:
     """Yield the keys in lists whose lengths are powers of two, the last key repeated.
 
-    So a few statements serve any number of keys.
+    So a few compiled statements serve any number of keys.
     """
     for start in range(0, len(keys), most):
         chunk = list(keys[start : start + most])
@@ -70,7 +70,7 @@ def chunks(keys: Sequence[str], most: int = _KEYS) -> Iterator[list[str]]:
 
 
 def named(prefix: str, size: int) -> list[BindParameter[Any]]:
-    """Return the parameters of so many keys."""
+    """Return `size` parameters, whose names are the prefix and a number."""
     return [bindparam(f"{prefix}{number}") for number in range(size)]
 
 

@@ -1,4 +1,4 @@
-"""The tables.
+"""The SQL tables.
 
 `body` is the text that a storage was given, exactly as it is given back. It is text, not JSONB and
 not MySQL's JSON, as both change the order of keys and numbers
@@ -10,7 +10,7 @@ A session or image whose `revision` is empty is being deleted: only its deletion
 No foreign key connects the tables: sharded and multi-primary engines refuse cascades. A message
 belongs to its session if the session exists, is not being deleted, and has a `message_count` of at
 least the message's `position`. All other messages are leftovers of large cuts and deletions. They
-exist only as long as the session's row does, whose lock protects their removal.
+are removed while the session's row is locked, and before that row is removed.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ def _ascii(length: int) -> String:
 IdText = _text(255)
 # An index entry holds 3,072 bytes on MySQL, of which a key may take 1,020.
 Namespace = _text(508)
-# Names, and pairs of ids, are looked up by a digest: beside an id they would exceed what an index
-# entry may hold (PostgreSQL 2,704 bytes), and MySQL's binary collations ignore trailing spaces, in
-# another way than MariaDB's.
+# Names, and pairs of ids, are looked up by a digest. Together with an id they would exceed the size
+# of an index entry (PostgreSQL 2,704 bytes), and MySQL's binary collations treat trailing spaces
+# differently from MariaDB's.
 Digest = _ascii(32)
 Token = _ascii(100)
 
@@ -71,7 +71,7 @@ class LongText(TypeDecorator[str]):
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         if dialect.name not in _MYSQL:
             return super().load_dialect_impl(dialect)
-        # Imported here, as it takes half as long as pydantic and other databases do not need it.
+        # Imported here because only MySQL needs it and it takes half as long as pydantic's import.
         from sqlalchemy.dialects import mysql
 
         # MySQL's TEXT ends at 64 KB.
@@ -79,7 +79,8 @@ class LongText(TypeDecorator[str]):
 
 
 METADATA = MetaData(
-    # Fixed from the first migration on: without names, SQLite's tables cannot be migrated.
+    # Must not change after the first migration. SQLite's tables can only be migrated if their
+    # constraints have names.
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
         "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -89,14 +90,14 @@ METADATA = MetaData(
 
 
 def _document() -> list[Column[Any]]:
-    """Return what every document has, and what its listings are ordered by."""
+    """Return the columns that every kind of document has."""
     return [
         Column("created_at", BigInteger, nullable=False),
         Column("updated_at", BigInteger, nullable=False),
         # The order is newest first, then by id ascending. With the time negated both ascend, so
         # that one index gives the order and the place where a page starts, on MariaDB 10.6, too,
         # which has no descending indexes (https://mariadb.com/kb/en/create-index/).
-        # MariaDB takes no NOT NULL for a generated column, which this can do without.
+        # Nullable, because MariaDB accepts no NOT NULL for a generated column.
         Column("newest", BigInteger, Computed("-created_at", persisted=True)),
         Column("revision", Token, nullable=False),
         Column("body", LongText, nullable=False),
@@ -138,15 +139,15 @@ sessions = Table(
     Column("session_id", IdText, primary_key=True),
     Column("container_id", IdText),
     Column("image_id", IdText),
-    # Of `container_id` and `image_id`.
+    # Digest of `container_id` and `image_id`, for listings by both.
     Column("owners_digest", Digest),
     # The position of the last message. Under this row's lock it gives the next one.
     Column("message_count", Integer, nullable=False, server_default="0"),
     # The token of the last cut or replacement of messages.
     Column("generation", Token, nullable=False),
-    # The second of `updated_at`, negated like `newest`. It changes at most once a second: only then
-    # does an append write to its index, and PostgreSQL otherwise updates the row without any index
-    # entry (https://www.postgresql.org/docs/current/storage-hot.html).
+    # `updated_at` in seconds, negated like `newest`. As it changes at most once a second, most
+    # appends write no index entry: PostgreSQL can make heap-only updates
+    # (https://www.postgresql.org/docs/current/storage-hot.html).
     Column("latest", BigInteger, nullable=False),
     *_document(),
     Index(None, "newest", "session_id"),
@@ -162,11 +163,11 @@ messages = Table(
     Column("session_id", IdText, primary_key=True),
     Column("position", Integer, primary_key=True, autoincrement=False),
     Column("message_id", IdText, nullable=False),
-    # Up to their 255th character.
+    # The first 255 characters of each.
     Column("role", IdText),
     Column("subtype", IdText),
     Column("timestamp", BigInteger),
-    # Of the body, in bytes. Reading it here reads no body.
+    # The size of the body in bytes, so that sizes can be summed without reading the bodies.
     Column("size", Integer, nullable=False),
     Column("body", LongText, nullable=False),
     UniqueConstraint("session_id", "message_id"),
@@ -175,7 +176,7 @@ messages = Table(
 items = Table(
     "agentx_items",
     METADATA,
-    # Each of its elements is ended by U+001F.
+    # The elements of the namespace, each followed by U+001F.
     Column("namespace", Namespace, primary_key=True),
     Column("key", IdText, primary_key=True),
     *_document(),
@@ -184,7 +185,7 @@ items = Table(
 
 
 def latest(at: int) -> int:
-    """Return what `latest` holds for this time."""
+    """Return the value of the column `latest` for this time in milliseconds."""
     return -(at // 1000)
 
 

@@ -1,4 +1,4 @@
-"""The port between the repositories and the backends.
+"""The interface ("port") that every backend implements and that the repositories call.
 
 To write a backend of your own, implement `Storage`, or, if the backend has transactions, the
 shorter `agentx_persistence.storage.transactional.TransactionalStorage`.

@@ -16,7 +16,7 @@ class ForkAware:
     """An open resource that a child process cannot share with its parent."""
 
     def before_fork(self) -> None:
-        """Prepare for the fork, in the parent. The other two methods release what this locks."""
+        """Prepare for the fork, in the parent. The other two methods release the locks taken."""
 
     def after_fork_in_parent(self) -> None:
         """Continue, in the parent."""

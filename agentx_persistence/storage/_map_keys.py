@@ -37,8 +37,8 @@ def time_of(order: Order, document: Document) -> int:
 
 
 def range_of(kind: Kind, query: Query) -> tuple[str, str, int]:
-    """Return the start and the end of the keys to scan for the query, and the index at which the
-    document's own key begins in each of them."""
+    """Return the range of keys to scan for the query (start included, end excluded), and the offset
+    at which the document's own key begins in each of them."""
     if query.order == "key":
         prefix = key_of(kind.name, "")
         return prefix + query.prefix, _end(prefix + query.prefix), len(prefix)
@@ -74,5 +74,5 @@ def _end(prefix: str) -> str:
     """Return the lowest text that is higher than all texts with this prefix."""
     prefix = prefix.rstrip("\U0010ffff")
     following = ord(prefix[-1]) + 1
-    # Code points of surrogates are no characters.
+    # U+D800 to U+DFFF are surrogates, which cannot be encoded in UTF-8; U+E000 follows them.
     return prefix[:-1] + ("\ue000" if following == 0xD800 else chr(following))

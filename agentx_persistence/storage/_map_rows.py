@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Rows:
     """Documents, index entries and logs as keys and texts of a map.
 
-    Each call is a part of a transaction.
+    Every method must be called inside `TransactionalStorage.transact`.
     """
 
     def __init__(self, map: TransactionalStorage) -> None:
@@ -80,7 +80,7 @@ class Rows:
         if query.after is not None:
             after = place_key(kind, query, query.after)
             start, stop = (start, min(stop, after)) if reverse else (max(start, after), stop)
-        # The first key found can be the place itself, which is left out.
+        # The range can include the key of `query.after` itself, which is left out.
         more = None if limit is None else limit + 1
         found = [place for place, _ in self._map.scan(start, stop, more, reverse) if place != after]
         return [place[own:] for place in found[:limit]]

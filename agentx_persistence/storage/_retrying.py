@@ -27,13 +27,14 @@ class Retries:
     """
 
     def __init__(self, backend: str, deadline: float) -> None:
-        """:param deadline: when the last attempt may begin, of `time.monotonic`"""
+        """:param deadline: no attempt begins later than this time of `time.monotonic()`"""
         self._backend, self._deadline = backend, deadline
         self._attempt = 0
 
     def pause(self, cause: object) -> bool:
-        """Sleep before the next attempt, longer each time; return False if the time is over."""
-        # The second attempt begins at once: mostly, an idle connection was lost.
+        """Sleep before the next attempt, longer each time; return False after the deadline."""
+        # The second attempt begins at once: most often an idle connection was lost, and the next
+        # attempt opens a new one.
         pause = 0.0
         if self._attempt:
             pause = min(_LONGEST_PAUSE, 0.05 * 2**self._attempt) * random.uniform(0.5, 1.0)

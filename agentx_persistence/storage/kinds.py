@@ -1,16 +1,17 @@
-"""The kinds of documents: the key, the indexes and the owners of each."""
+"""The kinds of documents, and the key, indexes and owners of each kind."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-# Ends each element of an item's namespace, and separates the namespace from the key. No id holds a
-# control character, so one namespace begins with another one exactly if its text does.
+# Each element of an item's namespace ends with this character, and one more separates the namespace
+# from the item's key. No id holds a control character, so a prefix that ends with this character
+# selects exactly the namespaces that begin with the same elements.
 SEPARATOR = "\x1f"
 
 
 class Kind:
-    """A kind of documents. There are those of `KINDS`, and no others."""
+    """A kind of document. `KINDS` contains all of them."""
 
     name: str
     noun: str
@@ -31,12 +32,13 @@ class Kind:
         fields: tuple[str, ...] = (),
         owners: Mapping[str, str] = {},
     ) -> None:
-        """:param noun: what errors call one of them
+        """:param noun: the word for one such document in error messages
 
-        :param key: what the key is called
-        :param indexes: the combinations of fields that `Storage.find` can be asked for, each in
-            the order of its names
-        :param active: those that can be listed by the time of the last change
+        :param key: the name of the key, as in the record
+        :param indexes: the combinations of fields that `Storage.find` can filter by, the names of
+            each sorted
+        :param active: the combinations that can also be listed in the order "active", by the time
+            of the last change
         :param fields: all the fields that a `Document` of this kind may have
         :param owners: for each field that names an owner, the name of the owner's kind
         """
@@ -69,8 +71,9 @@ SESSIONS = Kind(
     owners={"container_id": "containers", "image_id": "images"},
     active=(("container_id",),),
 )
-# The key of an item is its namespace, a separator and its own key: so listing by key lists by
-# namespace and key, and both a namespace and a prefix of one are a prefix of keys.
+# The key of an item's document consists of the namespace, a separator and the item's own key. So
+# sorting by it sorts by namespace, then by own key, and the items of a namespace, or of all
+# namespaces with one prefix, have keys with a common prefix.
 # An item belongs to the container whose id is the first element of its namespace.
 ITEMS = Kind(
     "items",
@@ -94,11 +97,11 @@ def owned_by(owner: Kind) -> list[tuple[Kind, str]]:
 
 
 def item_key(namespace: str, key: str) -> str:
-    """Return the document's key for an item of this namespace, whose elements are all ended."""
+    """Return the key of an item's document. Each element of `namespace` ends with `SEPARATOR`."""
     return f"{namespace}{SEPARATOR}{key}"
 
 
 def split_item_key(key: str) -> tuple[str, str]:
-    """Return the namespace, whose elements are all ended, and the key of an item."""
+    """Return the two arguments of `item_key` that gave this key."""
     namespace, _, own = key.rpartition(SEPARATOR)
     return namespace, own

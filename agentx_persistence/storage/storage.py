@@ -1,4 +1,4 @@
-"""The port: what a backend has to do, and the driver that opens it."""
+"""The interface that a backend implements, and the driver that opens it."""
 
 from __future__ import annotations
 
@@ -23,27 +23,26 @@ from agentx_persistence.storage.values import (
 
 
 class Storage(ABC):
-    """An open backend: documents of a few kinds, and a log for each session.
+    """An open backend. It stores documents of a few kinds, and a log of messages for each session.
 
-    * Each method but `delete` is one atomic step: others see it wholly or not at all, and it is
-      whole or absent after a crash at any moment.
+    * Each method except `delete` is one atomic step: other callers see all of its changes or none,
+      and after a crash at any moment all of them are stored or none.
     * Texts are opaque: a storage gives them back exactly and never looks inside or compares them.
-    * Keys and ids are any text without NUL and without U+001F (but for the keys of items); they
-      are compared exactly, and ordered by code point.
+    * Keys and ids are any text without NUL and without U+001F, which only the keys of items
+      contain. They are compared exactly and ordered by code point.
     * Methods can be called from any thread. After `close` each raises `PersistenceClosedError`.
-    * A call that is repeated because its answer was lost is applied once. A storage that repeats a
-      call recognises the first attempt by its token: `Document.revision`, or the `token` of a log.
-      If it cannot tell (the token has been overwritten since), it raises
-      `BackendUnavailableError`.
+    * If a storage repeats a call because the answer was lost, the call is applied once. The storage
+      recognises the first attempt by a token that it stored: `Document.revision`, or the `token` of
+      a log. If another write has replaced the token since, it raises `BackendUnavailableError`.
     * A damaged document or log raises `CorruptRecordError`. A damaged text is returned as it is.
-    * The log of a session exists exactly as long as the session. A missing one raises
-      `RecordNotFoundError("session", log)`, a missing entry that was named
-      `RecordNotFoundError("message", id)`.
-    * All methods raise `BackendError`, or `BackendUnavailableError` for what may pass;
-      those that write raise `RecordTooLargeError` before they have written anything.
+    * The log of a session exists exactly as long as the session; the argument `log` is the
+      session's id. A missing log raises `RecordNotFoundError("session", log)`. A missing entry that
+      an argument names raises `RecordNotFoundError("message", id)`.
+    * All methods raise `BackendError`, or `BackendUnavailableError` for a failure that may pass.
+      Methods that write raise `RecordTooLargeError` before they have written anything.
     """
 
-    # Whether the calls run in a transaction of the caller, where nothing is repeated.
+    # Whether the calls run in a transaction of the caller. In one, no call is repeated.
     joined: bool = False
 
     @abstractmethod
@@ -56,21 +55,23 @@ class Storage(ABC):
 
     @abstractmethod
     def replace(self, kind: Kind, document: Document, revision: str) -> bool:
-        """Replace the document, index entries included, if it is there with this revision.
+        """Replace the document and its index entries, if the stored one has this revision.
 
-        Return False, and change nothing, if it is absent or has another one. Appending to the log
-        of a session does not change its revision.
+        Return False, and change nothing, if the document is absent or has another revision.
+        Appending to the log of a session does not change the session's revision.
         """
 
     @abstractmethod
     def get(self, kind: Kind, keys: Sequence[str]) -> dict[str, Stored]:
-        """Return those of the documents that exist: one round trip, if the backend can."""
+        """Return the existing documents among these keys, in one round trip if the backend can."""
 
     @abstractmethod
     def find(self, kind: Kind, query: Query) -> Listing:
-        """Return the documents of the query. The cost follows what is returned, at any depth.
+        """Return the documents of the query.
 
-        Documents that are saved meanwhile neither hide nor repeat one whose place stays the same.
+        The cost is in proportion to the documents returned, on a late page as on the first one.
+        Documents that are saved between two pages neither hide nor repeat one whose place in the
+        order stays the same.
         """
 
     @abstractmethod
@@ -80,14 +81,14 @@ class Storage(ABC):
 
     @abstractmethod
     def delete(self, kind: Kind, key: str) -> bool:
-        """Delete the document, its log, and all that it owns; tell whether it was there.
+        """Delete the document, its log, and all that it owns; return whether it existed.
 
         * What an absent document owns is deleted as well, so that an interrupted deletion can be
           repeated.
         * After the first step no call finds the document itself.
         * Each owned document is deleted with its log in one atomic step, which checks that the
-          document still belongs to the owner. One that has moved away, and what it owns, is not
-          touched.
+          document still belongs to the owner. If it has been moved to another owner, it stays with
+          all that it owns.
         * A document that is put into the owner meanwhile may be deleted or stay.
         * A large deletion is done in bounded chunks, so that no other call waits for more than one.
         """
@@ -103,15 +104,15 @@ class Storage(ABC):
         expected: int | None = None,
         generation: str | None = None,
     ) -> int | Found:
-        """Append all the entries, whose ids differ; return the number of entries afterwards.
+        """Append all the entries and return the number of entries in the log afterwards.
 
-        Return `Found`, with those of the entries that are there, and write nothing, if an id is
-        there already, or if the log does not have the `expected` number of entries or this
-        `generation`. Otherwise the session's `updated_at` becomes at least `at`. Without entries,
-        only the creation happens.
+        No two of `entries` have the same id. If the log already has one of the ids, or does not
+        have the `expected` number of entries or this `generation`, write nothing and return
+        `Found` with those of the entries that the log has. Otherwise the session's `updated_at`
+        becomes at least `at`. Without entries, only the session is created.
 
-        :param create: the session to create in the same step if there is none. If more than 0
-            entries are expected, nothing is created, and the answer is `Found` with a count of 0
+        :param create: the session to create in the same step if it does not exist. If `expected` is
+            above 0 then, nothing is created, and the answer is `Found` with a count of 0
         """
 
     @abstractmethod
@@ -120,12 +121,12 @@ class Storage(ABC):
 
     @abstractmethod
     def lookup(self, log: str, ids: Sequence[str]) -> Found:
-        """Return those of the entries that are there."""
+        """Return the entries with these ids that the log has."""
 
     @abstractmethod
     def newest(self, logs: Sequence[str]) -> dict[str, Slice]:
-        """Return the last entry (or none) and the head of each log that exists: one round trip, if
-        the backend can."""
+        """Return the last entry (or none) and the head of each log that exists, in one round trip
+        if the backend can."""
 
     @abstractmethod
     def rewrite(
@@ -139,16 +140,17 @@ class Storage(ABC):
         expected: int | None = None,
         generation: str | None = None,
     ) -> int | Found:
-        """Cut off what comes after the entry `after` (its id or position; ``None`` or 0:
-        everything), append the entries, whose ids differ; return how many were cut off.
+        """Cut off all entries after the entry `after`, append `entries`, and return how many were
+        cut off.
 
-        The ids that are cut off are free again. Return `Found`, and write nothing, if an entry's
-        id is in the part that is kept, or if the log does not have the `expected` number of entries
-        or this `generation`. Otherwise the log's generation becomes
+        `after` is an id or a position; ``None`` or 0 cuts off everything. No two of `entries` have
+        the same id, and they may use the ids that are cut off. If the kept part has one of their
+        ids, or the log does not have the `expected` number of entries or this `generation`, write
+        nothing and return `Found`. Otherwise the log's generation becomes
         ``f"{token}.{number cut off}"``, from which a repeated call takes its answer, and the
-        session's `updated_at` becomes at least `at`. If a guard fails and `after` is absent, either
-        of the two answers may come. A large cut is one step for readers; what it cut off is deleted
-        in bounded chunks.
+        session's `updated_at` becomes at least `at`. If one of these checks fails and `after` is
+        missing as well, the call may return `Found` or raise `RecordNotFoundError`. Readers see
+        even a large cut as one step; the entries cut off are deleted in bounded chunks.
         """
 
     @abstractmethod
@@ -161,7 +163,7 @@ class Storage(ABC):
     @abstractmethod
     def fork(self, log: str, through: str | None, document: Document) -> int | None:
         """Create the session `document` with a copy of the log's entries up to and including
-        `through` (``None``: all); return their number, or ``None`` if its key is taken.
+        `through` (``None``: all); return their number, or ``None`` if the session exists already.
 
         The entries are copied on the server, unless the two logs can be on different servers.
         """
@@ -209,7 +211,7 @@ class Storage(ABC):
 
 
 class PersistenceDriver(ABC):
-    """Knows how to open one backend. Making a driver connects to nothing."""
+    """Opens one backend. Constructing a driver does not connect."""
 
     @abstractmethod
     def create_storage(self) -> Storage:

@@ -1,4 +1,4 @@
-"""The shorter port, for a backend that has transactions."""
+"""A shorter interface for writing a backend that has transactions."""
 
 from __future__ import annotations
 
@@ -50,8 +50,9 @@ def _one_step(
 class TransactionalStorage(Storage):
     """A storage over an ordered map of text keys to texts, such as a table with two columns.
 
-    The keys of the map are ordered by code point and hold no NUL. A text holds any character.
-    Each method of the port is one transaction; so is the deletion of all that a container owns.
+    Subclasses implement the five abstract methods. The keys of the map are ordered by code point
+    and hold no NUL. A text holds any character. Each method of `Storage` is one transaction, even
+    the deletion of a container with all that it owns.
     """
 
     closed: bool = False
@@ -60,8 +61,8 @@ class TransactionalStorage(Storage):
     def transact(self, work: Callable[[], T]) -> T:
         """Call `work`, which calls the methods below, in a transaction; return what it returns.
 
-        An exception undoes all that `work` has done. No other transaction writes meanwhile, in any
-        thread or process.
+        If `work` raises, undo all that it has done. While it runs, no other thread or process may
+        write to the map.
         """
 
     @abstractmethod
@@ -147,7 +148,7 @@ class TransactionalStorage(Storage):
             raise RecordNotFoundError("session", log)
         head = found[1] if found else Head(0, create.revision if create else "")
         there = self._rows.there(log, entries)
-        if there or not _as_told(head, expected, generation):
+        if there or not _matches(head, expected, generation):
             return Found(head, there)
         if found is None and create is not None:
             self._rows.save(SESSIONS, create)
@@ -209,7 +210,7 @@ class TransactionalStorage(Storage):
         kept = self._rows.position(log, after, 0)
         there = self._rows.there(log, entries)
         there = {id: found for id, found in there.items() if found[0] <= kept}
-        if there or not _as_told(head, expected, generation):
+        if there or not _matches(head, expected, generation):
             return Found(head, there)
         self._rows.cut(log, kept, head.count)
         self._rows.add(log, kept, entries)
@@ -245,7 +246,7 @@ class TransactionalStorage(Storage):
         return Rows(self)
 
 
-def _as_told(head: Head, expected: int | None, generation: str | None) -> bool:
+def _matches(head: Head, expected: int | None, generation: str | None) -> bool:
     return expected in (None, head.count) and generation in (None, head.generation)
 
 

@@ -1,23 +1,23 @@
-"""The plain values that go in and out of a storage."""
+"""The values that a storage takes and returns."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-# A storage is given texts as `str`. It returns each as `str`, or each as its bytes in UTF-8. A
-# damaged text is returned as it is; in a `str`, bytes that cannot be decoded are surrogates
+# A storage takes texts as `str`. It returns them as `str` or as bytes in UTF-8. A damaged text is
+# returned as it is stored; in a `str`, bytes that cannot be decoded are surrogates
 # (``errors="surrogateescape"``).
 Text = str | bytes
 Order = Literal["newest", "oldest", "active", "key"]
 
 
 class Document(NamedTuple):
-    """A document to write. Its times are those of the text, in Unix milliseconds.
+    """A document to write. The text contains the same times; both are in Unix milliseconds.
 
-    `fields` holds those of `Kind.fields` that the document has. `revision` is a token that no other
-    write has. It shows whether a document is still the one that was read, and whether an earlier
-    attempt of the same call has written it already.
+    `fields` holds those of `Kind.fields` that the document has. `revision` is a token that differs
+    for every write. It shows whether the stored document is still the one that was read, and
+    whether an earlier attempt of the same call has written it already.
     """
 
     key: str
@@ -29,9 +29,11 @@ class Document(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """A document that was read. `updated_at` is the later of its own and its last message's.
+    """A document that was read.
 
-    `revision` is that of the last `put`, `create` or `replace`; `find` may leave it empty.
+    `updated_at` is that of the document or, for a session whose log has changed since it was saved,
+    the time of the last change of the log, if that is later. `revision` is that of the last `put`,
+    `create` or `replace`; `find` may leave it empty.
     """
 
     key: str
@@ -43,8 +45,8 @@ class Stored(NamedTuple):
 class Place(NamedTuple):
     """Where a page starts: after the document with this time and this key.
 
-    The time is that of the order: `created_at`; for "active" the second, not the millisecond, of
-    `updated_at`; for "key" it is 0.
+    `time` is what the order sorts by: `created_at` in milliseconds for "newest" and "oldest",
+    `updated_at` in seconds for "active". For "key" it is 0.
     """
 
     time: int
@@ -60,10 +62,10 @@ class Query(NamedTuple):
       ascending; "key", for items only, is key ascending, without `where`. Keys are compared by
       code point.
     * `prefix`: for "key", only documents whose key begins with it; "" is all
-    * `since`, `until`: since <= time < until, in milliseconds of the order's time; for "active"
-      both are widened to whole seconds; not for "key"
-    * `after`: only what comes after this place
-    * `limit`: at most so many
+    * `since`, `until`: only documents with since <= time < until, in milliseconds, where time is
+      what the order sorts by; for "active" both are widened to whole seconds; not for "key"
+    * `after`: only documents after this place
+    * `limit`: at most this many documents
     """
 
     where: Mapping[str, str] = {}
@@ -76,14 +78,14 @@ class Query(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """Documents in order, and the place of the last one if there are more, else ``None``."""
+    """Documents in order. `after` is the place of the last one if more follow, else ``None``."""
 
     documents: Sequence[Stored]
     after: Place | None
 
 
 class Entry(NamedTuple):
-    """One entry of a log, such as a message. `fields` are for users who query the database."""
+    """One entry of a log: a message. `fields` are for users who query the database themselves."""
 
     id: str
     text: str
@@ -91,23 +93,25 @@ class Entry(NamedTuple):
 
 
 class Head(NamedTuple):
-    """The state of a log: how many entries, and the token of its last cut or replacement.
+    """The state of a log: its number of entries, and its generation.
 
-    A log that is deleted and created again has another generation. Appending does not change it.
+    The generation is the token of the last call that cut off or replaced entries. A log that is
+    deleted and created again has another generation. Appending does not change it.
     """
 
-    count: int  # type: ignore[assignment]  # instead of a tuple's method of this name
+    count: int  # type: ignore[assignment]  # hides the method `tuple.count`
     generation: str
 
 
 class Window(NamedTuple):
-    """Which entries of a log: those between two of them, both excluded.
+    """Which entries of a log to read.
 
-    * `after`, `before`: an entry's id, or its position as a number
-    * `first` or `last`: of these at most so many, from the oldest or up to the newest
-    * `size`: return only so many entries (in the direction of `first` or `last`) that their texts
-      have at most so many bytes in all, but always at least one
-    * `headed`: whether the answer must have its head and its start
+    * `after`, `before`: only the entries between these two, both excluded; each is an id, or a
+      position as a number
+    * `first` or `last`: at most this many of those entries, the oldest or the newest
+    * `size`: only so many entries that their texts have at most this many bytes in total, but at
+      least one entry; with `last` the newest are kept, otherwise the oldest
+    * `headed`: whether the `Slice` must contain `head` and `start`
     """
 
     after: str | int | None = None
@@ -121,8 +125,9 @@ class Window(NamedTuple):
 class Slice(NamedTuple):
     """Consecutive entries of a log, oldest first.
 
-    `start` is the position of the first of `texts`; if there are none, it is any number. `head` and
-    `texts` are of one moment. `start` and `head` may be ``None`` if the window is not `headed`.
+    `start` is the position of the first of `texts`; if `texts` is empty, it is any number. `head`
+    and `texts` were read at one moment. `start` and `head` may be ``None`` if the window is not
+    `headed`.
     """
 
     texts: Sequence[Text]
@@ -143,9 +148,10 @@ class Trace(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Position and text of each entry that is there, by its id, and the head, all of one moment.
+    """The head of a log and those of the requested entries that the log has, read at one moment.
 
-    As the answer to a write it means that nothing was written.
+    `there` maps the id of each entry to its position and text. As the answer to a write, `Found`
+    means that nothing was written.
     """
 
     head: Head
