@@ -33,10 +33,11 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("backend", nargs="*", default=list(BACKENDS), help=", ".join(BACKENDS))
     parser.add_argument("--rounds", type=int, default=1000, help="calls of each (1000)")
     parser.add_argument("--largest", type=int, default=100_000, help="largest store (100000)")
+    parser.add_argument("--sessions", type=int, default=1_000, help="sessions to list (1000)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     asked = parser.parse_args(arguments)
     for name in asked.backend:
-        version, comparisons = measure(name, asked.rounds, asked.largest)
+        version, comparisons = measure(name, asked.rounds, asked.largest, asked.sessions)
         if asked.json:
             found = [asdict(comparison) for comparison in comparisons]
             print(json.dumps({"backend": name, "version": version, "results": found}))
@@ -44,13 +45,13 @@ def main(arguments: Sequence[str]) -> None:
             show(version, comparisons)
 
 
-def measure(name: str, rounds: int, largest: int) -> tuple[str, list[Comparison]]:
+def measure(name: str, rounds: int, largest: int, sessions: int) -> tuple[str, list[Comparison]]:
     """Return the backend's version and what was found; show the progress meanwhile."""
     comparisons = []
     with tempfile.TemporaryDirectory() as folder, BACKENDS[name](Path(folder)) as contest:
         total = operations.count(contest, largest)
         with tqdm(total=total, desc=name, file=sys.stderr, leave=False) as progress:
-            for comparison in operations.run(contest, rounds, largest):
+            for comparison in operations.run(contest, rounds, largest, sessions):
                 comparisons.append(comparison)
                 progress.set_postfix_str(comparison.operation)
                 progress.update()

@@ -10,23 +10,17 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from agentx_persistence import (
-    ImageRecord,
-    Persistence,
-    PersistenceDriver,
-    create_persistence,
-    memory_driver,
-)
+from agentx_persistence import Persistence, PersistenceDriver, create_persistence, memory_driver
 from agentx_persistence._sql.documents import row_of
 from agentx_persistence.fs import fs_driver
 from agentx_persistence.mysql import mysql_driver
 from agentx_persistence.postgresql import postgresql_driver
 from agentx_persistence.redis import redis_driver
 from agentx_persistence.sqlite import sqlite_driver
-from agentx_persistence.storage import IMAGES
 from benchmarks.raw.fs import RawFs
 from benchmarks.raw.memory import RawMemory
 from benchmarks.raw.mysql import RawMysql
@@ -44,76 +38,64 @@ class Contest:
     driver: PersistenceDriver
     open_raw: Callable[[], object]  # connects, asks something, closes
     version: str
-    # Saves many images, to have something to measure on.
-    fill: Callable[[Sequence[ImageRecord]], object]
 
-
-def _sqlite(
-    synchronous: Literal["FULL", "NORMAL"],
-) -> Callable[[Path], AbstractContextManager[Contest]]:
-    @contextmanager
-    def contest(folder: Path) -> Iterator[Contest]:
-        driver = sqlite_driver(folder / "ours.db", synchronous=synchronous)
-        path = str(folder / "raw.db")
-        raw = RawSqlite(path, synchronous)
-        with create_persistence(driver) as persistence:
-            yield Contest(
-                persistence,
-                raw,
-                driver,
-                lambda: RawSqlite(path, synchronous, make=False).close(),
-                f"SQLite {sqlite3.sqlite_version}, synchronous={synchronous}",
-                _filler(persistence),
-            )
-        raw.close()
-
-    return contest
+    def fill(self, repository: Any, records: Sequence[Any]) -> None:
+        """Save many records, to have something to measure on."""
+        storage: Any = self.persistence._storage
+        if not hasattr(storage, "_database"):
+            for record in records:
+                repository.save(record)
+            return
+        kind = repository.kind
+        rows = [row_of(kind, repository._document(record)) for record in records]
+        save = storage._documents._upsert(kind, rows[0])
+        bound = [save.bind(row) for row in rows]
+        storage._database.write(lambda cursor: cursor.executemany(save.sql, bound))
 
 
 @contextmanager
-def _postgresql(folder: Path) -> Iterator[Contest]:
-    server = postgresql.start_server(folder, durable=True)
+def _sqlite(synchronous: Literal["FULL", "NORMAL"], folder: Path) -> Iterator[Contest]:
+    driver = sqlite_driver(folder / "ours.db", synchronous=synchronous)
+    path = str(folder / "raw.db")
+    raw = RawSqlite(path, synchronous)
+    version = f"SQLite {sqlite3.sqlite_version}, synchronous={synchronous}"
+    with create_persistence(driver) as persistence:
+        yield Contest(
+            persistence,
+            raw,
+            driver,
+            lambda: RawSqlite(path, synchronous, make=False).close(),
+            version,
+        )
+    raw.close()
+
+
+@contextmanager
+def _server(
+    start: Callable[..., Any],
+    make_driver: Callable[..., PersistenceDriver],
+    make_raw: Callable[[Any], RawStore],
+    version: Callable[[Any], str],
+    folder: Path,
+) -> Iterator[Contest]:
+    server = start(folder, durable=True)
     try:
         server.recreate("bench")
-        options = server.options("bench")
-        driver = postgresql_driver(**options, migrate=True)
+        driver = make_driver(**server.options("bench"), migrate=True)
         with create_persistence(driver) as persistence:
-            connection = _connection(persistence)
-            version = f"PostgreSQL {connection.info.server_version // 10_000}"
+            storage: Any = persistence._storage
+            # The connection that the repositories use as long as one thread calls them.
+            entry = storage._database.engine.pool.take()
+            storage._database.engine.pool.give(entry)
 
             def open_raw() -> None:
                 with server.connect("bench") as other:
-                    other.execute("SELECT 1").fetchall()
+                    other.cursor().execute("SELECT 1")
 
-            raw = RawPostgresql(connection)
-            yield Contest(persistence, raw, driver, open_raw, version, _filler(persistence))
+            connection = entry.dbapi_connection
+            yield Contest(persistence, make_raw(connection), driver, open_raw, version(connection))
     finally:
         server.stop()
-
-
-def _mysql(
-    start: Callable[..., mysql.MysqlServer],
-) -> Callable[[Path], AbstractContextManager[Contest]]:
-    @contextmanager
-    def contest(folder: Path) -> Iterator[Contest]:
-        server = start(folder, durable=True)
-        try:
-            server.recreate("bench")
-            driver = mysql_driver(**server.options("bench"), migrate=True)
-            with create_persistence(driver) as persistence:
-                connection = _connection(persistence)
-
-                def open_raw() -> None:
-                    with server.connect("bench") as other:
-                        other.cursor().execute("SELECT 1")
-
-                version = connection.get_server_info()
-                raw = RawMysql(connection)
-                yield Contest(persistence, raw, driver, open_raw, version, _filler(persistence))
-        finally:
-            server.stop()
-
-    return contest
 
 
 @contextmanager
@@ -129,63 +111,42 @@ def _redis(folder: Path) -> Iterator[Contest]:
                     with server.client() as other:
                         other.ping()
 
-                raw = RawRedis(client)
-                yield Contest(persistence, raw, driver, open_raw, version, _saver(persistence))
+                yield Contest(persistence, RawRedis(client), driver, open_raw, version)
     finally:
         server.stop()
 
 
 @contextmanager
 def _fs(folder: Path) -> Iterator[Contest]:
-    driver = fs_driver(folder / "ours")
-    raw = RawFs(folder / "raw")
+    driver, raw = fs_driver(folder / "ours"), RawFs(str(folder / "raw"))
     with create_persistence(driver) as persistence:
-        nothing = (folder / "raw").exists
-        yield Contest(persistence, raw, driver, nothing, "the filesystem", _saver(persistence))
+        yield Contest(persistence, raw, driver, (folder / "raw").exists, "the filesystem")
 
 
 @contextmanager
 def _memory(folder: Path) -> Iterator[Contest]:
     driver = memory_driver()
     with create_persistence(driver) as persistence:
-        yield Contest(persistence, RawMemory(), driver, RawMemory, "memory", _saver(persistence))
+        yield Contest(persistence, RawMemory(), driver, RawMemory, "memory")
 
 
-def _connection(persistence: Persistence) -> Any:
-    """Return the connection that the repositories use as long as one thread calls them."""
-    storage: Any = persistence._storage
-    pool = storage._database.engine.pool
-    entry = pool.take()
-    pool.give(entry)
-    return entry.dbapi_connection
-
-
-def _saver(persistence: Persistence) -> Callable[[Sequence[ImageRecord]], object]:
-    def save(images: Sequence[ImageRecord]) -> None:
-        for image in images:
-            persistence.images.save(image)
-
-    return save
-
-
-def _filler(persistence: Persistence) -> Callable[[Sequence[ImageRecord]], object]:
-    storage: Any = persistence._storage
-
-    def fill(images: Sequence[ImageRecord]) -> None:
-        rows = [row_of(IMAGES, persistence.images._document(image)) for image in images]
-        save = storage._documents._upsert(IMAGES, rows[0])
-        bound = [save.bind(row) for row in rows]
-        storage._database.write(lambda cursor: cursor.executemany(save.sql, bound))
-
-    return fill
+def _mysql(connection: Any) -> str:
+    version: str = connection.get_server_info().removeprefix("5.5.5-")
+    return f"MariaDB {version.partition('-')[0]}" if "MariaDB" in version else f"MySQL {version}"
 
 
 BACKENDS: dict[str, Callable[[Path], AbstractContextManager[Contest]]] = {
-    "sqlite-full": _sqlite("FULL"),
-    "sqlite-normal": _sqlite("NORMAL"),
-    "postgresql": _postgresql,
-    "mariadb": _mysql(mariadb.start_server),
-    "mysql": _mysql(mysql.start_server),
+    "sqlite-full": partial(_sqlite, "FULL"),
+    "sqlite-normal": partial(_sqlite, "NORMAL"),
+    "postgresql": partial(
+        _server,
+        postgresql.start_server,
+        postgresql_driver,
+        RawPostgresql,
+        lambda connection: f"PostgreSQL {connection.info.server_version // 10_000}",
+    ),
+    "mariadb": partial(_server, mariadb.start_server, mysql_driver, RawMysql, _mysql),
+    "mysql": partial(_server, mysql.start_server, mysql_driver, RawMysql, _mysql),
     "redis": _redis,
     "fs": _fs,
     "memory": _memory,

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from benchmarks import operations
-from benchmarks.backends import BACKENDS
+from benchmarks.backends import BACKENDS, Contest
 from benchmarks.measure import compare
+from benchmarks.raw.store import RawServer
 
 
 def test_every_operation_is_measured_on_both_sides(tmp_path: Path) -> None:
@@ -13,10 +15,28 @@ def test_every_operation_is_measured_on_both_sides(tmp_path: Path) -> None:
         raw = contest.raw.load("empty")
         ours = contest.persistence.sessions.get_messages("empty")
         assert len(found) == operations.count(contest, 100)
+        hold_the_same(contest)
     assert all(timing.median > 0 for each in found for timing in (each.ours, each.raw))
     # Both sides did the same work: as many messages in, as many out.
     assert len([m for m in raw if m["content"]]) > 100
     assert len(ours) > len(raw)  # ours was measured there once more, against itself
+
+
+def hold_the_same(contest: Contest) -> None:
+    sessions, raw = contest.persistence.sessions, contest.raw
+    assert isinstance(raw, RawServer)
+    for id in ("rewritten", "popped", "forked", "fork 0", "chat 0"):
+        ours = [message.to_json() for message in sessions.get_messages(id)]
+        assert [json.dumps(m, separators=(",", ":")) for m in raw.load(id)] == ours
+    ids = [f"chat {number}" for number in range(20)]
+    counts = {id: summary.message_count for id, summary in sessions.summaries(ids).items()}
+    assert {id: count for id, (count, _) in raw.summaries(ids).items()} == counts
+    listed = sessions.find_page(container_id="list_1", order="active", size=20).items
+    assert [s["sessionId"] for s in raw.active("list_1", 20)] == [s.session_id for s in listed]
+    ours_item = contest.persistence.items.get(("box_1", "notes"), "item_2")
+    assert raw.get_item("box_1\x1fnotes\x1f", "item_2")["value"] == ours_item.value
+    image = contest.persistence.images.get("image_7")
+    assert raw.get_image("image_7")["customData"]["key"] == image.custom_data["key"]
 
 
 def test_a_comparison_calls_both_equally_often() -> None:

@@ -3,11 +3,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from benchmarks.raw.store import RawStore
+from benchmarks.raw.store import Image, RawStore, Session
 
 
 class RawFs(RawStore):
@@ -21,7 +21,8 @@ class RawFs(RawStore):
         self._folder = folder
         os.makedirs(folder)
 
-    def save_session(self, session_id: str, image_id: str, text: str) -> None:
+    def save_session(self, *session: *Session) -> None:
+        session_id, _, image_id, _, _ = session
         os.makedirs(f"{self._folder}/sessions of {quote(image_id, safe='')}", exist_ok=True)
         self._write(self._session(session_id), b"")
         self._write(f"{self._folder}/sessions of {quote(image_id, safe='')}/{session_id}", b"")
@@ -52,7 +53,8 @@ class RawFs(RawStore):
                 read += 1
         return read
 
-    def save_image(self, id: str, container_id: str, name: str, at: int, text: str) -> None:
+    def save_image(self, *image: *Image) -> None:
+        id, container_id, _, at, text = image
         folder = f"{self._folder}/{quote(container_id, safe='')}"
         os.makedirs(folder, exist_ok=True)
         self._write(self._image(id), text.encode())
@@ -72,10 +74,10 @@ class RawFs(RawStore):
                 images.append(json.loads(file.read()))
         return images
 
-    def update_metadata(self, image_id: str, key: str, value: Any) -> None:
-        image = self.get_image(image_id)
-        image.setdefault("metadata", {})[key] = value
-        self._write(self._image(image_id), json.dumps(image).encode())
+    def update_image(self, id: str, change: Callable[[Any], object]) -> None:
+        image = self.get_image(id)
+        change(image)
+        self._write(self._image(id), json.dumps(image).encode())
 
     def delete_image(self, image_id: str) -> None:
         owned = f"{self._folder}/sessions of {quote(image_id, safe='')}"
@@ -83,9 +85,6 @@ class RawFs(RawStore):
             os.unlink(self._session(session_id))
         shutil.rmtree(owned, ignore_errors=True)
         os.unlink(self._image(image_id))
-
-    def close(self) -> None:
-        """Nothing stays open."""
 
     def _session(self, session_id: str) -> str:
         return f"{self._folder}/session {quote(session_id, safe='')}"

@@ -3,11 +3,11 @@ from __future__ import annotations
 import json
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any
 
-from benchmarks.raw.store import RawStore
+from benchmarks.raw.store import Image, RawStore, Session
 
 _Index = tuple[str, ...]
 
@@ -23,7 +23,8 @@ class RawMemory(RawStore):
         self._images: dict[str, tuple[str, tuple[int, str], tuple[_Index, ...]]] = {}
         self._indexes: defaultdict[_Index, list[tuple[int, str]]] = defaultdict(list)
 
-    def save_session(self, session_id: str, image_id: str, text: str) -> None:
+    def save_session(self, *session: *Session) -> None:
+        session_id, _, image_id, _, _ = session
         with self._lock:
             self._sessions.setdefault(session_id, ([], {}))
             self._owned[image_id].append(session_id)
@@ -58,7 +59,8 @@ class RawMemory(RawStore):
                 json.loads(text)
             read += len(texts)
 
-    def save_image(self, id: str, container_id: str, name: str, at: int, text: str) -> None:
+    def save_image(self, *image: *Image) -> None:
+        id, container_id, name, at, text = image
         place = (-at, id)
         both = ("both", container_id, name)
         indexes = (("all",), ("container", container_id), ("name", name), both)
@@ -79,21 +81,18 @@ class RawMemory(RawStore):
             texts = [self._images[id][0] for _, id in places[:size]]
         return [json.loads(text) for text in texts]
 
-    def update_metadata(self, image_id: str, key: str, value: Any) -> None:
+    def update_image(self, id: str, change: Callable[[Any], object]) -> None:
         with self._lock:
-            text, place, indexes = self._images[image_id]
+            text, place, indexes = self._images[id]
             image = json.loads(text)
-            image.setdefault("metadata", {})[key] = value
-            self._images[image_id] = (json.dumps(image), place, indexes)
+            change(image)
+            self._images[id] = (json.dumps(image), place, indexes)
 
     def delete_image(self, image_id: str) -> None:
         with self._lock:
             for session_id in self._owned.pop(image_id, []):
                 del self._sessions[session_id]
             self._leave(image_id)
-
-    def close(self) -> None:
-        self._images.clear()
 
     def _leave(self, id: str) -> None:
         if id in self._images:

@@ -1,15 +1,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+Session = tuple[str, str, str, int, str]  # id, container, image, time of creation, text
+Image = tuple[str, str, str, int, str]  # id, container, name, time of creation, text
 
 
 class RawStore(ABC):
-    """What is compared. Messages and images are JSON texts; reading decodes them."""
+    """What is compared. Messages and documents are JSON texts; reading decodes them.
+
+    Times are milliseconds since 1970.
+    """
 
     @abstractmethod
-    def save_session(self, session_id: str, image_id: str, text: str) -> None: ...
+    def save_session(self, *session: *Session) -> None: ...
+
+    def save_sessions(self, sessions: Sequence[Session]) -> None:
+        """Save many, to have something to measure on."""
+        for session in sessions:
+            self.save_session(*session)
 
     @abstractmethod
     def append(self, session_id: str, messages: Sequence[tuple[str, str]], at: int) -> int:
@@ -23,12 +34,12 @@ class RawStore(ABC):
         """Decode all messages, without holding them all; return how many there were."""
 
     @abstractmethod
-    def save_image(self, id: str, container_id: str, name: str, at: int, text: str) -> None: ...
+    def save_image(self, *image: *Image) -> None: ...
 
-    def save_images(self, rows: Sequence[tuple[str, str, str, int, str]]) -> None:
-        """Save many, with the arguments of `save_image`, to have something to measure on."""
-        for row in rows:
-            self.save_image(*row)
+    def save_images(self, images: Sequence[Image]) -> None:
+        """Save many, to have something to measure on."""
+        for image in images:
+            self.save_image(*image)
 
     @abstractmethod
     def get_image(self, id: str) -> Any: ...
@@ -38,11 +49,46 @@ class RawStore(ABC):
         """Return the newest images of the container."""
 
     @abstractmethod
-    def update_metadata(self, image_id: str, key: str, value: Any) -> None: ...
+    def update_image(self, id: str, change: Callable[[Any], object]) -> None:
+        """Let `change` change the decoded image, in one step; it may be called again."""
 
     @abstractmethod
-    def delete_image(self, image_id: str) -> None:
+    def delete_image(self, id: str) -> None:
         """Delete the image with its sessions and their messages."""
 
+    def close(self) -> None:  # noqa: B027
+        """Close what was opened here; a server's connection is the caller's."""
+
+
+class RawServer(RawStore):
+    """What is compared on a database only, not on the filesystem or in memory."""
+
     @abstractmethod
-    def close(self) -> None: ...
+    def rewrite(self, session_id: str, after: str, id: str, text: str, at: int) -> list[Any]:
+        """Put one message in place of all after a certain one; return those that were removed."""
+
+    @abstractmethod
+    def pop(self, session_id: str, at: int) -> Any:
+        """Remove the newest message and return it."""
+
+    @abstractmethod
+    def fork(self, session_id: str, *new: *Session) -> int:
+        """Copy all messages into a new session; return how many there were."""
+
+    @abstractmethod
+    def active(self, container_id: str, size: int) -> list[Any]:
+        """Return the sessions of the container that got a message last."""
+
+    @abstractmethod
+    def summaries(self, session_ids: Sequence[str]) -> dict[str, tuple[int, Any]]:
+        """Return the number of messages of each session, and its newest one."""
+
+    @abstractmethod
+    def save_item(self, namespace: str, key: str, at: int, text: str) -> None: ...
+
+    @abstractmethod
+    def get_item(self, namespace: str, key: str) -> Any: ...
+
+    @abstractmethod
+    def update_item(self, namespace: str, key: str, change: Callable[[Any], object]) -> None:
+        """Do to an item what `update_image` does to an image."""
