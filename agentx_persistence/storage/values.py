@@ -1,7 +1,5 @@
 """The plain values that go in and out of a storage."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
