@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any
 
 from agentx_persistence.errors import ConfigurationError
@@ -68,6 +67,9 @@ def driver_for(url: str, options: dict[str, Any]) -> PersistenceDriver:
 
 
 def _entry_point(scheme: str) -> Callable[..., PersistenceDriver]:
+    # Imported late: it takes a tenth of the time to import the package, and few need it.
+    from importlib.metadata import entry_points
+
     others = entry_points(group=ENTRY_POINTS)
     for entry in others:
         if entry.name == scheme:

@@ -1,7 +1,5 @@
 """The values that a storage takes and returns."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
