@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from base64 import b64decode, b64encode
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import shake_256
 from typing import Any
 
@@ -24,6 +24,7 @@ from agentx_persistence.storage import (
     Storage,
     Stored,
     Text,
+    Trace,
     Window,
 )
 from tests.backends.backend import Backend
@@ -166,6 +167,9 @@ class EncryptingStorage(Storage):
 
     def where(self, kind: Kind, key: str, position: int | None = None) -> str:
         return self.storage.where(kind, key, position)
+
+    def traces(self, kind: Kind) -> Iterator[Trace]:
+        return self.storage.traces(kind)
 
     def ping(self) -> None:
         self.storage.ping()

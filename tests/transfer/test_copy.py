@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -193,15 +193,23 @@ def test_a_comparison_names_the_first_difference(
 
 @pytest.mark.needs(SHARED)
 def test_a_copy_that_is_killed_again_and_again_ends_equal(
-    sqlite_backend: Backend, backend: Backend, tmp_path: Path
+    sqlite_backend: Backend, backend: Backend, tmp_path: Path, report: Callable[[str], None]
 ) -> None:
     source = sqlite_backend
     if backend == source:
         source = Backend("fs", "agentx_persistence.fs", (str(tmp_path / "source"),))
     with source.open() as a:
         fill(a, 30)
-    kills = copy_killed(source, backend, int(os.environ.get("AGENTX_TEST_TRIES", 1)))
-    assert kills
+    kills = int(os.environ.get("AGENTX_TEST_TRIES", 1))
+    ended = copy_killed(source, backend, kills)
     with source.open() as a, backend.open() as b:
-        assert copy(a, b).complete
+        last = copy(a, b)
+        assert last.complete
         assert compare(a, b).equal
+        for session in a.sessions.find_all():
+            id = session.session_id
+            assert b.sessions.get_messages(id) == a.sessions.get_messages(id)
+    report(
+        f"copy {source.name} → {backend.name}: {kills} killed, {ended} ended before; "
+        f"the last one wrote {sum(last.records.values())} records and {last.messages} messages"
+    )

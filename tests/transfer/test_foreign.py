@@ -1,5 +1,6 @@
 """Histories of other frameworks. The rows are those that openai-agents 0.24 (its `SQLiteSession`
-and `SQLAlchemySession` write the same tables) and langchain-community 0.4 write."""
+and `SQLAlchemySession` write the same tables) and langchain-community 0.4 write. Inner suites in
+`tests.integrations` import what these libraries themselves have written."""
 
 from __future__ import annotations
 

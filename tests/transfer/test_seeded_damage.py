@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from agentx_persistence import Persistence
 from agentx_persistence.transfer import Finding, examine
 from tests.backends.backend import RAW, Backend
+from tests.backends.redis import connected
 from tests.transfer.damages import TEXTS, Expected, damage_rest, damage_texts, fill_for_damage
 
 
@@ -36,6 +38,23 @@ def test_every_seeded_damage_is_found_and_nothing_else(backend: Backend) -> None
     expected = [*TEXTS, *damage_rest(backend)]
     with backend.open() as persistence:
         _check(persistence, expected)
+
+
+def test_a_user_of_redis_who_must_not_scan_gets_a_note(redis_backend: Backend) -> None:
+    with redis_backend.open() as persistence:
+        fill_for_damage(persistence)
+    (url,) = redis_backend.arguments
+    with connected(url) as client:
+        client.execute_command("ACL", "SETUSER", "clerk", "on", ">secret", "~*", "+@all", "-scan")
+        try:
+            limited = replace(redis_backend, arguments=(url.replace("//", "//clerk:secret@"),))
+            with limited.open() as persistence:
+                found = list(examine(persistence))
+        finally:
+            client.execute_command("ACL", "DELUSER", "clerk")
+    assert {one.severity for one in found} == {"note"}
+    assert len(found) == 4
+    assert all("that no listing shows" in one.what and "scan" in one.where for one in found)
 
 
 def test_damaged_texts_in_memory_are_found(memory_backend: Backend) -> None:
