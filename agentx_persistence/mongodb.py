@@ -1,22 +1,22 @@
 """The MongoDB backend: a stand-alone server, a replica set, or a sharded cluster; 4.4 or newer.
 
 There are five collections. A document of `containers`, `images`, `sessions` and `items` holds the
-record as exact JSON text, and beside it the fields by which it is found; `messages` has one
-document for each message (`_mongodb/log.py` says how they make a log). Texts are never taken apart:
-as sub-documents they would lose what BSON cannot hold (integers beyond 64 bits, keys such as
-``$ref``).
+record as exact JSON text, and the fields by which it is found; `messages` has one document for each
+message (`_mongodb/log.py` explains how they form a log). Records are stored as text because
+sub-documents would lose what BSON cannot hold (integers beyond 64 bits, keys such as ``$ref``).
 
-Sharding. No collection has to be sharded; these keys fit the unique indexes and the queries:
+Sharding. No collection has to be sharded. These shard keys fit the unique indexes and the queries:
 
-* `messages`: ``{session_id: 1}``. Appending and reading ask one shard. It is the only large one.
-  MongoDB 5.1 or newer is needed then.
-* The others: leave them unsharded, and each query asks one shard. Where they outgrow that,
-  ``{_id: "hashed"}``: then all but listings still ask one shard.
+* `messages`, the only large collection: ``{session_id: 1}``. Appending and reading then use one
+  shard. This needs MongoDB 5.1 or newer.
+* The other collections: leave them unsharded, so that each query uses one shard. If they outgrow
+  one shard, use ``{_id: "hashed"}``. Then all calls except listings still use one shard.
 
-Interrupts. An exception that a signal's handler raises inside pymongo (Ctrl-C, a time limit) can
-leave its pool damaged. A client that this driver opened is then replaced, and the main thread has
-one of its own, as signals' handlers run there: so `maxPoolSize` counts for the main thread and for
-the others each. A caller's own client cannot be replaced: after an interrupt, make a new one.
+Interrupts. An exception that a signal handler raises inside pymongo (Ctrl-C, a time limit) can
+leave its pool damaged. A client that this driver opened is then replaced. Signal handlers run in
+the main thread, so the main thread has a client of its own, and `maxPoolSize` applies to it and to
+the client of all other threads separately. A caller's own client cannot be replaced: make a new one
+after an interrupt.
 
 A caller's own client cannot be used in a child process after `os.fork`, as pymongo says of all its
 clients (https://pymongo.readthedocs.io/en/stable/faq.html#is-pymongo-fork-safe); a client that this
@@ -46,7 +46,7 @@ from agentx_persistence._mongodb.scope import Scope
 from agentx_persistence._mongodb.storage import MongoStorage
 from agentx_persistence.storage import PersistenceDriver, Storage
 
-# Where neither the caller nor the connection string says otherwise.
+# Defaults of options that neither the caller nor the connection string sets.
 _OPTIONS: dict[str, Any] = {
     "serverSelectionTimeoutMS": 3_000,
     "connectTimeoutMS": 3_000,
@@ -65,16 +65,16 @@ def mongodb_driver(
     patience: float = 15.0,
     **options: Any,
 ) -> PersistenceDriver:
-    """Return the driver of a MongoDB database, whose indexes are made on opening.
+    """Return the driver of a MongoDB database. Missing indexes are created on opening.
 
-    :param collection_prefix: what the names of the collections begin with
-    :param client: the caller's own, used instead of the connection string and never closed; what
-        it says of write concern, read concern and read preference does not count here, but its
-        time limits do; it cannot be repaired after an interrupt
+    :param collection_prefix: a prefix for the names of the collections
+    :param client: the caller's own client, instead of the connection string. It is never closed.
+        Its time limits apply, but not its write concern, read concern and read preference. It
+        cannot be repaired after an interrupt
     :param patience: for how many seconds a call is repeated while the server cannot be reached, as
-        in an election; and for four times as long while other writers change the same session
-    :param options: anything that `pymongo.MongoClient` takes, such as ``tls=True`` or
-        ``maxPoolSize=20``; they go before what the connection string says
+        in an election, and, times four, while other writers change the same session
+    :param options: arguments of `pymongo.MongoClient`, such as ``tls=True`` or ``maxPoolSize=20``.
+        They override the connection string
     """
     return _MongoDriver(
         connection_string, database_name, collection_prefix, client, patience, options
@@ -105,7 +105,7 @@ class _MongoDriver(PersistenceDriver):
         self._client, self._patience = client, patience
 
     def __repr__(self) -> str:
-        # No connection string: it can hold a password at more than one place.
+        # Without the connection string, which can contain a password in more than one place.
         return (
             f"mongodb_driver(database_name={self._database_name!r}, "
             f"collection_prefix={self._collection_prefix!r})"
@@ -131,7 +131,7 @@ class _MongoDriver(PersistenceDriver):
         said |= {name.lower() for name in self._options}
         defaults = {name: value for name, value in _OPTIONS.items() if name.lower() not in said}
         try:
-            # Connecting is left to the first command: this is called in the midst of a fork, too.
+            # The first command connects, not this call, which may come during a fork.
             return MongoClient(
                 self._connection_string,
                 connect=False,
@@ -139,13 +139,13 @@ class _MongoDriver(PersistenceDriver):
                 **{**defaults, **self._options},
             )
         except (PyMongoError, ValueError, TypeError) as error:
-            # What pymongo says can quote the connection string, and with it the password.
+            # Without pymongo's message, which can quote the connection string with its password.
             reason = "the connection string or an option is refused by pymongo"
             raise ConfigurationError("mongodb", f"{reason} ({type(error).__name__})") from None
 
 
 def _check(client: Client | None, patience: float) -> None:
-    """:raises InvalidRecordError: if an argument cannot be used; no server is asked"""
+    """:raises InvalidRecordError: if an argument has the wrong type or value"""
     if client is not None and not isinstance(client, MongoClient):
         reason = f"must be a pymongo.MongoClient, not {type(client).__name__}"
         raise InvalidRecordError("argument", "client", reason)

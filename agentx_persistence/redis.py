@@ -1,4 +1,4 @@
-"""The Redis backend: one server, several behind Sentinel, or a cluster; Valkey, too."""
+"""The Redis backend: Redis or Valkey, as one server, several with Sentinel, or a cluster."""
 
 from __future__ import annotations
 
@@ -53,16 +53,16 @@ def redis_driver(
 
     :param url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, as `redis.Redis.from_url` reads
         it; or ``redis+sentinel://host:26379,host:26379/service/db``
-    :param base: what all keys begin with; stores with different bases know nothing of each other
+    :param base: what all keys begin with; stores with different bases are independent
     :param cluster: whether the server is a node of a Redis Cluster
-    :param client: use this client, which is never closed here, instead of `url` and `options`. If
-        signal handlers of the application raise exceptions, prefer a URL: redis-py's pool loses
-        connections then, and the packing of hiredis can crash the process
-    :param retry_seconds: how long a call is repeated when the connection was lost or the server
-        refuses it for the moment
+    :param client: the caller's own client, instead of `url` and `options`. It is never closed. If
+        signal handlers of the application raise exceptions, prefer a URL: redis-py's pool then
+        loses connections, and the packing of hiredis can crash the process
+    :param retry_seconds: for how many seconds a call is repeated after a lost connection or an
+        error of the server that may pass
     :param pool_timeout: how many seconds a call waits for one of ``max_connections``
-    :param options: passed on to `redis.Redis.from_url`, or to that of `redis.RedisCluster`:
-        ``socket_timeout``, ``max_connections``, ``ssl_ca_certs``, …
+    :param options: arguments of `redis.Redis.from_url` or `redis.RedisCluster.from_url`, such as
+        ``socket_timeout``, ``max_connections`` or ``ssl_ca_certs``
     """
     if not isinstance(base, str) or not base.isprintable() or "{}" in base:
         raise InvalidRecordError("argument", "base", "must be printable text without {}")
@@ -78,13 +78,13 @@ def redis_driver(
     defaults: dict[str, Any] = {
         "socket_connect_timeout": 3.0,
         "socket_timeout": 4.0,
-        "retry": Retry(NoBackoff(), 0),  # Connection repeats, for a server and a cluster alike
-        # With 3, redis-py asks each new connection for notifications, and logs a refusal: an
-        # interrupt there leaves a lock of `logging` locked for ever (Python 3.11 and 3.12).
+        "retry": Retry(NoBackoff(), 0),  # this package's `Connection` repeats calls itself
+        # With 3, redis-py asks the server for notifications on each new connection, and logs a
+        # refusal. An interrupt there leaves a lock of `logging` locked (Python 3.11 and 3.12).
         "protocol": 2,
     }
     if cluster:
-        defaults["reinitialize_steps"] = 1  # ask anew at the first sign of a move
+        defaults["reinitialize_steps"] = 1  # ask for the slots again at the first redirection
         defaults["connection_pool_class"] = NodePool
     if client is not None:
         is_cluster = isinstance(client, RedisCluster)
@@ -102,8 +102,8 @@ def redis_driver(
 
 
 def driver_from_url(url: str, **options: Any) -> PersistenceDriver:
-    """Return the driver for a URL, whose scheme may also be ``valkey``, ``valkeys`` (TLS),
-    ``redis+cluster`` or ``rediss+cluster``."""
+    """Return the driver for a URL of `redis_driver`. Its scheme may also be ``valkey``, ``valkeys``
+    (TLS), ``redis+cluster`` or ``rediss+cluster``."""
     scheme, _, rest = url.partition(":")
     scheme = scheme.lower()
     if scheme.endswith("+cluster"):
@@ -148,9 +148,9 @@ def _without_secrets(url: str) -> str:
         parts = parse_url(url)  # type: ignore[no-untyped-call]
     except (ValueError, TypeError, AttributeError):
         parts = None
-    if parts is None:  # without that error, which can quote the password as a port
+    if parts is None:  # raised outside of `except`, as redis-py's error can contain the password
         raise InvalidRecordError("argument", "url", _FORMS)
-    # redis-py takes database 0 where the path is no number.
+    # redis-py would use database 0 if the path is not a number.
     if "path" not in parts and not (urlsplit(url).path.strip("/") or "0").isdigit():
         raise InvalidRecordError(
             "argument", "url", "its path must be a database's number, as in /0"
@@ -173,13 +173,13 @@ class _RedisDriver(PersistenceDriver):
         connection = Connection(self.target)
         try:
             limit, dangers = examine(connection, self.base)
-        except TypeError as error:  # an option that redis-py does not have, or of another kind
+        except TypeError as error:  # an option that redis-py does not know, or of a wrong type
             connection.close()
             raise ConfigurationError("redis", f"an option is wrong: {error}") from error
         except BaseException:
             connection.close()
             raise
         for danger in sorted(dangers):
-            # The caller of create_persistence is the one to change that.
+            # The warning points to the caller of `create_persistence`, who can change the settings.
             warnings.warn(f"{self.target.place}: {danger}", DataLossWarning, stacklevel=3)
         return RedisStorage(connection, self.base, limit)

@@ -139,8 +139,8 @@ class _SqliteDriver(PersistenceDriver):
             if encoding != "UTF-8":
                 raise ConfigurationError(
                     "sqlite",
-                    f"{self._path} is in {encoding}; give a file in UTF-8; to convert this one, read"
-                    " the output of sqlite3's .dump into a new file",
+                    f"{self._path} is in {encoding}; give a file in UTF-8; to convert it, read the"
+                    " output of sqlite3's .dump into a new file",
                 )
             revision = schema.current(database)
             if revision != schema.HEAD and self._migrate and revision in (None, *schema.REVISIONS):

@@ -26,7 +26,7 @@ if sys.platform == "win32":
     import msvcrt
 
     def _try_lock(descriptor: int) -> None:
-        # Far behind the content, as Windows lets nobody read a locked byte.
+        # Far beyond the content, as Windows lets no other process read a locked byte.
         os.lseek(descriptor, 1 << 30, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
 

@@ -1,3 +1,3 @@
-"""What the MongoDB backend is made of: the database it talks to, and the logs of messages."""
+"""The parts of the MongoDB backend. `log.py` states the rules for the logs of messages."""
 
 from __future__ import annotations

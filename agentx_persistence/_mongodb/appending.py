@@ -1,9 +1,11 @@
 """Appending to a log.
 
-A simple append reads the head, stores its messages after the last one, and moves `count` over them.
-Of two that do so at once one is faster, and the other one tries again. A batch, or an append that
-has lost a few times, stages its messages and holds the head instead: so it is late once or a few
-times, however many messages it has, and others wait only for a look and an update.
+`log.py` explains the head of a log, and what it means to stage messages and to hold the head.
+
+A simple append reads the head, stores its messages after the last one, and raises `count` over
+them. If two writers do this at once, one succeeds and the other one tries again. A batch, or an
+append that has failed a few times, stages its messages and holds the head. So the messages are
+stored only once, however often it fails, and other writers wait only for a read and an update.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from agentx_persistence._mongodb.scope import Scope
 from agentx_persistence._mongodb.staging import Messages, Staging
 from agentx_persistence.storage import SESSIONS, Document, Entry, Found, Head
 
-# A batch costs more to repeat.
+# How often a simple append is tried before messages are staged. A batch costs more to repeat.
 _SIMPLE_ATTEMPTS, _OF_A_BATCH = 10, 1
 
 
@@ -44,11 +46,13 @@ class Append:
         generation: str | None,
         again: bool,
     ) -> int | Found:
-        """:param again: whether an earlier attempt may have been applied: only its ids tell"""
+        """:param again: whether an earlier attempt may have been applied; only a look-up of the ids
+        shows if it was
+        """
         log, found = self._log, dict[str, Row]()
         for attempt, _ in enumerate(log.scope.attempts(log.what)):
-            # What is staged has to fit: nothing but a look tells. And only ids tell that an earlier
-            # attempt was applied.
+            # No index keeps a staged message from having an id that the log has, and only the ids
+            # show that an earlier attempt was applied. In both cases the ids are looked up first.
             looked = attempt > 0 or again or not self._is_simple(attempt)
             if looked:
                 head, found = log.look(self._ids, apart=True)
@@ -95,10 +99,10 @@ class Append:
         return bool(self._entries) and not self._in_transaction and not self._is_simple(attempt)
 
     def _add(self, head: LogHead, attempt: int) -> bool:
-        """Add the entries, if no other writer is faster."""
+        """Add the entries; return False if another writer was faster."""
         if not self._is_simple(attempt):
             return self._add_staged(head)
-        if attempt > 1:  # it is not only that another writer was faster
+        if attempt > 1:  # dead messages may be in the way, not only another writer
             self._log.remove_dead(head, int(head.count) + 1)
         return self._add_simply(head)
 
@@ -107,7 +111,7 @@ class Append:
         rows = self._messages.rows_of(self._entries, head.log, head.term, head.count + 1)
         try:
             self._messages.insert(rows)
-        except DuplicateKeyError:  # of the only one
+        except DuplicateKeyError:  # raised for a single row, of which nothing was stored
             return False
         except BulkWriteError as error:
             if not is_duplicate(error):
@@ -117,13 +121,13 @@ class Append:
         count = Int64(head.count + len(self._entries))
         if log.change_head(head, self._at, {"$set": {"count": count}}):
             return True
-        # pymongo repeats an update whose answer was lost. If the server does not know the first
-        # one any more, the second one finds the head changed: only a look tells by whom.
+        # pymongo repeats an update whose answer was lost. If the server does not recognise the
+        # repetition, it finds the head changed by the first attempt. So look who changed it.
         latest, found = log.look(self._ids, apart=True)
         if latest is not None and latest.log == head.log and len(found) == len(rows):
             return True
         if latest is None or latest.is_past(head):
-            self._messages.remove(rows)  # they are dead: see rule 2
+            self._messages.remove(rows)  # they are dead by rule 2 of `log.py`
         return False
 
     def _add_staged(self, head: LogHead) -> bool:
@@ -135,7 +139,7 @@ class Append:
         return published is not None
 
     def _create(self, document: Document) -> bool:
-        """Create the session with these messages; tell whether its key was free."""
+        """Create the session with these messages; return False if its key is taken."""
         token = ObjectId()
         rows = self._messages.rows_of(self._entries, token, 0, 1)
         self._messages.insert(rows)

@@ -1,9 +1,10 @@
-"""The clients of one storage, and what becomes of them after an interrupt.
+"""The clients of one storage, and their replacement after an interrupt.
 
-An exception that a signal's handler raises inside pymongo can leave a lock of its pool locked, a
-place in the pool taken, or a connection with half an answer on it. So an interrupted client is not
-used again: the next call gets a new one. Signals' handlers run in the main thread only. So the main
-thread has a client of its own, and no other thread waits for a lock that an interrupt left locked.
+An interrupt is an exception that a signal handler raises, such as Ctrl-C. Inside pymongo it can
+leave a lock of its pool locked, a place in the pool taken, or a connection with half an answer on
+it. So an interrupted client is not used again: the next call gets a new one. Signal handlers run in
+the main thread only. So the main thread has a client of its own, and no other thread waits for a
+lock that an interrupt left locked.
 """
 
 from __future__ import annotations
@@ -28,20 +29,22 @@ Client = MongoClient[dict[str, Any]]
 Rows = Collection[dict[str, Any]]
 T = TypeVar("T")
 
-# So many seconds an interrupted client gets to say goodbye to the server. pymongo holds a pool's
-# lock for microseconds: what is locked for longer is locked for ever.
+# How many seconds an interrupted client may take to end its sessions on the server; and how long a
+# pool's lock is waited for. pymongo holds it for microseconds, so one that is locked for longer was
+# left locked by the interrupt.
 _GOODBYE, _LONGEST_HOLD = 1.0, 0.5
 
 
 class TooLargeForTransactionError(Exception):
-    """The work has to be done step by step."""
+    """The work does not fit into one transaction. The caller does it in several steps instead."""
 
 
 class SafePool(Pool):
     """A pool whose conditions an interrupt cannot leave locked.
 
-    `Condition.__enter__` is Python, so an interrupt can come when the lock is taken, but before the
-    `with` statement knows. pymongo then waits for that lock itself, while it cleans up.
+    `Condition.__enter__` is written in Python, so an interrupt can come after the lock is taken and
+    before the body of the `with` statement begins. The lock then stays locked, and pymongo waits
+    for it while it cleans up. Here `__enter__` is the lock's own method, which is written in C.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -53,7 +56,7 @@ class SafePool(Pool):
 
 
 class UsedClient:
-    """A client with its collections; calls of several threads may use it at once."""
+    """A client and its collections. Calls of several threads may use it at once."""
 
     __slots__ = ("client", "interrupted", "rows")
 
@@ -62,7 +65,7 @@ class UsedClient:
         self.rows: dict[tuple[str, bool], Rows] = {}
 
     def end(self) -> None:
-        """Close the client, also when an interrupt left a lock of a pool locked."""
+        """Close the client, even if an interrupt left a lock of a pool locked."""
         if not self.interrupted:
             self.client.close()
             return
@@ -75,27 +78,27 @@ class UsedClient:
 
 class Clients:
     def __init__(self, connect: Callable[[], Client], given: Client | None) -> None:
-        """:param given: the caller's own; without it, `connect` makes them"""
+        """:param given: the caller's own client; without it, `connect` makes the clients"""
         self._connect, self.given = connect, given
         self._given = UsedClient(given) if given is not None else None
-        # By whether it is the client of the main thread.
+        # The key is True for the client of the main thread, False for that of all other threads.
         self._current: dict[bool, UsedClient] = {}
-        # By the thread that is in a call. Each thread adds and removes itself, in one step and
-        # without a lock.
+        # The clients in use, by the id of the thread whose call uses them. Each thread adds and
+        # removes its own id, in one step and without a lock.
         self._in_call: dict[int, UsedClient] = {}
         self._replaced: set[UsedClient] = set()
         self._inherited: list[UsedClient] = []
         self._make_locks()
 
     def _make_locks(self) -> None:
-        # A finalizer may call while its thread replaces a client.
+        # Reentrant, because a finalizer may call the storage while its thread replaces a client.
         self._replacing, self._ending = threading.RLock(), threading.Lock()
 
     def run(self, work: Callable[[], T]) -> T:
-        """Run `work`, in which `mine` is the client to use."""
+        """Run `work`, in which `mine` returns the client to use."""
         me = get_ident()
         if me in self._in_call:
-            # pymongo may hold a lock that it would wait for.
+            # The outer call may hold a lock of pymongo for which this one would wait.
             raise BackendError(
                 "mongodb",
                 "a signal's handler or a finalizer cannot call this storage inside another call of "
@@ -112,16 +115,18 @@ class Clients:
         except (PyMongoError, PersistenceError, TooLargeForTransactionError):
             raise
         except BaseException as error:
-            # No call comes before the next statement, so no other interrupt can.
+            # No call precedes the next statement, so that a second interrupt cannot prevent it.
             if used is not None and used is not self._given:
                 used.interrupted = True
             if isinstance(error, RuntimeError) and (interrupt := _hidden_by(error, handled)):
                 raise interrupt from None
             if isinstance(error, SystemError):
-                # `_cbson._batched_op_msg` forgets an exception that was raised in a property that
-                # it asks for.
+                # If an interrupt comes in a property that `_cbson._batched_op_msg` reads, pymongo
+                # loses it and raises a SystemError.
                 raise BackendError(
-                    "mongodb", "pymongo lost an interrupt; see if it is due"
+                    "mongodb",
+                    "pymongo lost the exception of a signal handler; check whether the signal "
+                    "still has to be handled",
                 ) from error
             raise
         finally:
@@ -129,7 +134,7 @@ class Clients:
 
     @property
     def mine(self) -> UsedClient:
-        """The client of the call that this thread is in."""
+        """The client that the current call of this thread uses."""
         return self._in_call[get_ident()]
 
     def _choose(self, thread: int) -> UsedClient:
@@ -148,16 +153,16 @@ class Clients:
             return used
 
     def _unused(self) -> list[UsedClient]:
-        # A call that comes now sees that the client was interrupted.
+        # A call that begins now sees that these clients were interrupted, and takes another one.
         in_use = list(self._in_call.values())
         return [used for used in list(self._replaced) if used not in in_use]
 
     def _end_in_background(self) -> None:
         if not self._unused() or self._ending.locked():
             return
-        # If no thread can be started, `close` ends them.
+        # If no thread can be started, `close` ends these clients.
         with contextlib.suppress(RuntimeError):
-            # `threading.Thread.start` can be interrupted halfway.
+            # Not with `threading.Thread.start`, which an interrupt can leave half done.
             start_new_thread(self._end_unused, ())
 
     def _end_unused(self) -> None:
@@ -170,23 +175,24 @@ class Clients:
                 self._ending.release()
 
     def close(self) -> None:
-        """Close all clients but the caller's own."""
+        """Close all clients except the caller's own."""
         for used in {*list(self._replaced), *list(self._current.values())}:
             used.end()
             self._replaced.discard(used)
 
     def after_fork(self) -> None:
-        # The parent goes on using its connections. They are kept here, unused: collected, they
-        # would be reported as never closed; closed, they would end the parent's sessions.
+        # The parent goes on using these connections. The child keeps them unused: if they were
+        # garbage-collected, Python would warn that they are not closed; if they were closed, the
+        # parent's sessions would end.
         self._inherited += [*self._current.values(), *self._replaced]
         self._current, self._in_call, self._replaced = {}, {}, set()
         self._make_locks()
 
 
 def _hidden_by(error: BaseException, handled: BaseException | None) -> BaseException | None:
-    """Return the interrupt, if this is a failure to clean up after it.
+    """Return the interrupt, if `error` was raised while pymongo cleaned up after it.
 
-    :param handled: what the caller was handling already
+    :param handled: the exception that the caller was already handling before the call
     """
     cause = error.__context__
     while isinstance(cause, Exception) and cause is not handled:

@@ -34,7 +34,7 @@ def indexes_of(kind: Kind) -> list[tuple[str, ...]]:
     return placed + [(*names, "active") for names in kind.active]
 
 
-# `log` is in both, so that messages can be stored before their log is there; see `log.py`.
+# Both contain `log`, so that messages can be stored before they belong to a log; see `log.py`.
 BY_POSITION = [("session_id", ASCENDING), ("position", ASCENDING), ("log", ASCENDING)]
 BY_MESSAGE_ID = [("session_id", ASCENDING), ("message_id", ASCENDING), ("log", ASCENDING)]
 
@@ -44,7 +44,7 @@ _MONGODB_4_4 = 9  # the first wire version with $unionWith
 # The server fills a batch up to 16 MB, unless it is asked for fewer documents.
 BATCH = 100_000
 
-# A damaged text reaches the check of its record, instead of failing the whole answer.
+# With this, a text that is not UTF-8 is returned as damaged, instead of failing the whole answer.
 _CODEC: CodecOptions[Row] = CodecOptions(unicode_decode_error_handler="surrogateescape")
 # On a stand-alone server, "majority" alone acknowledges writes that are not on disk yet.
 DURABLE = WriteConcern("majority", j=True, wtimeout=10_000)
@@ -60,7 +60,7 @@ class Database(ForkAware):
         prefix: str,
         patience: float,
     ) -> None:
-        """:param client: the caller's own; without it, `connect` makes one"""
+        """:param client: the caller's own client; without it, `connect` makes the clients"""
         self.name, self.prefix = name, prefix
         self.patience, self.contention = patience, 4 * patience
         self.clients = Clients(connect, client)
@@ -75,11 +75,11 @@ class Database(ForkAware):
 
     @property
     def client(self) -> Client:
-        """The client of the call that this thread is in."""
+        """The client that the current call of this thread uses."""
         return self.clients.mine.client
 
     def open(self) -> None:
-        """Connect, and make the indexes that are missing; many processes may do so at once."""
+        """Connect, and create the missing indexes. Many processes may do this at once."""
         self.clients.run(self._open)
 
     def _open(self) -> None:
@@ -125,7 +125,7 @@ class Database(ForkAware):
             raise PersistenceClosedError
 
     def check_names(self) -> None:
-        """:raises InvalidRecordError: if MongoDB cannot have such names"""
+        """:raises InvalidRecordError: if MongoDB does not allow these names"""
         argument = "database_name"
         try:
             database = self.client.get_database(self.name)

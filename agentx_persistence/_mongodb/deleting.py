@@ -1,9 +1,10 @@
 """Deleting documents with all that they own.
 
 Each document is hidden first, in one guarded update: it loses its `place`, and its log begins a new
-term, so that nothing can be added any more. Then what it owns goes, and at last the document. A
-document that has moved to another owner, or was saved again, is not touched. A deletion that was
-interrupted is finished by a repetition, which finds hidden documents by their owner as well.
+term (see `log.py`), so that nothing can be added any more. Then all that it owns is deleted, and
+last the document itself. An owned document that has been moved to another owner, or saved again,
+stays. Repeating an interrupted deletion finishes it, as hidden documents are found by their owner
+as well.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from agentx_persistence._mongodb.scope import Scope
 from agentx_persistence.storage import IMAGES, ITEMS, SESSIONS, Kind
 from agentx_persistence.storage.kinds import SEPARATOR
 
-# So many documents go at a time.
+# How many documents are deleted at a time.
 _TOGETHER = 100
-# Younger messages without a log may belong to a call that is under way. A day is more than clocks
-# differ.
+# Messages that belong to no log and are younger than this may belong to a call that is under way. A
+# day is more than the clocks of two machines differ.
 _ABANDONED_AFTER = timedelta(days=1)
 
 _OWNED = {"revision": 1, "place": 1, "hidden": 1, "log": 1, "count": 1, "pending": 1}
@@ -37,13 +38,13 @@ class Deletion:
     """One deletion, which can be run again from its start."""
 
     def __init__(self, scope: Scope, most: int | None = None) -> None:
-        """:param most: how many documents may go, if it is limited"""
+        """:param most: how many documents may be deleted; ``None``: any number"""
         self._scope, self._left = scope, most
-        # By these an attempt knows that an earlier one has hidden the document.
+        # The token shows an attempt that an earlier one has hidden the document.
         self._token, self._existed = ObjectId(), False
 
     def delete(self, kind: Kind, key: str) -> bool:
-        """Delete the document with what it owns; tell whether it was there."""
+        """Delete the document with all that it owns; return whether it existed."""
         if kind is ITEMS:
             rows = self._scope.rows(ITEMS)
             return rows.delete_one({"_id": key}, session=self._scope.unit).deleted_count == 1
@@ -66,7 +67,10 @@ class Deletion:
         return self._existed
 
     def _hide(self, kind: Kind, where: Mapping[str, Any]) -> Row | None:
-        """Hide the document if it is so; return it as it was, even if it was hidden already."""
+        """Hide the document that `where` selects; return it as it was before, or ``None``.
+
+        A document that is hidden already is returned as well.
+        """
         found: Row | None = self._scope.rows(kind).find_one_and_update(
             where,
             self._hiding(kind),
@@ -86,7 +90,7 @@ class Deletion:
         return change
 
     def _finish(self, kind: Kind, key: str, where: Mapping[str, Any]) -> None:
-        """Remove the document if it still is hidden."""
+        """Remove the document if it is still hidden."""
         hidden = {"_id": key, "place": None, **where}
         self._scope.rows(kind).delete_one(hidden, session=self._scope.unit)
 
@@ -109,7 +113,8 @@ class Deletion:
     def _remove_sessions(self, owner: Mapping[str, Any], may_go: Callable[[], bool]) -> None:
         """Remove the sessions of an owner.
 
-        :param may_go: asked after sessions are listed; those that are saved later are not touched
+        :param may_go: called each time sessions have been listed; returns whether to delete them.
+            Sessions that are saved after that stay
         """
         sessions = self._scope.rows(SESSIONS)
         for found in self._owned(SESSIONS, owner):
@@ -135,7 +140,10 @@ class Deletion:
             self._remove_hidden(SESSIONS, {row["_id"]: row for row in hidden}, owner)
 
     def _owned(self, kind: Kind, owner: Mapping[str, Any]) -> Iterator[dict[str, Row]]:
-        """Yield those that the owner has, hidden ones included, until there are no more."""
+        """Yield the owner's documents, including hidden ones, in chunks until none are left.
+
+        The caller must delete or move each chunk before it takes the next one.
+        """
         rows = self._scope.rows(kind, latest=True)
         while True:
             found = {
@@ -189,10 +197,10 @@ class Deletion:
                 raise TooLargeForTransactionError
 
     def _remove_abandoned(self, session_ids: list[str]) -> None:
-        """Remove messages that interrupted calls stored long ago, and that no log ever had.
+        """Remove messages that interrupted calls stored long ago, and that never belonged to a log.
 
-        These sessions were hidden or absent since this deletion began. If one is there again, its
-        messages are new.
+        These sessions have been hidden or absent since this deletion began. If one was created
+        again meanwhile, its messages are new, and stay.
         """
         before = ObjectId.from_datetime(datetime.now(UTC) - _ABANDONED_AFTER)
         self._scope.messages().delete_many(

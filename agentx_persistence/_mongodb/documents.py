@@ -27,13 +27,15 @@ from agentx_persistence.storage import (
 
 _ROW = {"text": 1, "created_at": 1, "updated_at": 1, "revision": 1, "place": 1}
 _THERE, _HIDDEN = {"$gt": ""}, None
-# So many keys go in one command.
+# How many keys one command contains at most.
 _KEYS = 10_000
 
 
 class Documents:
-    """A document whose deletion has begun has no `place`: it is hidden from everything but
-    deletions, and from writes that take its key.
+    """The documents of one kind.
+
+    A document whose deletion has begun has no `place`. It is hidden: only deletions find it, and
+    writes, which may create a new document under its key.
     """
 
     def __init__(self, scope: Scope, kind: Kind) -> None:
@@ -67,7 +69,7 @@ class Documents:
         for _ in self._scope.attempts(f"{self._kind.noun} {document.key!r}"):
             head = new_head(document.revision) if self._kind is SESSIONS else {}
             if self._scope.unit is not None and self.revision(document.key) is not None:
-                return False  # a look-up first: a refused insert would end the transaction
+                return False  # looked up first, because a refused insert would end the transaction
             if self.insert(document, head):
                 return True
             revision = self.revision(document.key)
@@ -93,12 +95,13 @@ class Documents:
         return True
 
     def _is_there(self, document: Document) -> bool:
-        """Tell whether this call has created the document: its answer was lost, and repeated."""
+        """Return whether this call has created the document: pymongo repeats an insert whose answer
+        was lost, and the repetition finds the key taken."""
         rows = self._scope.rows(self._kind, latest=True)
         return rows.find_one({"_id": document.key, "revision": document.revision}) is not None
 
     def _revive(self, document: Document, head: Row) -> bool:
-        """Create the document in the place of a hidden one, if there is one."""
+        """Create the document in place of a hidden one; return False if there is none."""
         change = self._change(document)
         change["$set"].update(head)
         change["$unset"] = {**change.get("$unset", {}), "hidden": "", "pending": "", "held": ""}
@@ -114,7 +117,10 @@ class Documents:
         return old is not None
 
     def forget_logs(self, hidden: Mapping[str, Row]) -> None:
-        """Remove the messages of hidden sessions: staged ones first, as they may move on."""
+        """Remove the messages of hidden sessions.
+
+        Staged ones (see `log.py`) are removed first, as other calls may be moving them to the log.
+        """
         tokens = [row["pending"]["log"] for row in hidden.values() if row.get("pending")]
         for some in (tokens, [row["log"] for row in hidden.values() if "log" in row]):
             if some:
@@ -138,7 +144,7 @@ class Documents:
     def _cannot_tell(self, document: Document) -> None:
         raise BackendUnavailableError(
             "mongodb",
-            f"{self._kind.noun} {document.key!r} was changed by others while the server could not "
+            f"other clients changed {self._kind.noun} {document.key!r} while the server could not "
             "be reached; read it to see whether this call was applied",
         )
 
@@ -162,7 +168,7 @@ class Documents:
         return found
 
     def find(self, query: Query) -> Listing:
-        if query.limit == 0:  # which is no limit to MongoDB
+        if query.limit == 0:  # to MongoDB, 0 means no limit
             return Listing([], None)
         order = order_of(query)
         rows = self._rows.find(filter_of(query), _ROW, session=self._scope.unit)
@@ -172,7 +178,8 @@ class Documents:
         if query.limit is None:
             found = list(rows.batch_size(BATCH))
         else:
-            # A batch as large as the limit would leave a cursor, which costs a command to end.
+            # With a batch of exactly the limit, the server would keep a cursor, and closing it
+            # would take another command.
             found = list(rows.limit(query.limit + 1).batch_size(query.limit + 2))
         listed = found[: query.limit]
         documents = [self._stored(row) for row in listed]
@@ -213,7 +220,7 @@ class Documents:
 
     def _stored(self, row: Row) -> Stored:
         try:
-            row["created_at"]  # its place in listings depends on it
+            row["created_at"]  # raises if it is missing: the place in listings depends on it
             return Stored(row["_id"], text_of(row), row["updated_at"], row.get("revision", ""))
         except KeyError as error:
             where = f"{self._scope.database.where(self._kind, row['_id'])}, field {error}"

@@ -31,14 +31,14 @@ _REMEDIES = {
 
 
 def is_duplicate(error: PyMongoError) -> bool:
-    """Tell whether a unique index refused a document."""
+    """Return whether a unique index refused a document."""
     if isinstance(error, BulkWriteError):
         return any(each["code"] == _DUPLICATE_KEY for each in error.details["writeErrors"])
     return isinstance(error, DuplicateKeyError)
 
 
 def is_passing(error: PyMongoError) -> bool:
-    """Tell whether repeating the call may help."""
+    """Return whether repeating the call may help."""
     if isinstance(error, BulkWriteError):
         return bool(error.details["writeConcernErrors"]) and not error.details["writeErrors"]
     if remedy_of(error) is not None:

@@ -1,4 +1,4 @@
-"""The head of a log, and its fields in the document of the session."""
+"""The head of a log: its fields in the document of the session. `log.py` explains them."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class LogHead:
         return Head(int(self.count), self.generation)
 
     def is_past(self, other: LogHead | None) -> bool:
-        """Tell whether anything but simple appends happened between the two."""
+        """Return whether anything other than simple appends happened between the two heads."""
         return other is None or (self.log, self.term) != (other.log, other.term)
 
     def only_grew(self, before: LogHead) -> bool:
-        """Tell whether nothing but appends happened since `before`."""
+        """Return whether only appends happened since `before`."""
         return self.log == before.log and self.generation == before.generation
 
     def holds(self, row: Row) -> bool:
@@ -52,7 +52,7 @@ def new_head(generation: str, log: ObjectId | None = None, count: int = 0) -> Ro
 
 
 def text_of(row: Row) -> str:
-    """Return the stored text; of one that is damaged, something that its reader refuses."""
+    """Return the stored text; for a damaged one, a text that cannot be parsed as a record."""
     text = row.get("text")
     if isinstance(text, bytes):
         return text.decode(errors="surrogateescape")

@@ -2,21 +2,24 @@
 
 A log has one document for each message in `messages`, and a head in the document of the session:
 `log` (a token of this log), `term` (how often something other than a simple append changed it),
-`count`, `generation`, and sometimes `pending`.
+`count`, `generation`, and sometimes `pending` and `held`.
 
 1. A message belongs to the log if it has the log's token and a position of at most `count`.
-2. `count` only grows over messages that are stored already. All else is dead: messages after
-   `count` from an older term, and messages with another token.
-3. A writer changes the head in one guarded update, in which the log has the term and the count that
-   the writer has read. So each change is there for everybody at once, or not at all.
-4. A change that is more than a simple append first stores its messages under a token of their own
-   (they are *staged*: no index lets them collide with others). The guarded update then refers to
-   them in `pending`, and whoever meets that, reader or writer, first moves them to their positions.
-5. Each change by rule 4, and each cut, begins a new term. So the simple appends that are on their
-   way fail, and their messages are dead.
-6. A writer that others have been faster than may *hold* the head, for a look and an update: the
-   others wait. After a time that is more than enough they end that, as the holder may have died. It
-   begins a new term, too, so that the update of a slow holder fails.
+2. `count` is only raised after the messages that it then covers are stored. Messages after `count`
+   from an older term are *dead*: they will never belong to the log, and may be removed at any time.
+   So are messages with another token, once no call is going to use them.
+3. A writer changes the head in one guarded update, which only succeeds if `term` and `count` are
+   still those that the writer has read. So other calls see all of a change or nothing.
+4. A change that is more than a simple append first stores its messages under a token of their own.
+   They are *staged*: the unique indexes contain the token, so that staged messages do not collide
+   with others. The guarded update then names this token in `pending`. Every reader or writer that
+   finds `pending` makes sure that the messages are moved to their positions before it goes on.
+5. Each change by rule 4, and each cut, begins a new term. So simple appends that are under way
+   fail, and their messages are dead.
+6. A writer that has failed because others were faster may *hold* the head, by setting `held`. Other
+   writers then wait while it reads and updates the head. If it takes too long, it may have died,
+   and another writer removes `held`. This begins a new term as well, so that the update of a slow
+   holder fails.
 """
 
 from __future__ import annotations
@@ -37,12 +40,12 @@ from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
 from agentx_persistence.storage import SESSIONS
 
 FURTHEST = 2**62
-# So many messages go in one command.
+# How many messages one command moves, copies or removes.
 CHUNK = 10_000
 # More messages than this are a batch.
 FEW = 10
 
-# So many seconds others wait for the holder of a head, and for each message that it has.
+# How many seconds other writers wait for the holder of a head, and how many more per message.
 _HOLD, _HOLD_PER_MESSAGE = 1.0, 0.001
 
 
@@ -92,11 +95,11 @@ class Log:
         apart: bool = False,
         since: LogHead | None = None,
     ) -> tuple[LogHead | None, dict[str, Row]]:
-        """Return the head, and those of the messages that are in the log, all of one moment.
+        """Return the head, and the messages with these ids that the log has, at one moment.
 
-        :param apart: by two commands, each of which is quicker than one for both
-        :param since: a head under which none of them was there: it is enough to look at what was
-            appended since
+        :param apart: use two commands, which together are quicker than one for both
+        :param since: an earlier head under which the log had none of the ids. Then only messages
+            that were appended since are read
         """
         before: LogHead | None = None
         among: Row = {"message_id": {"$in": list(ids)}}
@@ -114,19 +117,21 @@ class Log:
             if since is not None:
                 found = {id: found[id] for id in ids if id in found}
             newer = any(row["term"] > head.term for row in found.values())
-            # A message that is missing may have been on its way to another position.
+            # A message that was not found may have been moved (rule 4) while this was read.
             if not newer and (len(found) == len(ids) or not head.is_past(before) or latest):
                 return head, found
             before = head
         raise AssertionError
 
     def _has_to_wait(self, head: LogHead, *, latest: bool) -> bool:
-        """Finish what another call has begun, or wait for it; tell whether to read again.
+        """Return whether to read the head again, because another call is changing it.
 
-        :param latest: whether a writer asks: readers do not wait for a holder
+        If that call takes too long, this method does its work or ends its hold.
+
+        :param latest: True for writers. Readers do not wait for a holder
         """
         if head.pending is not None:
-            # Most often its own call is about to finish it.
+            # Its own call is most likely about to move the messages, so wait once before doing it.
             if self._waiting is not None and self._waiting[0] == head.pending["log"]:
                 self.settle(head)
             self._waiting = head.pending["log"], time.monotonic()
@@ -143,7 +148,7 @@ class Log:
     def hold(self, count: int) -> None:
         """Hold the head, unless another call does; see rule 6.
 
-        :param count: of how many messages
+        :param count: how many messages this call stores, for which the others wait longer
         """
         token = ObjectId()
         held = self.scope.rows(SESSIONS).update_one(
@@ -171,15 +176,16 @@ class Log:
         apart: bool = False,
         fields: Row = ROW,
     ) -> tuple[LogHead | None, Iterable[Row]]:
-        """Return the head, and documents of messages that may not belong to the log.
+        """Return the head, and the documents at these places, which may not belong to the log.
 
-        The head is read first: what it counts is there, unless the log was changed since.
+        The head is read first, so that the messages it counts are found, unless the log was changed
+        in between.
         """
         sessions = self.scope.rows(SESSIONS, latest=latest)
         messages = self.scope.messages(latest=latest)
         where = {"session_id": self.session_id, **places}
         pipeline: list[Row] = [{"$match": where}, *stages, {"$project": fields}]
-        if apart or self.scope.unit is not None:  # in a transaction $unionWith is not allowed
+        if apart or self.scope.unit is not None:  # a transaction does not allow $unionWith
             row = sessions.find_one({"_id": self.session_id}, HEAD, session=self.scope.unit)
             if not stages:
                 found = messages.find(where, ROW, session=self.scope.unit)
@@ -200,7 +206,10 @@ class Log:
     def publish(
         self, head: LogHead, at: int, changed: Row, pending: Row | None = None
     ) -> LogHead | None:
-        """Change the head, if it still is this one; return the new one, or ``None``."""
+        """Change the head and begin a new term, if the head is still this one.
+
+        Return the new head, or ``None`` if another call has changed it.
+        """
         term = Int64(head.term + 1)
         if pending:
             changed = {**changed, "pending": pending}
@@ -215,7 +224,10 @@ class Log:
         )
 
     def change_head(self, head: LogHead, at: int, change: Mapping[str, Any]) -> bool:
-        """Change the head, if it still is this one; never lower the session's `updated_at`."""
+        """Change the head, and raise the session's `updated_at`, if the head is still this one.
+
+        Return whether it was.
+        """
         where = {
             "_id": self.session_id,
             "log": head.log,
@@ -237,10 +249,10 @@ class Log:
         return changed.matched_count == 1
 
     def settle(self, head: LogHead) -> None:
-        """Move the staged messages that the head refers to to their positions.
+        """Move the staged messages of `head.pending` to their positions.
 
-        Any number of callers may do this at once, however late: nothing is staged under this token
-        again, and messages of an older term at these positions are dead for ever.
+        Any number of calls may do this at once, and at any later time: nothing is staged under this
+        token again, and messages of an older term at these positions stay dead.
         """
         pending = head.pending
         assert pending is not None
@@ -254,7 +266,8 @@ class Log:
             except (BulkWriteError, DuplicateKeyError) as error:
                 if not is_duplicate(error) or self.scope.unit is not None:
                     raise
-            # Dead messages further on have one of the ids, or an append on its way was faster.
+            # A dead message at a later position has one of the ids, or a simple append that is
+            # under way has stored a message in between.
             if pending["cut"]:
                 last = FURTHEST
             else:
@@ -279,7 +292,7 @@ class Log:
             )
 
     def remove_dead(self, head: LogHead, first: int, last: int = FURTHEST) -> None:
-        """Remove the messages of older terms at these positions; see `settle`."""
+        """Remove the messages of older terms at the positions from `first` to `last`."""
         self.scope.messages().delete_many(
             {
                 "session_id": self.session_id,

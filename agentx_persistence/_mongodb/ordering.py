@@ -1,8 +1,9 @@
-"""How documents are put into the orders of listings.
+"""The fields by which listings are ordered, and the filters of queries.
 
-Each document has a `place`, and a session also has `active`. They are texts whose order by code
-point is that of `Query.order`: "newest" and "active", and read backwards "oldest". So each page is
-one range of one index. A document that is being deleted has neither, and is found by nobody.
+Each document has a field `place`, and a session also has `active`. Both are texts. Sorted by code
+point, `place` gives the order "newest" (backwards: "oldest"), and `active` the order "active". So
+each page is one range of one index. A document that is being deleted has neither field, so that no
+listing contains it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _LAST_CHARACTER, _BEFORE_SURROGATES, _AFTER_SURROGATES = "\U0010ffff", "\ud7ff",
 
 
 def place(time: int, key: str) -> str:
-    """Return where a document stands, for a time in the unit of the order."""
+    """Return the value of `place` (with a time in milliseconds) or `active` (in seconds)."""
     return f"{_number(time)} {key}"
 
 
@@ -28,7 +29,7 @@ def _number(time: int) -> str:
 
 
 def filter_of(query: Query) -> dict[str, Any]:
-    """Return the filter of what the query asks for."""
+    """Return MongoDB's filter for the documents of the query."""
     if query.order == "key":
         return {"_id": _keys(query), "place": {"$gt": ""}}
     order = order_of(query)
@@ -74,11 +75,11 @@ def prefix_range(prefix: str) -> Range:
 
 
 def _end_of(prefix: str) -> str | None:
-    """Return the first text by code point after all that begin with the prefix."""
+    """Return the lowest text above all texts with this prefix, or ``None`` if there is none."""
     begin = prefix.rstrip(_LAST_CHARACTER)
     if not begin:
         return None
     last = begin[-1]
-    # Surrogates are no characters, and have no bytes in UTF-8.
+    # Surrogates cannot be encoded in UTF-8.
     after = _AFTER_SURROGATES if last == _BEFORE_SURROGATES else chr(ord(last) + 1)
     return begin[:-1] + after

@@ -1,7 +1,7 @@
-"""Reading logs; `log.py` has the rules.
+"""Reading logs. `log.py` states the rules.
 
-A reader sees the head and then messages, which another call may change in between. It notices a
-message of a newer term, and one that is missing, and reads again.
+A reader reads the head and then the messages, and another call may change the log in between. If a
+message has a newer term than the head, or is missing, the reader reads both again.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from agentx_persistence._mongodb.scope import Scope
 from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
 from agentx_persistence.storage import SESSIONS, Found, Slice, Window
 
-# How many messages a window is expected to have that says only how many bytes.
+# How many messages are expected in a window that is limited only by their size in bytes.
 _MANY = 1_000
 
 
 class _MissingError(Exception):
     """A position of the log has no message among those that were read.
 
-    It is certain that the log has none if all of its messages were read, and if a later reader sees
-    the same head.
+    The message may have been moved meanwhile. It is certainly lost if all messages of the log were
+    read, and if the head is the same when it is read again.
     """
 
     def __init__(self, head: LogHead, position: int, *, all_were_read: bool) -> None:
@@ -63,7 +63,8 @@ class Reading:
         raise AssertionError
 
     def _bounds(self) -> tuple[LogHead | None, int, int]:
-        """Return the positions before and after the window, and the head they were found under."""
+        """Return the positions just before and just after the window. If the window names ids, also
+        return the head with which they were found."""
         after, before = self._window.after, self._window.before
         ids = [end for end in (after, before) if isinstance(end, str)]
         head, rows = self._log.look(ids, latest=False) if ids else (None, {})
@@ -82,7 +83,7 @@ class Reading:
         """Return the window between these positions, or ``None`` if it has to be read again."""
         log, places = self._log, Row(position={"$gt": after, "$lt": before})
         if missing is not None:
-            # Messages that are not in the log may have taken up the limit.
+            # Messages that do not belong to the log may have used up the limit. Leave them out.
             places["position"]["$lte"] = missing.head.count
             places |= {"log": missing.head.log}
         stages: list[Row] = [{"$sort": {"position": -1 if self._backwards else 1}}]
@@ -136,7 +137,7 @@ class Reading:
         return Slice(texts, low + 1, head.public)
 
     def _complete(self, rows: Sequence[Row]) -> bool:
-        """Add the texts that were left out; tell whether all are there still."""
+        """Read the texts that were too long to be read at first; return whether all still exist."""
         lacking = {row["position"]: row for row in rows if row.get("bytes") and "text" not in row}
         if not lacking:
             return True
@@ -154,9 +155,9 @@ class Reading:
 
 
 def _fields(longest: int) -> Row:
-    """Return which fields to read where a size is given: no text of more bytes than `longest`.
+    """Return the fields to read for a window with a size: no text of more than `longest` bytes.
 
-    Else a reply could have many times as much as the window.
+    With all texts, the reply could be many times as large as the window.
     """
     is_text = {"$eq": [{"$type": "$text"}, "string"]}
     length = {"$cond": [is_text, {"$strLenBytes": "$text"}, 0]}
@@ -165,7 +166,10 @@ def _fields(longest: int) -> Row:
 
 
 def read_newest(scope: Scope, session_ids: Sequence[str]) -> dict[str, Slice]:
-    """Return the last message and the head of each log: one command, if nobody writes."""
+    """Return the last message and the head of each log that exists.
+
+    This takes one command, and more if other calls change the logs meanwhile.
+    """
     found: dict[str, Slice] = {}
     missing: dict[str, LogHead] = {}
     wanted = list(dict.fromkeys(session_ids))

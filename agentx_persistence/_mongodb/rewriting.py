@@ -1,4 +1,4 @@
-"""Cutting, replacing and copying what is in logs; `log.py` has the rules."""
+"""Cutting, replacing and copying messages of logs. `log.py` states the rules."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from agentx_persistence.storage import SESSIONS, Document, Entry, Found
 
 
 class Rewriting:
-    """One call that changes more of a log than its end; it can be run again after a failure."""
+    """One call that cuts, replaces or copies messages. It can be run again after a failure."""
 
     def __init__(self, scope: Scope, session_id: str, at: int = 0) -> None:
         self._scope, self._log, self._at = scope, Log(scope, session_id), at
@@ -25,7 +25,7 @@ class Rewriting:
         self._staging = Staging(self._log, Messages(scope, session_id))
 
     def _hold(self, attempt: int, entries: Sequence[Entry]) -> None:
-        """Hold the head, after other writers have been faster."""
+        """Hold the head, if other writers have been faster in earlier attempts."""
         if attempt > 1 and self._scope.unit is None:
             if entries:
                 self._staging.stage(entries)
@@ -95,7 +95,7 @@ class Rewriting:
         return kept
 
     def _clear(self, head: LogHead, cut: int) -> None:
-        """Remove what was cut off and still lies after `count`, in chunks, the last one first."""
+        """Remove the messages that were cut off, in chunks, from the last one to the first."""
         first = int(head.count) + 1
         for start in reversed(range(first + CHUNK, first + cut, CHUNK)):
             self._log.remove_dead(head, start)
@@ -135,7 +135,7 @@ class Rewriting:
             token = ObjectId()
             self._copy(head, count, document.key, token)
             now = log.find_head()
-            if now is None or now.is_past(head):  # what was copied is not what was seen
+            if now is None or now.is_past(head):  # the log was changed while it was copied
                 target.discard(token, count)
                 continue
             if documents.insert(document, new_head(document.revision, token, count)):
@@ -161,6 +161,6 @@ class Rewriting:
             if self._scope.unit is None:
                 pipeline.append({"$merge": {"into": messages.name, "whenMatched": "fail"}})
                 messages.aggregate(pipeline, hint=dict(BY_POSITION)).close()
-            else:  # in which $merge is not allowed
+            else:  # a transaction does not allow $merge
                 rows = list(messages.aggregate(pipeline, session=self._scope.unit))
                 messages.insert_many(rows, session=self._scope.unit)

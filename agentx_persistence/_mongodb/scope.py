@@ -1,4 +1,4 @@
-"""Where the commands of a call run: alone, or in a transaction."""
+"""The scope in which the commands of a call run: each on its own, or all in a transaction."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from agentx_persistence.storage._retrying import Retries
 
 T = TypeVar("T")
 
-# So often a transaction is tried beside other writers.
+# How often a transaction is tried if other writers get in its way.
 _TRANSACTIONS = 3
 _LONG_ATTEMPT = 0.05
 _UTF8_BYTES = 4
-# What a document holds beside its text: ids, names, numbers and the names of fields.
+# More than the size of a document without its text: ids, names, numbers and the names of fields.
 _BESIDE_TEXT = 10_000
 
 
@@ -48,8 +48,8 @@ class Scope:
     def rows(self, kind: Kind, *, latest: bool = False) -> Rows:
         """Return the collection.
 
-        :param latest: read what the primary has, even if a majority does not have it yet, as
-            writers must
+        :param latest: read the primary's latest data, as writers must, even if a majority of the
+            replica set does not have it yet
         """
         return self.database.rows(kind.name, latest)
 
@@ -57,9 +57,9 @@ class Scope:
         return self.database.rows(MESSAGES, latest)
 
     def run(self, work: Callable[[bool], T]) -> T:
-        """Run `work`, and again while the server cannot be reached, for a limited time.
+        """Run `work`, and repeat it for a limited time while the server cannot be reached.
 
-        :param work: its argument tells whether an earlier attempt may have been applied
+        :param work: its argument is True if an earlier attempt may have been applied
         """
         attempts = self._repeated if self.unit is None else self._once
         return self.database.clients.run(lambda: attempts(work))
@@ -88,7 +88,7 @@ class Scope:
     def transaction(self, work: Callable[[Scope], T]) -> T:
         """Run `work` in one transaction.
 
-        :raises TooLargeForTransactionError: if it has to be done step by step
+        :raises TooLargeForTransactionError: if the work has to be done in several steps instead
         """
         attempts = 0
 
@@ -106,15 +106,17 @@ class Scope:
         try:
             return self.run(attempt)
         except PersistenceError as error:
-            # The server may find it too large, or too slow. A step that fails alone fails again.
+            # The server may refuse the transaction as too large or too slow. If it has another
+            # reason, the separate steps fail for the same one.
             if not isinstance(error.__cause__, OperationFailure):
                 raise
             raise TooLargeForTransactionError from error
 
     def attempts(self, what: str) -> Iterator[None]:
-        """Yield for each attempt to be faster than other writers, with pauses, for a limited time.
+        """Yield once for each attempt to change `what` beside other writers, pausing in between.
 
-        In a transaction there is only one: others cannot change what it has read.
+        :raises BackendUnavailableError: if the attempts have taken too long. A transaction makes
+            only one attempt, as others cannot change what it has read
         """
         began = time.monotonic()
         deadline = began + self.database.contention

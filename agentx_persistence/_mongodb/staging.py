@@ -1,4 +1,4 @@
-"""Storing messages for a log, and what a call keeps from an attempt to the next; see `log.py`."""
+"""Storing, staging and removing the messages of one call. `log.py` states the rules."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Messages:
             self._scope.messages().insert_many(rows, session=self._scope.unit)
 
     def remove(self, rows: Sequence[Row]) -> None:
-        """Remove documents of our own that are dead."""
+        """Remove dead documents that this call has inserted."""
         for start in range(0, len(rows), CHUNK):
             own = [row["_id"] for row in rows[start : start + CHUNK]]
             self._scope.messages().delete_many(
@@ -57,7 +57,7 @@ class Messages:
             )
 
     def discard(self, token: ObjectId, count: int) -> None:
-        """Remove messages that were stored under this token in vain."""
+        """Remove staged messages that no log will use."""
         self._scope.messages().delete_many(
             {
                 "session_id": self._session_id,
@@ -70,7 +70,7 @@ class Messages:
 
 
 class Staging:
-    """What one call keeps from an attempt to the next."""
+    """What one call remembers from one attempt to the next: its staged messages, and the head."""
 
     def __init__(self, log: Log, messages: Messages) -> None:
         self._log, self._messages = log, messages
@@ -78,17 +78,17 @@ class Staging:
         self._begun_at: LogHead | None = None
 
     def check(self, head: LogHead, again: bool) -> None:
-        """Refuse to repeat an attempt that may have been applied, and undone by others since."""
+        """Raise if an earlier attempt may have been applied, and other calls may have undone it."""
         begun_at, self._begun_at = self._begun_at, head
         if again and begun_at is not None and begun_at.generation != head.generation:
             raise BackendUnavailableError(
                 "mongodb",
-                f"{self._log.what} was changed by others while the server could not be reached; "
+                f"other clients changed {self._log.what} while the server could not be reached; "
                 "read it to see whether this call was applied",
             )
 
     def stage(self, entries: Sequence[Entry]) -> tuple[ObjectId, int]:
-        """Store the entries, once, under a token of their own, where nobody finds them."""
+        """Stage the entries, if this call has not done so; return their token and number."""
         if self._staged is None:
             token = ObjectId()
             self._messages.insert(self._messages.rows_of(entries, token, 0, 1))
@@ -96,15 +96,15 @@ class Staging:
         return self._staged
 
     def pending(self, entries: Sequence[Entry], first: int, *, cut: bool) -> Row:
-        """Stage the entries, once, and describe where they belong.
+        """Stage the entries, if this call has not done so; return the head's field `pending`.
 
-        :param cut: whether what follows them is dead
+        :param cut: whether all messages after them are dead
         """
         token, count = self.stage(entries)
         return {"log": token, "first": Int64(first), "count": Int64(count), "cut": cut}
 
     def discard(self) -> None:
-        """Give up: remove what was staged in vain, and let others go on."""
+        """Give up: remove the staged messages, and let other writers go on."""
         self._log.release()
         if self._staged is not None:
             self._messages.discard(*self._staged)

@@ -1,4 +1,4 @@
-"""The storage on MongoDB: each method is one call of a class that does the work."""
+"""The storage on MongoDB. Each method calls a class that does the work."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from agentx_persistence.storage import (
 
 T = TypeVar("T")
 
-# More documents are not deleted in one transaction: other calls would wait for it.
+# A transaction deletes at most this many documents, because other calls wait for it.
 _TRANSACTION = 5_000
 
 

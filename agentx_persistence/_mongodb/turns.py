@@ -1,8 +1,8 @@
-"""Turns of the threads of one process that write to the same session.
+"""Turns: the threads of one process write to the same session one after another.
 
-The server alone decides which writer succeeds. A turn only saves commands, as the slower one of two
-writers has to repeat its own. So a turn is taken without permission after a short wait: neither an
-interrupted call nor a slow one stops the others.
+The server alone decides which of two writers succeeds. Turns only save commands, as the slower
+writer has to repeat its own. So a thread waits for its turn only for a short time, then goes ahead
+without it. Neither an interrupted call nor a slow one stops the others.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# Seconds: for one call that has the turn, and for all that have it one after another.
+# How many seconds a call waits for one call that has the turn, and for all such calls in total.
 _LONGEST_TURN, _LONGEST_WAIT = 1.0, 15.0
 
 
 class _Turn:
-    """Lives as long as the call that has it."""
+    """The turn of one call. It exists as long as the call; `over` is locked until the call ends."""
 
     __slots__ = ("__weakref__", "over", "thread")
 
@@ -32,12 +32,12 @@ class _Turn:
 
 class Turns:
     def __init__(self) -> None:
-        # Each step on this dict is atomic, so no lock is needed that an interrupt could leave
-        # locked.
+        # No lock protects this dict, as an interrupt could leave it locked. Each operation on the
+        # dict is atomic.
         self._current: dict[str, weakref.ref[_Turn]] = {}
 
     def run(self, key: str, work: Callable[[], T]) -> T:
-        """Run `work` when no other thread has the turn for this key, or soon."""
+        """Run `work` once no other thread has the turn for this key, or after the longest wait."""
         mine = _Turn()
         entry = weakref.ref(mine)
         end = time.monotonic() + _LONGEST_WAIT

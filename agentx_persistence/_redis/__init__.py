@@ -1,1 +1,1 @@
-"""What the Redis backend is made of."""
+"""The parts of the Redis backend."""

@@ -1,4 +1,4 @@
-"""What the Redis backend asks of a server: calls are repeated, and redis-py's errors end here."""
+"""Sending commands and scripts to Redis: repeats calls, and translates redis-py's errors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ _UNDECODED: dict[str, Any] = {NEVER_DECODE: []}
 
 @dataclass(frozen=True, repr=False)
 class Target:
-    """What to connect to, and how; `place` is what an error calls it."""
+    """What to connect to, and how.
+
+    `place` names the server in error messages. `owned` is False for a client of the caller.
+    """
 
     place: str
     owned: bool
@@ -54,7 +57,7 @@ class Target:
 
 
 class Connection:
-    """Replies are what Redis sends: bytes, numbers, ``None``, and lists of these."""
+    """Sends commands and scripts. Replies are bytes, numbers, ``None``, and lists of these."""
 
     def __init__(self, target: Target) -> None:
         self.target = target
@@ -66,7 +69,7 @@ class Connection:
         self._process = 0
 
     def _begin(self) -> None:
-        """Begin with no connections, as a new process has to."""
+        """Make a client without connections, at first and after a fork."""
         target = self.target
         client = target.connect()
         if target.owned and not target.cluster:
@@ -86,8 +89,8 @@ class Connection:
     ) -> Any:
         """Run the script; return its reply.
 
-        :param unsure: whether this reply, to an attempt whose predecessor may have done the work,
-            does not tell if it did
+        :param unsure: called with the reply if an earlier attempt may have done the work; returns
+            whether the reply leaves open if it did
         """
         given = [(keys, arguments)]
         (reply,), lost = self._attempt(lambda: self._run(script, given), subject, keys[0])
@@ -115,7 +118,8 @@ class Connection:
     ) -> list[Any]:
         """Run the commands in one round trip; return their replies.
 
-        :param subjects: what the key of each belongs to, if it is damaged when it has a wrong type
+        :param subjects: the records to which the keys belong; a key of the wrong type then raises
+            `CorruptRecordError` for its record
         """
 
         def work() -> list[Any]:
@@ -138,7 +142,7 @@ class Connection:
         rest = [(len(keys), *keys, *arguments) for keys, arguments in calls]
         replies = self._exchange([("EVALSHA", script.sha, *each) for each in rest])
         for number, reply in enumerate(replies):
-            if isinstance(reply, NoScriptError):  # new to this server, or it was restarted
+            if isinstance(reply, NoScriptError):  # new to this server, or the server was restarted
                 (replies[number],) = self._exchange([("EVAL", script.lua, *rest[number])])
             if isinstance(replies[number], Exception):
                 raise replies[number]
@@ -155,17 +159,17 @@ class Connection:
             if len(commands) == 1:
                 (command,) = commands
                 if self.cluster and command[0] == "EVALSHA" and _size(command) > LARGE:
-                    # With a time-out of its own, that redis-py's method does not have.
+                    # `exchange` waits longer for a large command; redis-py's method would not.
                     node = client.get_node_from_key(command[3])
                     pool = client.get_redis_connection(node).connection_pool
                     replies = exchange_with(pool, commands)
-                    if not isinstance(replies[0], AskError):  # which tells that a slot has moved
+                    if not isinstance(replies[0], AskError):  # else its slot is moving
                         return replies
                 try:
                     return [client.execute_command(*command, **_UNDECODED)]
                 except ResponseError as error:
                     return [error]
-            # Neither a cluster has a single pool, nor a client that is one connection and a lock.
+            # Neither a cluster's client nor a client of a single connection has a pool to use.
             pipe = client.pipeline(transaction=False)
             for command in commands:
                 pipe.execute_command(*command, **_UNDECODED)
@@ -173,7 +177,8 @@ class Connection:
         except Exception:
             raise
         except BaseException:
-            # Connections of the client may be half greeted, or have an answer to come.
+            # A connection of the client may not have finished its handshake, or may have an
+            # unread reply.
             if self.target.owned:
                 self._process = 0
             _disconnect(client)
@@ -182,7 +187,7 @@ class Connection:
     def inspect(self, commands: Sequence[Command], seconds: float | None = None) -> list[list[Any]]:
         """Run the commands on each primary; return their replies, errors included.
 
-        :param seconds: after so many the last attempt begins
+        :param seconds: no attempt begins later than this many seconds after the call
         """
 
         def work() -> list[list[Any]]:
@@ -225,7 +230,7 @@ class Connection:
             return
         if self._pool is not None:
             self._pool.closed = True
-        self._drop_idle()  # those that are in use come back, and `_attempt` closes them
+        self._drop_idle()  # calls that are under way close their connections in `_attempt`
 
     def _drop_idle(self) -> None:
         if self._pool is not None:
@@ -240,8 +245,8 @@ class Connection:
         key: Argument = b"",
         seconds: float | None = None,
     ) -> tuple[T, bool]:
-        """Run `work`, repeatedly for some seconds if that may help; return what it returns, and
-        whether an earlier attempt may have done it."""
+        """Run `work`, and repeat it for some seconds after errors that may pass. Return its result,
+        and whether an earlier attempt may have had an effect."""
         deadline = None if seconds is None else time.monotonic() + seconds
         retries, lost = None, False
         while True:
@@ -257,7 +262,7 @@ class Connection:
                 if not may_pass(error):
                     raise failure(self.target.place, error, subject, key) from error
                 if not isinstance(error, LOST):
-                    self._drop_idle()  # from a server that is not the primary any more
+                    self._drop_idle()  # the server may not be the primary any more
                 lost = lost or (isinstance(error, LOST) and not isinstance(error, NotSentError))
                 deadline = deadline or time.monotonic() + self.target.retry_seconds
                 retries = retries or Retries("redis", deadline)
@@ -270,11 +275,11 @@ class Connection:
 
 
 def exchange_with(pool: Any, commands: Sequence[Command]) -> list[Any]:
-    """Do the same over a connection of redis-py's pool."""
+    """Send the commands as `exchange` does, over a connection of redis-py's pool."""
     try:
         connection = pool.get_connection()
     except BaseException:
-        # The pool has taken back the connection, whose greeting was interrupted.
+        # The pool has taken back the connection, although its handshake was interrupted.
         pool.disconnect(inuse_connections=False)
         raise
     try:

@@ -1,4 +1,4 @@
-"""Documents: writing them with their index entries, reading them by key."""
+"""Documents: writing them together with their index entries, and reading them by key."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from agentx_persistence.storage import SESSIONS, Document, Kind, Storage, Stored
 
 
 class Documents(Storage):
-    """Documents are hashes, logs are lists; `agentx_persistence._redis.keys` says where."""
+    """Documents are hashes, logs are lists. The module `keys` describes the keys of both."""
 
     def __init__(self, connection: Connection, base: str, limit: int) -> None:
-        """:param limit: how many bytes the server takes for one text"""
+        """:param limit: the largest size of a text, in bytes, that the server accepts"""
         self._connection, self._keys, self._limit = connection, Keys(base), limit
         indexing = JournalledIndexing if connection.cluster else AtomicIndexing
         self._indexing = indexing(connection, self._keys)
@@ -37,7 +37,7 @@ class Documents(Storage):
         return self._indexing.put(kind, document, "replace", revision)
 
     def _check_size(self, noun: str, id: str, text: str) -> None:
-        # A character is at most four bytes.
+        # A character has at most four bytes, so short texts need no encoding to be checked.
         if 4 * len(text) > self._limit and len(text.encode()) > self._limit:
             raise RecordTooLargeError(noun, id, len(text.encode()), self._limit)
 
@@ -55,8 +55,11 @@ class Documents(Storage):
         return found
 
     def _fetch(self, kind: Kind, keys: Sequence[str], versions: Sequence[bytes]) -> list[Any]:
-        """Return `DOCUMENT_FIELDS` of each, or only text and `updated_at` of one whose index
-        entries have this version, in one round trip."""
+        """Return `DOCUMENT_FIELDS` of each document, in one round trip.
+
+        If the document's index entries have the version given for it, return only text and
+        `updated_at`.
+        """
         if not self._connection.cluster:
             return self._at_once(FETCH, kind, keys, versions)
         names = [self._keys.document(kind, key) for key in keys]
@@ -83,7 +86,7 @@ class Documents(Storage):
     def _at_once(
         self, script: Script, kind: Kind, keys: Sequence[str], arguments: Sequence[Argument]
     ) -> list[Any]:
-        """Run a script that returns something, or an error, for each of these documents."""
+        """Run a script that returns a value, or an error, for each of these documents."""
         names = [self._keys.document(kind, key) for key in keys]
         replies = self._connection.script(script, (kind.noun, keys[0]), names, arguments)
         for key, name, reply in zip(keys, names, replies, strict=True):

@@ -1,9 +1,9 @@
 """Keeping documents and their index entries together.
 
-A document tells the version of its index entries; an entry of any other version counts for
-nothing, and is removed by the next listing. So a saved document is never without its entries, not
-even for a moment, and a version is never used again, so that a late removal of old entries cannot
-meet new ones.
+A document stores the version of its index entries. Entries of another version are ignored, and the
+next listing removes them. So new entries can be added before the document is saved, and old ones
+removed after it, and a saved document always has its entries. A version is never used again, so a
+late removal of old entries cannot remove new ones.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from agentx_persistence.storage import ITEMS, SESSIONS, Document, Kind
 
 Mode = Literal["put", "create", "replace"]
 
-# How often a step is done again because others changed the same document meanwhile.
+# How often a step is tried while other clients change the same document.
 ATTEMPTS = 100
 
 
 class Version(NamedTuple):
-    """What a document was seen to have; `entries` may be missing if it is damaged."""
+    """The fields of a document as they were read; `entries` is missing if it is damaged."""
 
     version: bytes
     entries: bytes | None
@@ -53,22 +53,22 @@ class Indexing(ABC):
         updated_at: int,
         work: Callable[[list[bytes], list[Argument]], Any],
     ) -> Any:
-        """Create a session by a script that calls `write`; return the reply of the script.
+        """Create a session by a script that calls `write` (see `scripts`); return its reply.
 
-        :param work: runs the script, with these keys and arguments of `write`
+        :param work: runs the script; is called with the keys and the arguments for `write`
         """
 
     @abstractmethod
     def delete(self, kind: Kind, keys: Sequence[str], seen: Sequence[Version]) -> list[bool]:
-        """Delete each document, with its log, that has this version (and revision, if given);
-        return which."""
+        """Delete each document that still has the version (and the revision, if not ``None``) given
+        for it, with its log. Return for each whether it was deleted."""
 
     @abstractmethod
     def delete_any(self, kind: Kind, key: str) -> bool:
-        """Delete the document, whatever version it has; return whether it was there."""
+        """Delete the document, whatever version it has; return whether it existed."""
 
     def disown(self, kind: Kind, index: bytes, id: str, version: bytes, stored: bytes) -> None:
-        """Remove the member from the index, unless it is the document's."""
+        """Remove the member from the index, unless it has the document's current version."""
         subject = (kind.noun, id)
         reply = self._connection.script(DISOWN, subject, self._pair(kind, id), [version])
         if reply is not None:
@@ -76,7 +76,10 @@ class Indexing(ABC):
             self._connection.command(("ZREM", index, stored))
 
     def leave_first(self, first: str) -> None:
-        """Remove the first element of items, if there are none, where no script does it."""
+        """Remove this element from the set of first elements, if no item begins with it.
+
+        Only for a cluster: on a single server the scripts do it.
+        """
         index, firsts = self._keys.items(first), self._keys.firsts()
         if not self._connection.command(("EXISTS", index)):
             self._connection.command(("ZREM", firsts, first))
@@ -90,10 +93,12 @@ class Indexing(ABC):
         return [*self._keys.log(id)[1:]] if kind is SESSIONS else []
 
     def _sweep(self, kind: Kind, ids: Sequence[str], removable: Sequence[Sequence[bytes]]) -> None:
-        """Remove all entries of these versions, given as versions and entries in turn for each id.
+        """Remove the index entries of old versions.
 
-        Those by which an owner's deletion finds what it owns go last, when the journal is clear: a
-        deletion that is repeated finds what is left to do, at whatever point it was interrupted.
+        :param removable: for each id, versions and `entries` in turn
+
+        Entries in an owner's index are removed last, after those in the journal. So a repeated
+        deletion of the owner finds what is left to do, wherever it was interrupted.
         """
         first: list[Command] = []
         journals: list[Command] = []
@@ -112,7 +117,7 @@ class Indexing(ABC):
     def _entries_of(
         self, kind: Kind, id: str, entries: Entries, updated_at: int
     ) -> list[tuple[bytes, int, bytes]]:
-        """Return key, score and place of each index entry."""
+        """Return the key, the score and the `place` of each index entry (see `keys`)."""
         indexes, at = self._keys.indexes(kind, entries), place(entries.created_at, id)
         found = [(key, 0, at) for key in indexes.by_time]
         if indexes.other:
@@ -128,13 +133,14 @@ class Indexing(ABC):
 
 
 class AtomicIndexing(Indexing):
-    """For one server: document and entries change in one script.
+    """For one server: a document and its index entries change in one script.
 
-    Which entries the document had is known only after asking, and keys must be named beforehand.
-    So the script changes nothing if it meets other entries than it was told of, and says which.
+    The keys of a script must be known before it runs, but the old index entries are only known once
+    the document is read. So if the document has other entries than the caller expects, the script
+    changes nothing and returns them, and the caller runs it again.
     """
 
-    # Whether the first elements of items are on the same server as the items.
+    # Whether scripts can change the set of first elements together with an item.
     _firsts_here = True
 
     def put(self, kind: Kind, document: Document, mode: Mode, revision: str = "") -> bool:
@@ -164,7 +170,7 @@ class AtomicIndexing(Indexing):
     def _write(
         self, kind: Kind, document: Document, updated_at: int, seen: Version
     ) -> tuple[list[bytes], list[Argument]]:
-        """Return keys and arguments of `write`."""
+        """Return the keys and the arguments for `write` (see `scripts`)."""
         key, entries = document.key, Entries.of(kind, document)
         firsts = kind is ITEMS and self._firsts_here
         enter = self._keys.indexes(kind, entries)
@@ -220,7 +226,7 @@ class AtomicIndexing(Indexing):
         raise contended(self._keys.document(kind, key))
 
     def _deletion(self, kind: Kind, key: str, seen: Version) -> tuple[list[bytes], list[Argument]]:
-        """Return keys and arguments of DELETE."""
+        """Return the keys and the arguments for the script `DELETE`."""
         log, firsts = self._log(kind, key), kind is ITEMS and self._firsts_here
         leave, left_at = self._left(kind, key, seen)
         other = _one(leave.other)
@@ -247,4 +253,6 @@ def new_version() -> bytes:
 
 
 def contended(key: bytes) -> BackendUnavailableError:
-    return BackendUnavailableError("redis", f"others kept changing {key.decode()!r}")
+    return BackendUnavailableError(
+        "redis", f"other clients kept changing {key.decode()!r}; try again later"
+    )

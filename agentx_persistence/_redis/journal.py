@@ -24,7 +24,7 @@ from agentx_persistence.storage import ITEMS, SESSIONS, Document, Kind
 
 
 class ItemIndexing(AtomicIndexing):
-    """For items in a cluster: all but the first elements are in the slot of the item."""
+    """For items in a cluster. Only the set of first elements is in another slot than the item."""
 
     _firsts_here = False
 
@@ -35,7 +35,8 @@ class ItemIndexing(AtomicIndexing):
         done = super().put(kind, document, mode, revision)
         index = self._keys.items(document.key)
         if self._connection.command(("ZCARD", index)) == 1:
-            # A deletion may have left the index empty, and removed the first element meanwhile.
+            # This may be the first item of its element. A deletion of the last one may have removed
+            # the element from the set after it was added above.
             self._connection.command(enter)
         return done
 
@@ -52,10 +53,11 @@ class ItemIndexing(AtomicIndexing):
 
 
 class JournalledIndexing(Indexing):
-    """For a cluster, where document and entries are in different slots and change one by one.
+    """For a cluster, where a document and its index entries are in different slots.
 
-    A journal beside the document tells which entries may be there. So a process that dies half-way
-    leaves none that the next write or deletion of this id would not remove.
+    They change one after another. A journal in the slot of the document records which entries may
+    exist. If a process dies half-way, the next write or deletion of the document removes the
+    entries that are left over.
     """
 
     def __init__(self, connection: Connection, keys: Keys) -> None:
@@ -75,7 +77,8 @@ class JournalledIndexing(Indexing):
             if reply != 0 and reply[:1] != [-1]:
                 self._sweep(kind, [document.key], [reply])
                 return True
-            # Refused; or a deletion or a listing came between and may have removed some entries.
+            # The write was refused, or a deletion or a listing has declared the new entries
+            # removable meanwhile.
             self._withdraw(kind, document, version)
             if reply == 0:
                 return False
@@ -91,7 +94,7 @@ class JournalledIndexing(Indexing):
             version, arguments = self._enter(SESSIONS, document, updated_at)
             journal = self._keys.journal(SESSIONS, document.key)
             reply = work([journal], arguments)
-            # If the session has not been created by that, the entries are not its.
+            # This removes the entries, unless `work` has created the session with them.
             self._withdraw(SESSIONS, document, version)
             if reply != AGAIN:
                 return reply
@@ -100,7 +103,7 @@ class JournalledIndexing(Indexing):
     def _enter(
         self, kind: Kind, document: Document, updated_at: int
     ) -> tuple[bytes, list[Argument]]:
-        """Enter the document into the indexes; return the version, and the arguments of `write`."""
+        """Add the index entries; return their version, and the arguments for `write`."""
         key, entries = document.key, Entries.of(kind, document)
         stored = entries.dump()
         version = self._connection.script(
@@ -117,7 +120,7 @@ class JournalledIndexing(Indexing):
         return version, [text, updated_at, stored, version, document.revision, session]
 
     def _withdraw(self, kind: Kind, document: Document, version: bytes) -> None:
-        """Remove the entries of this version, unless they are the document's."""
+        """Remove the entries of this version, unless it is the document's current one."""
         subject, pair = (kind.noun, document.key), self._pair(kind, document.key)
         reply = self._connection.script(DISOWN, subject, pair, [version])
         if reply is not None:

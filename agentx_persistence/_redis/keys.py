@@ -1,4 +1,4 @@
-"""How data lies in Redis.
+"""The keys in Redis, and what they hold.
 
 For the base ``agentx`` and a session ``s1`` of the image ``i1`` in the container ``c1``:
 
@@ -12,8 +12,8 @@ For the base ``agentx`` and a session ``s1`` of the image ``i1`` in the containe
 * ``agentx:{c1}:sessions.active``: the sessions of the container by the second of ``updated_at``
 * ``agentx:{s1}:sessions.journal``: in a cluster, while a write or a deletion is under way or after
   one was interrupted, a hash of the index entries that may have to be removed
-* ``agentx:{s1}:messages.TOKEN``, ``agentx:{s1}:positions.TOKEN``: the log of a session that a fork
-  is creating; they expire
+* ``agentx:{s1}:messages.TOKEN``, ``agentx:{s1}:positions.TOKEN``: a copy that a fork or a large cut
+  has not finished; they expire
 
 An item is in the slot of the first element of its namespace, with its indexes by key and by time:
 ``agentx:{first}:items:KEY``, ``agentx:{first}:items.keys`` and
@@ -21,19 +21,19 @@ An item is in the slot of the first element of its namespace, with its indexes b
 first elements.
 
 The braces make Redis Cluster keep all that belongs to one id in one slot
-(https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags). What is
-between them and after a colon is percent-encoded, and the rest is one of a few fixed words, so two
-different ids, values or bases never make the same key.
+(https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags). The ids and
+values in a key are percent-encoded, and the rest is one of a few fixed words, so two different ids,
+values or bases never give the same key.
 
-The members of an index by time have the score 0, and so are in the order of their bytes: 14
-hexadecimal digits that fall as `created_at` rises, the id, a zero byte (no id has one), the version
-of the document's index entries. UTF-8 keeps the order of the code points. A score would not do:
-where times are equal, a page could then not start after a record that is gone. The members of
-``keys`` and ``active`` are the id, a zero byte and the version; those of ``active`` have the
-negative second as their score, so that one ZADD moves them.
+The members of an index by time have the score 0, so that Redis sorts them by their bytes: 14
+hexadecimal digits that fall as `created_at` rises, the id, a zero byte (no id has one), and the
+version of the document's index entries. UTF-8 keeps the order of the code points. With the time as
+a score, a page could not start after a record that was deleted, if others have the same time. The
+members of ``keys`` and ``active`` are the id, a zero byte and the version; those of ``active`` have
+the negated second as their score, so that one ZADD moves them.
 
-A member that begins with ``h`` instead of a digit is an image whose container is being deleted:
-the image is gone, some of its sessions may not be.
+A member that begins with ``h`` instead of a digit marks an image that was deleted with its
+container, but some of whose sessions may not be deleted yet.
 """
 
 from __future__ import annotations
@@ -57,15 +57,18 @@ AFTER_TIMES = b"(g"
 
 
 class IndexKeys(NamedTuple):
-    """The keys of the indexes that a document is in: those by time, and (of a session) that of the
-    active ones or (of an item) that by key."""
+    """The keys of the indexes that a document is in.
+
+    `by_time` are the indexes by time. `other` is the index ``active`` for a session, and the index
+    by key for an item.
+    """
 
     by_time: tuple[bytes, ...]
     other: bytes | None
 
 
 class Entries(NamedTuple):
-    """What the index entries of a document follow from, apart from their version."""
+    """The values from which the index entries of a document are derived, except their version."""
 
     created_at: int
     fields: Mapping[str, str]
@@ -101,12 +104,12 @@ class Keys:
         return self._key(key, f"{kind.name}.journal")
 
     def log(self, session: str) -> tuple[bytes, bytes, bytes]:
-        """Return the keys of the session, of its messages, and of their positions."""
+        """Return the keys of the session's document, of its messages, and of their positions."""
         tag = f"{self._base}:{{{_quoted(session)}}}:"
         return f"{tag}sessions".encode(), f"{tag}messages".encode(), f"{tag}positions".encode()
 
     def forked(self, session: str, token: str) -> tuple[bytes, bytes]:
-        """Return the keys of the log that a fork with this token is copying."""
+        """Return the keys of an unfinished copy: messages and positions."""
         token = _quoted(token)
         return self._key(session, f"messages.{token}"), self._key(session, f"positions.{token}")
 
@@ -125,7 +128,7 @@ class Keys:
         return self._key(values, f"{kind.name}.by.{'+'.join(fields)}")
 
     def items(self, key: str) -> bytes:
-        """Return the key of the index by key which has this item."""
+        """Return the key of the index by key that contains this item."""
         return self._key(first_element(key), "items.keys")
 
     def active(self, container: str) -> bytes:
@@ -135,7 +138,7 @@ class Keys:
         return self._key("", "items.first")
 
     def indexes(self, kind: Kind, entries: Entries) -> IndexKeys:
-        """Return the keys of all indexes that have these entries."""
+        """Return the keys of all indexes that contain a document with these values."""
         return _indexes(self, kind, *entries.fields.items())
 
     def _key(self, tag: str, name: str) -> bytes:
@@ -174,12 +177,12 @@ def first_element(item: str) -> str:
 
 
 def place(created_at: int, id: str) -> bytes:
-    """Return what the members of this document begin with in indexes by time."""
+    """Return the first part of the document's members in indexes by time: all but the version."""
     return b"%0*x%b" % (_TIME_DIGITS, _ZERO - created_at, id.encode())
 
 
 def time_bound(time: int) -> bytes:
-    """Return what the members of this time and of earlier ones are not less than."""
+    """Return the lower bound of the members with this time or an earlier one."""
     return b"%0*x" % (_TIME_DIGITS, _ZERO - time)
 
 

@@ -24,7 +24,7 @@ from agentx_persistence._redis.scripts import ACTIVE, CORRECT
 from agentx_persistence.storage import ITEMS, Kind, Listing, Place, Query, Stored
 from agentx_persistence.storage.kinds import SEPARATOR
 
-# How many index entries are followed in one round trip.
+# How many documents are read by their index entries in one round trip.
 CHUNK = 1000
 
 
@@ -36,7 +36,7 @@ class Span(ABC):
 
     @abstractmethod
     def members(self, connection: Connection, after: Member | None, size: int) -> list[Member]:
-        """Return the first members, or those after one."""
+        """Return the first `size` members of the range, or the first ones after `after`."""
 
     @abstractmethod
     def counting(self) -> Command:
@@ -44,7 +44,10 @@ class Span(ABC):
 
     @abstractmethod
     def holds(self, member: Member, entries: Entries, updated_at: int) -> bool | None:
-        """Return whether a document with these has this place here, or None if another one."""
+        """Return whether a document with these values belongs at this place of the range.
+
+        Return ``None`` if it belongs at another place of the same index.
+        """
 
     def stored(self, found: Member) -> bytes:
         return member(found.place, found.version)
@@ -52,7 +55,7 @@ class Span(ABC):
 
 @dataclass(frozen=True)
 class LexSpan(Span):
-    """A range of members in the order of their bytes, by time or by key."""
+    """A range of an index whose members Redis sorts by their bytes: by time or by key."""
 
     low: bytes
     high: bytes
@@ -80,7 +83,7 @@ class LexSpan(Span):
 
 @dataclass(frozen=True)
 class ActiveSpan(Span):
-    """Sessions of a container by the second of their last change; scores are negative seconds."""
+    """Sessions of a container by the second of their last change. Scores are negated seconds."""
 
     container: str
     least: str
@@ -126,7 +129,8 @@ class Listings(Documents):
         spans = self._spans(kind, query)
         if not self._connection.cluster or kind is ITEMS:
             return sum(self._connection.pipeline([span.counting() for span in spans]))
-        # A write that goes on, or was interrupted, has entered its document already.
+        # In a cluster, a write that is under way or was interrupted may have added index entries of
+        # a document that is not saved.
         count = 0
         for span in spans:
             for members in self._chunks(span):
@@ -151,7 +155,10 @@ class Listings(Documents):
         return LexSpan(self._keys.index(kind, where), b"-", AFTER_TIMES, False, where)
 
     def _by_prefix(self, prefix: str) -> LexSpan:
-        """Return the items whose keys begin with this, which includes the first element."""
+        """Return the range of the items whose keys begin with a prefix.
+
+        The prefix must contain the whole first element, which determines the index.
+        """
         low, high = b"[" + prefix.encode(), b"(" + prefix.encode() + b"\xff"
         return LexSpan(self._keys.items(prefix), low, high)
 
@@ -186,7 +193,8 @@ class Listings(Documents):
             yield LexSpan(key, low, high, reverse, query.where)
 
     def _prefixes(self, query: Query) -> Iterator[str]:
-        """Yield prefixes each of which is in one index, and which together are the query's."""
+        """Yield the query's prefix, or, if it ends within the first element, each first element
+        that begins with it, in order."""
         prefix = query.prefix
         if SEPARATOR in prefix:
             yield prefix
@@ -210,8 +218,10 @@ class Listings(Documents):
         found: list[tuple[Member, Stored]],
         moved: set[str],
     ) -> bool:
-        """Append what `find` returns of this span, but for documents that move meanwhile; add
-        their keys. Return whether there is more than the limit."""
+        """Append the span's documents to `found`, up to the limit; return whether more follow.
+
+        The keys of documents that are moving to another place meanwhile are added to `moved`.
+        """
         after = None
         while True:
             size = CHUNK if limit is None else min(CHUNK, limit - len(found))
@@ -230,7 +240,7 @@ class Listings(Documents):
         found: list[tuple[Member, Stored]],
         moved: set[str],
     ) -> None:
-        """Append the documents of these index members; remove the members that are none's."""
+        """Append the documents of these index members; remove members of old versions."""
         if not members:
             return
         keys = [each.id for each in members]
@@ -246,8 +256,8 @@ class Listings(Documents):
                 document = self._stored(kind, each.id, fields)
                 index = span.key
                 self._indexing.disown(kind, index, each.id, each.version, span.stored(each))
-                # A write that goes on meanwhile gives the document another version, and perhaps
-                # another place; that alone must not hide it here.
+                # A write that is under way may have given the document another version and place.
+                # The listing must not lose it because of that.
                 if document is None:
                     continue
                 entries = Entries.load(fields[4])
@@ -261,7 +271,10 @@ class Listings(Documents):
                 found.append((each, stored))
 
     def _correct(self, span: ActiveSpan, member: Member, updated_at: int) -> None:
-        """Correct a score that an append did not reach, or that it changes at this moment."""
+        """Correct the score of an active session in a cluster.
+
+        There an append changes the score after the log, and may have been interrupted in between.
+        """
         if self._connection.cluster:
             arguments: tuple[Any, ...] = (span.stored(member), -member.time, -(updated_at // 1000))
             subject = ("session", member.id)
@@ -269,7 +282,7 @@ class Listings(Documents):
 
 
 def _after(place: bytes) -> bytes:
-    """Return the start of a ZRANGE that comes after all versions of this place."""
+    """Return the lower bound of a ZRANGE that starts after all versions of this place."""
     return b"(%b\1" % place
 
 

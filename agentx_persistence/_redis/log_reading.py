@@ -72,7 +72,7 @@ class LogReading(Documents):
             or (last is not None and (first is not None or after))
         ):
             return self._read(log, window)
-        # Both ends as LRANGE counts them: from 0, the end included, -1 for the last entry.
+        # Both ends as LRANGE takes them: counted from 0, the end included, -1 for the last entry.
         start, stop = after or 0, -1
         if last is not None:
             start = -last
@@ -90,7 +90,8 @@ class LogReading(Documents):
             commands, [("session", log)] * 3
         )
         if version is None or int(count or 0) != length:
-            # Three commands are not one step: another client may have come between.
+            # The three commands are not one step: another client may have changed the log between
+            # them.
             return self._read(log, window)
         head = self._head(log, version, count, generation, length)
         if last:
@@ -114,8 +115,8 @@ class LogReading(Documents):
         return CorruptRecordError(
             "session",
             log,
-            f"redis, the keys {messages!r} and {positions!r} have not as many entries as the "
-            f"field 'count' of {document!r} says",
+            f"redis, the numbers of entries in the keys {messages!r} and {positions!r} differ from "
+            f"the field 'count' of {document!r}",
         )
 
 

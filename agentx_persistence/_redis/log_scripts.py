@@ -1,18 +1,22 @@
-"""The Lua scripts of logs: each is one atomic step.
+"""The Lua scripts that change logs. Each is one atomic step.
 
-KEYS begin with the document, the messages and their positions.
+KEYS begin with the session's document, its messages and their positions. A comment before a script
+or a part of one describes its further KEYS, its ARGV and what it returns.
 """
 
 from __future__ import annotations
 
 from agentx_persistence._redis.scripts import ATOMIC_WRITE, JOURNALLED_WRITE, Script
 
-# What the scripts return when they did nothing. A log whose parts do not fit together was damaged
-# from outside (some keys evicted, for example); to go on with it would hide that.
+# What the scripts return if they did nothing. DAMAGED: the parts of the log do not fit together,
+# because some keys were evicted, for example; a script that went on would hide that. TAKEN: the key
+# of a new session is taken. AGAIN: the client has to run the preceding steps again.
 NO_SESSION, DAMAGED, NO_ENTRY, TAKEN, AGAIN = -1, -2, -3, -4, -5
-# How a list begins that they return.
+# The first value of a list that they return. ELSEWHERE: nothing was done, as the index of active
+# sessions is another one. MOVED: the client has to change the score in that index. COPY_FIRST: the
+# client has to copy the kept entries first.
 FOUND, ELSEWHERE, MOVED, COPY_FIRST = 1, 2, 3, 4
-# So many entries are cut off in one step.
+# The most entries that are cut off in one step.
 LARGE = 50_000
 
 HEAD = """
@@ -22,8 +26,8 @@ if not found[4] then return -2 end
 local count = tonumber(found[2] or 0)
 """
 
-# Returns 1, count and generation of the log, then id, position and text of those ids, given as
-# every `step`th argument from `first` on, which are at most at the position `limit`.
+# The ids are every `step`th argument from `first` on. Returns 1, count and generation of the log,
+# then id, position and text of each that the log has at a position of at most `limit`.
 THERE = """
 local function there(found, count, limit, first, step)
   local reply, ids, places, low, high = {1, count, found[4]}, {}, {}, limit + 1, 0
@@ -54,8 +58,8 @@ local function there(found, count, limit, first, step)
 end
 """
 
-# Appends the ids and texts that are given in turn from the argument `first` on, 500 pairs at a
-# time; returns how many of the ids were new.
+# `add` appends the ids and texts that are given in turn from the argument `first` on, 500 pairs at
+# a time; it returns how many of the ids were new. `cut` removes all entries after the first `kept`.
 ADD = """
 local function add(length, first)
   local added = 0
@@ -80,9 +84,10 @@ local function cut(kept)
 end
 """
 
-# What changes a log. ARGV: the time, the version of the session's entries that the client knows,
-# the session's id, the expected number and generation (or ""), then its own. `now` is the time
-# that the session has afterwards, and `score` its new score as an active one if that changes.
+# The first part of each script that changes a log. ARGV: the time, the version of the session's
+# index entries that the client knows, the session's id, the expected number and generation (or ""),
+# then those of the script. `now` is the session's `updated_at` afterwards, and `score` its new
+# score in the index of active sessions, if that changes.
 _WRITE = """
 local now, score, before = ARGV[1], nil, tonumber(found[3] or nil)
 if before and before >= tonumber(now) then
@@ -99,9 +104,9 @@ if (ARGV[4] ~= '' and tonumber(ARGV[4]) ~= count)
 end
 """
 
-# Where all keys are on one server, KEYS[4] is the index of active sessions that has the entry of
-# the version that the client knows. Without it nothing happens if it must change.
-# Returns 2, and version and entries of the session.
+# If all keys are on one server, KEYS[4] is the index of active sessions for the version that the
+# client knows. If the score must change and the session has another version, the script does
+# nothing and returns 2, and version and entries of the session.
 _ATOMIC_CHECK = """
 if score and found[1] ~= ARGV[2] then
   return {2, found[1], redis.call('HGET', KEYS[1], 'entries')}
@@ -111,8 +116,9 @@ _ATOMIC_DONE = """
 if score then redis.call('ZADD', KEYS[4], 'XX', score, ARGV[3] .. '\\0' .. found[1]) end
 return answer
 """
-# In a cluster, the client has to change it afterwards. Returns 3, what is returned otherwise, the
-# new score, the version, and, if the client does not know that, the entries.
+# In a cluster, the client has to change the score afterwards. Returns 3, the answer that would be
+# returned otherwise, the new score, the version, and, if the client does not know the version, the
+# entries.
 _JOURNALLED_DONE = """
 if score then
   local entries = found[1] ~= ARGV[2] and redis.call('HGET', KEYS[1], 'entries')
@@ -122,8 +128,8 @@ return answer
 """
 
 # KEYS: from the fifth on (in a cluster: from the fourth), those of `write`, to create the session.
-# ARGV: how many of the following are those of `write`, these, then id and text of each entry.
-# Returns the number of entries.
+# ARGV: the number of arguments for `write`, these arguments, then id and text of each entry.
+# Returns the number of entries in the log.
 _CREATE = """
 local found = redis.call('HMGET', KEYS[1], 'version', 'count', 'updated_at', 'generation')
 local first, count = 7 + ARGV[6], tonumber(found[2] or 0)
@@ -163,14 +169,14 @@ end
 redis.call('HSET', KEYS[1], 'count', answer, 'updated_at', now)
 """
 
-# Earlier generations are kept for a while, so that a repeated call knows its answer.
+# Some earlier generations are kept, so that a repeated call finds its answer.
 _PAST = """
 local past = found[4] .. ' ' .. (found[5] or '')
 if #past > 300 then past = past:sub(1, 300):match('^(.*) ') or '' end
 """
 
-# Cutting off very much in one step would keep the server from other calls. So what stays is copied
-# in chunks first, and then takes the place of the log.
+# Cutting off very many entries in one step would block the server. So the client first copies the
+# entries that stay in chunks, and then this script replaces the log with the copy.
 # KEYS end with those of the copy, if there is one. ARGV: token, "id" or "", the id or position of
 # the last entry that stays, the generation that was copied (or ""), then id and text of each new
 # entry. Returns how many were cut off; or 4, how many entries stay, and the generation to copy.
@@ -247,7 +253,7 @@ return count
 
 
 class LogScripts:
-    """The scripts that depend on where the indexes are."""
+    """The scripts that differ between a single server and a cluster."""
 
     def __init__(self, *, cluster: bool) -> None:
         write = JOURNALLED_WRITE if cluster else ATOMIC_WRITE

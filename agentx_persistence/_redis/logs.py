@@ -30,12 +30,12 @@ from agentx_persistence.errors import RecordNotFoundError
 from agentx_persistence.storage import Document, Entry, Found
 
 _COPY_CHUNK = 5000
-# For so many sessions it is remembered in which index of active ones they are.
+# For how many sessions `Logs` remembers the index of active sessions that contains them.
 _REMEMBERED = 10_000
 
 
 class _Activity(NamedTuple):
-    """The index of active sessions in which a session of this version is."""
+    """The index of active sessions that has a session while its entries have this version."""
 
     version: bytes
     key: bytes
@@ -65,7 +65,7 @@ class Logs(LogReading):
             rest = [len(write), *write, *flat]
             return self._write(self._scripts.append, log, at, rest, keys, expected, generation)
 
-        # A session that is remembered is there as a rule.
+        # A session that is remembered most likely exists, so that it need not be created.
         reply = NO_SESSION
         if create is None or self._connection.cluster or log in self._active:
             reply = run((), ())
@@ -130,7 +130,7 @@ class Logs(LogReading):
                 active_key = known.key if entries is None else self._learn(log, version, entries)
                 if active_key is not None:
                     place = member(log.encode(), version)
-                    # XX: a session that has moved or gone since is not entered again.
+                    # XX: a session that was moved or deleted meanwhile is not added again.
                     self._connection.command(("ZADD", active_key, "XX", "LT", score, place))
                 return answer
             assert reply[0] == ELSEWHERE
@@ -139,15 +139,15 @@ class Logs(LogReading):
         raise contended(names[0])
 
     def _learn(self, log: str, version: bytes, entries: bytes | None) -> bytes | None:
-        """Remember in which index of active sessions this session is; return its key."""
+        """Remember the index of active sessions that contains this session; return its key."""
         if entries is None:
             return None
         container = Entries.load(entries).fields.get("container_id")
-        # A session without a container is in none: any key will do.
+        # A session without a container is in no such index. Then the script needs any key.
         key = self._keys.log(log)[0] if container is None else self._keys.active(container)
         self._active[log] = _Activity(version, key)
         if len(self._active) > _REMEMBERED:
-            with suppress(KeyError):  # other threads can empty it
+            with suppress(KeyError):  # another thread may have emptied it
                 self._active.popitem(last=False)
         return key
 
@@ -188,7 +188,7 @@ class Logs(LogReading):
     def _copy(
         self, log: str, copy: tuple[bytes, bytes], generation: str, count: int, to: str
     ) -> bool:
-        """Copy the first entries; return False if that has to begin anew."""
+        """Copy the first `count` entries; return False if the log was changed meanwhile."""
         self._connection.pipeline([("UNLINK", key) for key in copy])
         names, subject = self._keys.log(log), ("session", log)
         ends = [*range(0, count, _COPY_CHUNK), count]

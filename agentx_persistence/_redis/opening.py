@@ -1,4 +1,4 @@
-"""What opening looks at, so that a first save does not meet it."""
+"""Checks of the server when a storage is opened, so that problems appear before the first save."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ COMMANDS = (
     *("zrangebyscore", "zrem", "zremrangebyscore", "zscore"),
 )
 
-# What the server takes for one value, unless it says otherwise.
+# The largest value that a server accepts, in bytes, unless it is configured otherwise.
 _LIMIT = 512 * 1024 * 1024
-# For so many seconds opening repeats what fails.
+# For how many seconds opening is repeated after errors that may pass.
 _PATIENCE = 2.0
 _REFUSED = re.compile(r"NOPERM|permission|ACL failure|can't run this command", re.IGNORECASE)
 
 
 class DataLossWarning(UserWarning):
-    """The server is set up in a way that loses what it acknowledged."""
+    """The server's configuration can lose data that it has acknowledged."""
 
 
-# Runs commands on keys that nobody has. KEYS: four keys. Returns the first refusal, or nothing.
+# Runs each command once on unused keys. KEYS: four keys. Returns the first refusal, or nothing.
 _CHECK = Script("""
 local function run(...)
   local reply = redis.pcall(...)
@@ -53,8 +53,11 @@ return refusal
 
 
 def examine(connection: Connection, base: str) -> tuple[int, set[str]]:
-    """Check what the server is and allows; return the largest value that it takes, and what in its
-    settings can lose acknowledged data."""
+    """Check the server's kind and this user's rights.
+
+    Return the largest value, in bytes, that the server accepts, and descriptions of the settings
+    that can lose acknowledged data.
+    """
     place = connection.target.place
     document = Keys(base).document(CONTAINERS, f"check {secrets.token_hex(8)}")
     keys = [document + end for end in (b"", b":list", b":set", b":other")]
@@ -66,7 +69,8 @@ def examine(connection: Connection, base: str) -> tuple[int, set[str]]:
     except BackendError as error:
         if type(error) is not BackendError:
             raise
-        raise ConfigurationError("redis", error.reason) from error  # such as no such database
+        # Such as a database number that does not exist.
+        raise ConfigurationError("redis", error.reason) from error
     for info, *answers, pong in replies:
         if isinstance(pong, Exception):
             raise ConfigurationError("redis", f"{place}: {pong}") from pong
@@ -102,7 +106,8 @@ def _check_rights(connection: Connection, keys: list[bytes], base: str) -> None:
 
 
 def _facts(info: Any) -> dict[str, str]:
-    """Return what INFO tells, or nothing: many hosted servers forbid to ask."""
+    """Return the facts in the reply to INFO; none if it is an error, as many hosted servers forbid
+    INFO."""
     if not isinstance(info, bytes):
         return {}
     lines = [line.partition(":") for line in info.decode(errors="replace").splitlines()]
@@ -117,7 +122,7 @@ def _second(pair: Any) -> str:
 
 def _dangers(facts: dict[str, str], config: dict[str, str]) -> Iterator[str]:
     policy = facts.get("maxmemory_policy", "noeviction")
-    # No key of this package expires, but for copies that a fork has not finished.
+    # The policies "volatile-…" evict only keys that expire: here, only unfinished copies.
     if policy.startswith("allkeys"):
         yield f"maxmemory-policy is {policy}, not noeviction: data may be evicted"
     if facts.get("aof_enabled", "1") != "1":

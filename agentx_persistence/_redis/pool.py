@@ -1,8 +1,8 @@
-"""Connections of redis-py, kept and used so that an interrupt at any moment costs only one.
+"""A pool of redis-py's connections, in which an interrupt at any moment costs one connection.
 
-redis-py's own pool takes back a connection whose greeting was interrupted, and loses one of
-`max_connections` for each interrupt; its `execute_command` and `pipeline` take about as long as the
-server does.
+redis-py's own pool takes back a connection whose handshake was interrupted, and each interrupt
+lowers the number of its available connections by one. Its `execute_command` and `pipeline` take
+about as long as the server does.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from agentx_persistence.errors import BackendUnavailableError
 Argument = bytes | str | int
 Command = tuple[Argument, ...]
 
-# After so many seconds without use a connection is looked at before the next one.
+# After this many seconds without use, a connection is checked before its next use.
 _IDLE = 1.0
-# What is larger than this is sent in pieces of this size, each with a time-out of its own.
+# Commands of more bytes than this are sent in pieces of this size, each with its own time-out.
 LARGE = 2**20
-# What a server takes in and works off at the least, in bytes a second.
+# The lowest speed, in bytes a second, at which a server is expected to process a large command.
 _SLOWEST = 2**20
 
-# What comes in front of a value of this size.
+# The protocol's header of a value, by the size of the value.
 _SIZES = [b"\r\n$%d\r\n" % size for size in range(1000)]
 
 
@@ -38,7 +38,7 @@ def _encoded(argument: Argument) -> bytes:
     return argument if isinstance(argument, bytes) else str(argument).encode()
 
 
-# hiredis' packing crashes the process if the exception of a signal handler interrupts it.
+# Used instead of hiredis' packing, which crashes the process if a signal handler raises inside it.
 PACKER = PythonRespSerializer(LARGE, _encoded)
 
 
@@ -50,7 +50,7 @@ class NodePool(ConnectionPool):
 
 
 class NotSentError(ConnectionError):
-    """There is no connection, so that nothing was sent."""
+    """Connecting failed, so that nothing was sent."""
 
 
 class Pool:
@@ -67,7 +67,7 @@ class Pool:
             self.add()
 
     def add(self) -> None:
-        """Add the right to one more connection."""
+        """Add a slot for one more connection."""
         slot = _Slot(self)
         self._slots.add(slot)
         self._free.put(slot)
@@ -76,7 +76,8 @@ class Pool:
         """Send the commands at once; return the reply to each, in bytes, or its ResponseError."""
         slot = self._take()
         try:
-            # In the slot only between two calls: an interrupted one is never used again.
+            # A connection is in its slot only between two calls, so that one whose use was
+            # interrupted is never used again.
             connection, slot.connection = slot.connection, None
             if connection is None or not _is_usable(connection, slot.used):
                 connection = self._make()
@@ -104,7 +105,7 @@ class Pool:
             me = threading.get_ident()
             if all(slot.thread == me for slot in list(self._slots)):
                 raise BackendUnavailableError(
-                    "redis", "this call is inside others of its thread, which have all connections"
+                    "redis", "this call is inside others of its thread, which use all connections"
                 ) from None
             try:
                 slot = self._free.get(timeout=self._wait)
@@ -116,7 +117,7 @@ class Pool:
         return slot
 
     def disconnect(self) -> None:
-        """Disconnect what is not in use."""
+        """Disconnect all connections that are not in use."""
         for _ in range(self._free.qsize()):
             try:
                 slot = self._free.get_nowait()
@@ -130,7 +131,10 @@ class Pool:
 
 
 class _Slot:
-    """A connection, or the right to make one. One that gets lost is replaced."""
+    """A place for one connection, which may be empty.
+
+    If an interrupt loses a slot, its `__del__` adds a new one to the pool.
+    """
 
     def __init__(self, pool: Pool | None) -> None:
         self.connection: Any = None
@@ -162,12 +166,12 @@ def exchange(connection: Any, commands: Sequence[Command]) -> list[Any]:
                 raise TimeoutError("Timeout reading from socket")
         return [_reply(connection) for _ in commands]
     except BaseException:
-        connection.disconnect()  # what still comes back would be taken for the next answer
+        connection.disconnect()  # a late reply would be taken for the reply to another command
         raise
 
 
 def _is_usable(connection: Any, used: float) -> bool:
-    """Return whether the connection is still there; one that is not is closed."""
+    """Return whether the connection still works; if it does not, close it."""
     if time.monotonic() - used < _IDLE:
         return True
     with suppress(ConnectionError, TimeoutError, OSError):
@@ -178,7 +182,10 @@ def _is_usable(connection: Any, used: float) -> bool:
 
 
 def _packed(command: Command) -> bytes:
-    """Return an array of bulk strings (https://redis.io/docs/latest/develop/reference/protocol-spec)"""
+    """Return the command as an array of bulk strings.
+
+    See https://redis.io/docs/latest/develop/reference/protocol-spec.
+    """
     parts = [b"*%d" % len(command)]
     for argument in command:
         value = argument if isinstance(argument, bytes) else str(argument).encode()

@@ -1,11 +1,11 @@
-"""The Lua scripts that read and copy logs; their KEYS are as those of `log_scripts`."""
+"""The Lua scripts that read and copy logs. Their KEYS begin like those in `log_scripts`."""
 
 from __future__ import annotations
 
 from agentx_persistence._redis.log_scripts import ADD, HEAD, THERE
 from agentx_persistence._redis.scripts import Script
 
-# The copy of a fork. KEYS: document, messages, positions, those of the copy.
+# Copies a chunk of a log. KEYS: document, messages, positions, those two of the copy.
 # ARGV: generation, first and last position of this chunk.
 # Returns how many entries the copy has, or -5 if the log has been changed meanwhile.
 COPY = Script("""
@@ -22,7 +22,8 @@ redis.call('PEXPIRE', KEYS[4], 3600000)
 redis.call('PEXPIRE', KEYS[5], 3600000)
 return redis.call('LLEN', KEYS[4])
 """)
-# In a cluster: the first returns texts, ids and positions, the second takes them to the copy.
+# In a cluster, the copy may be on another server. COPY_OUT returns texts and ids, and COPY_IN adds
+# them to the copy.
 COPY_OUT = Script("""
 if redis.call('HGET', KEYS[1], 'generation') ~= ARGV[1] then return -5 end
 return {redis.call('LRANGE', KEYS[2], ARGV[2] - 1, ARGV[3] - 1),
@@ -48,10 +49,10 @@ return found
 # ARGV: the ids.
 LOOKUP = Script(THERE, HEAD, "return there(found, count, count, 1, 1)")
 
-# ARGV: "id" or "" and the entry to start after, the same for that to stop in front of, `first`,
+# ARGV: "id" or "", and the entry to start after; the same for the entry to stop before; `first`,
 # `last` and `size` of the window (each may be "").
-# Returns count and generation of the log, the position of the first text, the texts, or -3 and an
-# id that is not there.
+# Returns count and generation of the log, the position of the first text, and the texts; or -3 and
+# an id that the log does not have.
 READ = Script(
     HEAD,
     """

@@ -27,10 +27,12 @@ from agentx_persistence.errors import (
 # The noun and the id of the record that an error is about.
 Subject = tuple[str, str]
 
-# The work may have been done, or not. An AskError is also what tells that a slot has moved.
+# After these errors it is unknown whether the work was done. redis-py also raises an AskError for a
+# slot that is moving.
 LOST = (ConnectionError, TimeoutError, ClusterError, RedisClusterException, AskError)
-# Refusals that pass. redis-py removes some of these words, and has a class for each of those; Redis
-# wraps the refusal of a command in a script, so that the word is not the first one.
+# Errors that may pass, by a word in their text. It need not be the first word, because Redis wraps
+# the error of a command inside a script. redis-py removes some of these words from the text, and
+# has exception classes instead.
 _PASSING = re.compile(r"\b(READONLY|NOREPLICAS|BUSY|LOADING|TRYAGAIN|CLUSTERDOWN|MASTERDOWN) ")
 _NO_CLUSTER = "Cluster mode is not enabled"
 
@@ -49,10 +51,10 @@ def is_wrong_type(error: Exception) -> bool:
 def failure(
     place: str, error: Exception, subject: Subject | None, key: bytes | str | int
 ) -> PersistenceError:
-    """Return this package's error for one of redis-py.
+    """Return this package's error for an error of redis-py.
 
-    :param place: what an error calls the server
-    :param subject: what the key belongs to, which is damaged if it has a wrong type
+    :param place: the name of the server in error messages
+    :param subject: the record that the key belongs to; it is damaged if the key has a wrong type
     """
     name = key.decode() if isinstance(key, bytes) else str(key)
     if subject and (is_wrong_type(error) or isinstance(error, UnicodeDecodeError)):

@@ -1,6 +1,9 @@
-"""The Lua scripts of documents and their indexes: each is one atomic step.
+"""The Lua scripts of documents and their indexes. Each is one atomic step.
 
-A script touches only the keys in KEYS, as Redis Cluster demands, and gets every value in ARGV.
+A script touches only the keys in KEYS, as Redis Cluster demands, and gets every value in ARGV. A
+comment before a script describes its KEYS, its ARGV and what it returns. "Version" and "entries"
+are those in `indexing`; index keys "to enter" get a member for the document, and those "to leave"
+lose the old one.
 """
 
 from __future__ import annotations
@@ -9,26 +12,26 @@ import hashlib
 
 
 class Script:
-    """Lua, and the name that EVALSHA knows it by."""
+    """A script in Lua, and the hash by which EVALSHA names it."""
 
     def __init__(self, *lua: str) -> None:
         self.lua = "".join(lua)
         self.sha = hashlib.sha1(self.lua.encode(), usedforsecurity=False).hexdigest()
 
 
-# `write(k, a, stored)` writes the document at KEYS[1], of which `stored` has version and entries.
-# It returns false if something else has to be done first. In both forms, ARGV from `a` on is:
-# text, updated_at, entries, version, revision, "session", "item" or "".
+# `write(k, a, stored)` writes the document at KEYS[1]. `stored` holds the version and the entries
+# that the document has. There are two forms of it. In both, ARGV from `a` on is: text, updated_at,
+# entries, version, revision, "session", "item" or "".
 
-# For a server that has all keys: the index entries change in the same step. What goes wrong
-# half-way (a key of the wrong type, say) leaves at worst an index entry that is not the
-# document's, as the document comes after it. ARGV goes on with: what the members of this document
-# begin with in indexes by time and in the other one, the score there, the number of keys to enter
-# by time and ("0" or "1") of the other kind, the version of the entries to leave, what these begin
-# with by time, the number of keys to leave by time and of the other kind, for an item the first
-# element. KEYS from `k` on is: the index keys to enter, those to leave, for an item the key of the
-# first elements.
-# It returns false if the document has other entries than those to leave.
+# The form for a single server, where the index entries change in the same step. They are added
+# before the document is written, so that an error half-way (such as a key of the wrong type) leaves
+# at worst an entry that is ignored. ARGV goes on with: the first part of the document's members in
+# indexes by time, and in the other index; the score there; the number of index keys by time to
+# enter, and of the other kind ("0" or "1"); the version to leave, and the first part of its members
+# by time; the number of index keys by time to leave, and of the other kind; for an item the first
+# element. KEYS from `k` on are: the index keys to enter, those to leave, and for an item the key of
+# the first elements.
+# It does nothing and returns false if the document has another version than the one to leave.
 ATOMIC_WRITE = """
 local function write(k, a, stored)
   local version, left = ARGV[a + 3], ARGV[a + 11]
@@ -62,10 +65,11 @@ local function write(k, a, stored)
 end
 """
 
-# For a cluster, where the index keys are in other slots: see `JournalledIndexing`. KEYS[k] is the
-# journal. A version in the journal is marked "+" as long as its entries may become the document's,
-# "-" once they only have to be removed. It returns false if the entries of this version may have
-# been removed.
+# The form for a cluster, where the index keys are in other slots: see `JournalledIndexing`. KEYS[k]
+# is the journal. It marks a version with "+" as long as its entries may become the document's, and
+# with "-" once they only have to be removed. `write` does nothing and returns false if the entries
+# of the new version may have been removed. `removable` returns the versions with "-", each with its
+# entries.
 _REMOVABLE = """
 local function removable(key)
   local journal, found = redis.call('HGETALL', key), {}
@@ -101,7 +105,8 @@ end
 
 # Writes a document. KEYS: document, those of `write`. ARGV: "put", "create" or "replace", the
 # revision to replace, those of `write`.
-# Returns 0 if it is refused; -1, version and entries of the document if `write` did nothing.
+# Returns 0 if "create" or "replace" refuses it; -1, version and entries of the document if `write`
+# did nothing.
 _PUT = """
 local stored = redis.call('HMGET', KEYS[1], 'version', 'entries', 'revision')
 if ARGV[1] ~= 'put' and stored[3] ~= ARGV[7] then
@@ -111,15 +116,15 @@ end
 if not write(2, 3, stored) then return {-1, stored[1], stored[2]} end
 """
 ATOMIC_PUT = Script(ATOMIC_WRITE, _PUT, "return 1")
-# Returns what is to be removed.
+# Otherwise returns what `removable` does.
 JOURNALLED_PUT = Script(JOURNALLED_WRITE, _PUT, "return removable(KEYS[2])")
 
 # Deletes documents. KEYS, for each: document, the keys of its log, index keys to leave, for an item
 # those of its index by key and of the first elements. ARGV, for each: number of keys of the log,
-# version and (or "") revision that the document must have, number of index keys to leave by time,
-# what the members there begin with, the number of other index keys, what the members there begin
-# with, the first element of an item or "".
-# Returns for each whether it was there, or version, entries and revision if it has others.
+# version and revision (or "") that the document must have, number of index keys by time to leave,
+# the first part of the members there, the number of other index keys, the first part of the members
+# there, the first element of an item or "".
+# Returns for each whether it existed, or version, entries and revision if it has others.
 DELETE = Script("""
 local k, p, reply = 1, 1, {}
 while KEYS[k] do
@@ -155,8 +160,8 @@ return found
 """)
 
 # KEYS: documents. ARGV: for each the version that an index says it has.
-# Returns the fields of each, or only text and updated_at if it has this version (each reply that is
-# left out saves the client a tenth of its work), or an error in their place.
+# Returns the fields of each, or only text and updated_at if it has this version, or an error in
+# their place. Each field that is left out saves the client a tenth of its work.
 FETCH = Script("""
 local found = {}
 for i, key in ipairs(KEYS) do
@@ -168,9 +173,10 @@ end
 return found
 """)
 
-# The active sessions of a container. KEYS: index. ARGV: least and greatest score, limit, then the
-# score and the id of the place to start after, if any.
-# Returns members and scores in turn. Lua's `<` would follow the server's locale.
+# Lists the active sessions of a container. KEYS: index. ARGV: least and greatest score, limit, then
+# the score and the id of the place to start after, if any.
+# Returns members and scores in turn. Bytes are compared one by one, as Lua's `<` for texts depends
+# on the server's locale.
 ACTIVE = Script("""
 local function after(member, id)
   for i = 1, #id do
@@ -209,7 +215,8 @@ end
 
 # The following are for a cluster. KEYS: document, journal.
 
-# ARGV: entries, version. Returns the version that the entries must have.
+# Records in the journal that index entries are about to be added. ARGV: entries, a new version.
+# Returns the version to use: the document's own if its entries are equal, else the new one.
 BEGIN = Script("""
 local stored = redis.call('HMGET', KEYS[1], 'version', 'entries')
 local version = stored[1] and stored[2] == ARGV[1] and stored[1] or ARGV[2]
@@ -217,9 +224,9 @@ redis.call('HSET', KEYS[2], version, '+' .. ARGV[1])
 return version
 """)
 
-# KEYS: also the keys of the log. ARGV: version and (or "") revision that the document must have;
-# without a version any.
-# Returns whether the document was there and is gone, then what is to be removed.
+# Deletes a document. KEYS: also the keys of the log. ARGV: version and revision that the document
+# must have; "" allows any.
+# Returns whether the document was deleted, then what `removable` does.
 ABANDON = Script(
     _REMOVABLE,
     """
@@ -242,8 +249,8 @@ return reply
 """,
 )
 
-# ARGV: a version. Returns nothing if it is the document's, else what is to be removed; the
-# entries of this version cannot become the document's any more.
+# ARGV: a version. Returns nothing if the document has this version. Otherwise marks it with "-", so
+# that its entries cannot become the document's any more, and returns what `removable` does.
 DISOWN = Script(
     _REMOVABLE,
     """

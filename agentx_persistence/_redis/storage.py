@@ -1,14 +1,14 @@
-"""The storage over Redis: its deletions, which go step by step.
+"""The storage over Redis, and its deletions, which consist of several steps.
 
-1. The document goes first, so that from then on it is there for nobody.
-2. What an owner has is found by its indexes, whether the owner is there or not: an interrupted
-   deletion can be repeated.
-3. Each document goes only if it still has the version of index entries with which it was found,
-   and so the owner.
-4. A mark in the index of the container stays for an image that is gone until its sessions are gone
-   as well, so that a repeated deletion of the container finds them.
-5. A session of a deleted image goes only if the image is still absent after the session was read,
-   and if the session has not been written since.
+1. The document itself is deleted first, so that no other call finds it from then on.
+2. The documents that it owns are found by its indexes, whether it still exists or not. So an
+   interrupted deletion can be repeated.
+3. An owned document is deleted only if its index entries still have the version with which it was
+   found, and so only if it still has the same owner.
+4. When an image is deleted with its container, a mark stays in the container's index until the
+   image's sessions are deleted as well. So a repeated deletion of the container finds them.
+5. A session of a deleted image is deleted only if the image is still absent after the session was
+   read, and if the session has not been written since.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ class RedisStorage(Logs, Listings):
             for ids, versions in self._owned(ITEMS, self._by_prefix(key + SEPARATOR)):
                 self._indexing.delete(ITEMS, ids, _whatever_revision(versions))
             if self._connection.cluster:
-                self._indexing.leave_first(key)  # an interrupted deletion may not have
+                self._indexing.leave_first(key)  # an interrupted deletion may have left it
         return there
 
     def traces(self, kind: Kind) -> Iterator[Trace]:
         return traces(self._connection, self._keys, kind)
 
     def _owned(self, kind: Kind, span: Span) -> Iterator[tuple[list[str], list[Version]]]:
-        """Yield the documents of this index in chunks; remove members that are none's."""
+        """Yield the documents of this index in chunks; remove members of old versions."""
         for members in self._chunks(span, _CHUNK):
             found = self._versions(kind, [each.id for each in members])
             pairs = [*zip(members, found, strict=True)]
@@ -73,7 +73,7 @@ class RedisStorage(Logs, Listings):
                 self._finish(index, mark)
 
     def _finish(self, index: bytes, mark: bytes) -> None:
-        """Delete the sessions of a marked image, and then the mark."""
+        """Delete the sessions of a marked image, and then the mark (see step 4)."""
         self._delete_sessions_of(mark[1:].decode())
         self._connection.command(("ZREM", index, mark))
 
@@ -82,7 +82,7 @@ class RedisStorage(Logs, Listings):
         by_image = self._by_time(SESSIONS, {"image_id": image})
         for ids, versions in self._owned(SESSIONS, by_image):
             if self._connection.command(("EXISTS", document)):
-                return  # it moved away before it was deleted, or was saved anew
+                return  # the image was moved before it could be deleted, or was saved again
             self._indexing.delete(SESSIONS, ids, versions)
 
 

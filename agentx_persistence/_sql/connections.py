@@ -160,7 +160,7 @@ class PooledConnections(Connections):
     def _replace_pool(self) -> None:
         """Replace a pool that was interrupted while it lent or took back a connection.
 
-        It may count a connection that nobody has, and so lend one less than its limit.
+        It may count a connection that no call uses, and so lend one less than its limit.
         """
         torn = self._torn
         if torn is not None:

@@ -92,7 +92,7 @@ class JoinedConnections(Connections):
     """The transaction that is open on the caller's connection. Nothing here ends it."""
 
     def __init__(self, connect: Callable[[], Connection], flavour: Flavour) -> None:
-        """:param connect: returns the caller's connection; it is called anew for each call"""
+        """:param connect: returns the caller's connection; it is called for each call"""
         self._connect, self._flavour = connect, flavour
 
     def fetch(self, sql: str, parameters: Any) -> Rows:

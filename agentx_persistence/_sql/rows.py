@@ -39,7 +39,7 @@ class Walk:
     """The place that a deletion in chunks has reached.
 
     Each chunk starts where the one before ended, because databases take long to pass over rows that
-    were just deleted. If a transaction is rolled back and repeated, the place may be behind rows
+    were just deleted. If a transaction is rolled back and repeated, the place may have passed rows
     that still exist. So a walk only ends with a chunk that started at the beginning and left
     nothing.
     """
