@@ -14,7 +14,6 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from tqdm import tqdm
@@ -39,8 +38,8 @@ def main(arguments: Sequence[str]) -> None:
     for name in asked.backend:
         version, comparisons = measure(name, asked.rounds, asked.largest, asked.sessions)
         if asked.json:
-            found = [asdict(comparison) for comparison in comparisons]
-            print(json.dumps({"backend": name, "version": version, "results": found}))
+            found = {"backend": name, "version": version, "results": comparisons}
+            print(json.dumps(found, default=vars))
         else:
             show(version, comparisons)
 
@@ -61,8 +60,8 @@ def measure(name: str, rounds: int, largest: int, sessions: int) -> tuple[str, l
 def show(version: str, comparisons: list[Comparison]) -> None:
     print(f"\n{version:<48} {'ours (quartiles)':>26} {'raw':>10} {'ratio':>7}")
     for found in comparisons:
-        ours = f"{found.ours.median:.0f} ({found.ours.low:.0f}-{found.ours.high:.0f})"
-        print(f"{found.operation:<48} {ours:>26} {found.raw.median:>10.0f} {found.ratio:>7.2f}")
+        raw, ratio = f"{found.raw.median:>10,.0f}", f"{found.ratio:>7.2f}"
+        print(f"{found.operation:<48} {found.ours!s:>26} {raw} {ratio}")
 
 
 if __name__ == "__main__":

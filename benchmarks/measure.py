@@ -15,6 +15,9 @@ class Timing:
     median: float
     high: float
 
+    def __str__(self) -> str:
+        return f"{self.median:,.0f} ({self.low:,.0f}-{self.high:,.0f})"
+
 
 @dataclass(frozen=True)
 class Comparison:

@@ -52,59 +52,41 @@ def run(contest: Contest, rounds: int, largest: int, sessions: int = 1_000) -> I
 
 
 def _appending(contest: Contest, rounds: int, largest: int) -> Iterator[Comparison]:
+    add, most = contest.persistence.sessions.add_message, rounds * 2 + 100
     sizes = [size for size in _SIZES if size <= largest]
     for size in sizes:
         id = f"session of {size}"
         _new_session(contest, id, size)
-        messages = _new_messages(rounds * 2 + 100)
-        raw = _each(messages, partial(_append_raw, contest, id))
-        yield compare(f"append at {size:,} stored", _append(contest, id, messages), raw, rounds)
+        new = new_messages(most)
+        ours, raw = _each(new, partial(add, id)), _each(new, partial(_append_raw, contest, id))
+        yield compare(f"append at {size:,} stored", ours, raw, rounds)
     _new_session(contest, "empty", 0)
-    yield compare(
-        f"append at {sizes[-1]:,} stored, against ours at 0",
-        _append(contest, f"session of {sizes[-1]}", _new_messages(rounds * 2 + 100)),
-        _append(contest, "empty", _new_messages(rounds * 2 + 100)),
-        rounds,
-    )
+    longest = _each(new_messages(most), partial(add, f"session of {sizes[-1]}"))
+    empty = _each(new_messages(most), partial(add, "empty"))
+    yield compare(f"append at {sizes[-1]:,} stored, against ours at 0", longest, empty, rounds)
     if isinstance(contest.raw, RawMemory):  # elsewhere the rest is far more than that
-        yield compare(
-            "append at 0 stored, against only its JSON",
-            _append(contest, "empty", _new_messages(rounds * 2 + 100)),
-            _each(_new_messages(rounds * 2 + 100), UserMessage.to_json),
-            rounds,
-        )
-    batches = [_new_messages(100) for _ in range(rounds // 5 + 100)]
-    yield compare(
-        "append a batch of 100",
-        _each(batches, partial(contest.persistence.sessions.add_messages, "empty")),
-        _each(batches, lambda batch: _append_raw(contest, "empty", *batch)),
-        rounds // 10,
-    )
+        ours = _each(new_messages(most), partial(add, "empty"))
+        only = _each(new_messages(most), UserMessage.to_json)
+        yield compare("append at 0 stored, against only its JSON", ours, only, rounds)
+    batches = [new_messages(100) for _ in range(rounds // 5 + 100)]
+    ours = _each(batches, partial(contest.persistence.sessions.add_messages, "empty"))
+    raw = _each(batches, lambda batch: _append_raw(contest, "empty", *batch))
+    yield compare("append a batch of 100", ours, raw, rounds // 10)
 
 
 def _reading(contest: Contest, rounds: int, largest: int) -> Iterator[Comparison]:
     sessions, raw = contest.persistence.sessions, contest.raw
     _new_session(contest, "thousand", 1_000)
-    yield compare(
-        "load 1,000",
-        lambda: sessions.get_messages("thousand"),
-        lambda: raw.load("thousand"),
-        rounds // 10,
-    )
-    ten_thousand = f"session of {min(largest, 10_000)}"
-    yield compare(
-        f"last 50 of {min(largest, 10_000):,}",
-        lambda: sessions.get_messages(ten_thousand, last=50),
-        lambda: raw.load(ten_thousand, 50),
-        rounds,
-    )
-    longest = f"session of {min(largest, 100_000)}"
-    yield compare(
-        f"stream {min(largest, 100_000):,}",
-        lambda: sum(1 for _ in sessions.iter_messages(longest)),
-        lambda: raw.stream(longest),
-        5,
-    )
+    both = partial(sessions.get_messages, "thousand"), partial(raw.load, "thousand")
+    yield compare("load 1,000", *both, rounds // 10)
+    size = min(largest, 10_000)
+    id = f"session of {size}"
+    both = partial(sessions.get_messages, id, last=50), partial(raw.load, id, 50)
+    yield compare(f"last 50 of {size:,}", *both, rounds)
+    size = min(largest, 100_000)
+    id = f"session of {size}"
+    count = lambda: sum(1 for _ in sessions.iter_messages(id))  # noqa: E731
+    yield compare(f"stream {size:,}", count, partial(raw.stream, id), 5)
 
 
 def _images(contest: Contest, rounds: int, largest: int) -> Iterator[Comparison]:
@@ -116,122 +98,76 @@ def _images(contest: Contest, rounds: int, largest: int) -> Iterator[Comparison]
             contest.fill(images, batch)
             raw.save_images([_image_row(image) for image in batch])
         saved = size
+        page = partial(images.find_page, container_id="box_1", size=20)
         yield compare(
-            f"page of 20 among {size:,} images",
-            lambda: images.find_page(container_id="box_1", size=20),
-            lambda: raw.page("box_1", 20),
-            rounds,
+            f"page of 20 among {size:,} images", page, partial(raw.page, "box_1", 20), rounds
         )
-    yield compare(
-        "get an image", lambda: images.get("image_7"), lambda: raw.get_image("image_7"), rounds
-    )
+    id = "image_7"
+    yield compare("get an image", partial(images.get, id), partial(raw.get_image, id), rounds)
     # Each differs from what is stored: MySQL writes nothing for a row that stays the same.
     changed = [_image(number % 50, version=number) for number in range(rounds * 2 + 100)]
-    yield compare(
-        "save an image",
-        _each(changed, images.save),
-        _each(changed, lambda image: raw.save_image(*_image_row(image))),
-        rounds,
-    )
+    save_raw = _each(changed, lambda image: raw.save_image(*_image_row(image)))
+    yield compare("save an image", _each(changed, images.save), save_raw, rounds)
     values = [str(number) for number in range(rounds * 2 + 100)]
-    for operation, field, update in (
-        ("update_metadata", "metadata", images.update_metadata),
-        ("update an image", "customData", _update_image(contest)),
-    ):
-        yield compare(
-            operation,
-            _each(values, lambda value, update=update: update("image_7", {"key": value})),  # type: ignore[misc]
-            _each(
-                values,
-                lambda value, field=field: raw.update_image(
-                    "image_7", _changing_json(field, value)
-                ),  # type: ignore[misc]
-            ),
-            rounds,
-        )
-
-
-def _update_image(contest: Contest) -> Callable[[str, dict[str, str]], object]:
-    update = contest.persistence.images.update
-    return lambda id, changes: update(id, {"custom_data": changes})
+    ours = _each(values, lambda value: images.update_metadata(id, {"key": value}))
+    theirs = _each(values, lambda value: raw.update_image(id, _setting("metadata", value)))
+    yield compare("update_metadata", ours, theirs, rounds)
+    ours = _each(values, lambda value: images.update(id, {"custom_data": {"key": value}}))
+    theirs = _each(values, lambda value: raw.update_image(id, _setting("customData", value)))
+    yield compare("update an image", ours, theirs, rounds)
 
 
 def _changing(contest: Contest, raw: RawServer, rounds: int, largest: int) -> Iterator[Comparison]:
-    sessions = contest.persistence.sessions
-    (*_, last, _) = _new_session(contest, "rewritten", 100)
-    messages = _new_messages(rounds * 2 + 100)
-    yield compare(
-        "rewrite the last message",
-        _each(messages, lambda m: sessions.rewrite("rewritten", after=last.id, messages=[m])),
-        _each(messages, lambda m: raw.rewrite("rewritten", last.id, *_message_row(m), now())),
-        rounds,
-    )
+    sessions, id = contest.persistence.sessions, "rewritten"
+    last = _new_session(contest, id, 100)[-2].id
+    new = new_messages(rounds * 2 + 100)
+    ours = _each(new, lambda message: sessions.rewrite(id, after=last, messages=[message]))
+    theirs = _each(new, lambda message: raw.rewrite(id, last, *_message_row(message), now()))
+    yield compare("rewrite the last message", ours, theirs, rounds)
     _new_session(contest, "popped", rounds + 100)
-    yield compare(
-        "pop the last message",
-        lambda: sessions.pop_message("popped"),
-        lambda: raw.pop("popped", now()),
-        rounds,
-    )
+    ours = partial(sessions.pop_message, "popped")
+    yield compare("pop the last message", ours, lambda: raw.pop("popped", now()), rounds)
     size = min(largest, 10_000)
     _new_session(contest, "forked", size)
-    forks = [_session(f"fork {number}") for number in range(rounds // 50 + 10)]
-    yield compare(
-        f"fork {size:,}",
-        _each(forks, lambda fork: sessions.fork("forked", fork)),
-        _each(forks, lambda fork: raw.fork("forked", *_session_row(fork))),
-        rounds // 50,
-    )
+    forks = [session(f"fork {number}") for number in range(rounds // 50 + 10)]
+    ours = _each(forks, partial(sessions.fork, "forked"))
+    theirs = _each(forks, lambda fork: raw.fork("forked", *_session_row(fork)))
+    yield compare(f"fork {size:,}", ours, theirs, rounds // 50)
 
 
 def _listing(contest: Contest, raw: RawServer, rounds: int, number: int) -> Iterator[Comparison]:
     sessions = contest.persistence.sessions
     for start in range(0, number, 1000):
         batch = [
-            _session(f"listed {n}", container=f"list_{n % _BOXES}", at=_START + n * 100)
+            session(f"listed {n}", container=f"list_{n % _BOXES}", at=_START + n * 100)
             for n in range(start, min(start + 1000, number))
         ]
         contest.fill(sessions, batch)
-        raw.save_sessions([_session_row(session) for session in batch])
-    yield compare(
-        f"page of 20 by activity among {number:,} sessions",
-        lambda: sessions.find_page(container_id="list_1", order="active", size=20),
-        lambda: raw.active("list_1", 20),
-        rounds,
-    )
+        raw.save_sessions([_session_row(each) for each in batch])
+    page = partial(sessions.find_page, container_id="list_1", order="active", size=20)
+    active = partial(raw.active, "list_1", 20)
+    yield compare(f"page of 20 by activity among {number:,} sessions", page, active, rounds)
     ids = [f"chat {n}" for n in range(20)]
     for id in ids:
         _new_session(contest, id, 20)
-    yield compare(
-        "summaries of 20", lambda: sessions.summaries(ids), lambda: raw.summaries(ids), rounds
-    )
+    both = partial(sessions.summaries, ids), partial(raw.summaries, ids)
+    yield compare("summaries of 20", *both, rounds)
 
 
 def _items(contest: Contest, raw: RawServer, rounds: int) -> Iterator[Comparison]:
-    items, namespace = contest.persistence.items, "box_1\x1fnotes\x1f"
+    items, place = contest.persistence.items, (("box_1", "notes"), "item_2")
+    raw_place = "box_1\x1fnotes\x1f", "item_2"
     saved = [_item(number % 50, version=number) for number in range(rounds * 2 + 100)]
-    yield compare(
-        "put an item",
-        _each(saved, items.save),
-        _each(
-            saved,
-            lambda item: raw.save_item(namespace, item.key, item.created_at, _json(item)),
-        ),
-        rounds,
+    theirs = _each(
+        saved, lambda item: raw.save_item(raw_place[0], item.key, item.created_at, _json(item))
     )
-    yield compare(
-        "get an item",
-        lambda: items.get(("box_1", "notes"), "item_2"),
-        lambda: raw.get_item(namespace, "item_2"),
-        rounds,
-    )
+    yield compare("put an item", _each(saved, items.save), theirs, rounds)
+    both = partial(items.get, *place), partial(raw.get_item, *raw_place)
+    yield compare("get an item", *both, rounds)
     values = [str(number) for number in range(rounds * 2 + 100)]
-    yield compare(
-        "update an item",
-        _each(values, lambda v: items.update(("box_1", "notes"), "item_2", {"value": {"key": v}})),
-        _each(values, lambda v: raw.update_item(namespace, "item_2", _changing_json("value", v))),
-        rounds,
-    )
+    ours = _each(values, lambda value: items.update(*place, {"value": {"key": value}}))
+    theirs = _each(values, lambda value: raw.update_item(*raw_place, _setting("value", value)))
+    yield compare("update an item", ours, theirs, rounds)
 
 
 def _deleting(contest: Contest, rounds: int) -> Iterator[Comparison]:
@@ -241,15 +177,12 @@ def _deleting(contest: Contest, rounds: int) -> Iterator[Comparison]:
         contest.persistence.images.save(image)
         contest.raw.save_image(*_image_row(image))
         _new_session(contest, id, 1_000, id)
-    yield compare(
-        "delete an image with 1,000 messages",
-        _each(ids, contest.persistence.images.delete),
-        _each(ids, contest.raw.delete_image),
-        rounds // 20,
-    )
+    ours = _each(ids, contest.persistence.images.delete)
+    raw = _each(ids, contest.raw.delete_image)
+    yield compare("delete an image with 1,000 messages", ours, raw, rounds // 20)
 
 
-def _changing_json(field: str, value: str) -> Callable[[Any], None]:
+def _setting(field: str, value: str) -> Callable[[Any], None]:
     def change(document: Any) -> None:
         document.setdefault(field, {})["key"] = value
         document["updatedAt"] = now()
@@ -259,22 +192,18 @@ def _changing_json(field: str, value: str) -> Callable[[Any], None]:
 
 def _new_session(contest: Contest, id: str, number: int, image: str = "image") -> list[UserMessage]:
     """Make a session with so many messages on both sides; return the last of them."""
-    session, batch = _session(id, image=image), list[UserMessage]()
-    contest.persistence.sessions.save(session)
-    contest.raw.save_session(*_session_row(session))
+    made, batch = session(id, image=image), list[UserMessage]()
+    contest.persistence.sessions.save(made)
+    contest.raw.save_session(*_session_row(made))
     for start in range(0, number, 1000):
-        batch = _new_messages(min(number - start, 1000))
+        batch = new_messages(min(number - start, 1000))
         contest.persistence.sessions.add_messages(id, batch)
         _append_raw(contest, id, *batch)
     return batch
 
 
-def _new_messages(number: int) -> list[UserMessage]:
+def new_messages(number: int) -> list[UserMessage]:
     return [UserMessage(content=_BODY) for _ in range(number)]
-
-
-def _append(contest: Contest, id: str, messages: list[UserMessage]) -> Callable[[], object]:
-    return _each(messages, partial(contest.persistence.sessions.add_message, id))
 
 
 def _append_raw(contest: Contest, session_id: str, *batch: UserMessage) -> None:
@@ -282,7 +211,7 @@ def _append_raw(contest: Contest, session_id: str, *batch: UserMessage) -> None:
     contest.raw.append(session_id, [_message_row(message) for message in batch], now())
 
 
-def _session(id: str, container: str = "box", image: str = "image", at: int = 0) -> SessionRecord:
+def session(id: str, container: str = "box", image: str = "image", at: int = 0) -> SessionRecord:
     at = at or now()
     return SessionRecord(
         session_id=id, image_id=image, container_id=container, created_at=at, updated_at=at

@@ -9,8 +9,6 @@ from typing import Any
 import matplotlib
 from matplotlib import pyplot
 
-from benchmarks.measured import Results, medians
-
 matplotlib.use("svg")
 # The same SVG for the same figures.
 matplotlib.rcParams["svg.hashsalt"] = "agentx-persistence"
@@ -23,19 +21,21 @@ _PANELS = {
     "mariadb": "mariadb",
     "redis": "redis",
 }
+# By operation: the times of ours and of raw code, and their ratio.
+Rows = dict[str, tuple[float, float, float]]
 _NOT_IN_BARS = "open a current store"
+_APPEND = re.compile(r"append at ([\d,]+) stored")
 
 
-def draw_histories(path: Path, raw: dict[str, Results], peers: list[dict[str, Any]]) -> None:
+def draw_histories(path: Path, raw: dict[str, Rows], peers: list[dict[str, Any]]) -> None:
     """Draw the cost of one message against the length of the history; ours is 1."""
     panels = {name: ours for name, ours in _PANELS.items() if ours in raw}
-    if not panels:
-        return
     figure, axes = pyplot.subplots(
         1, len(panels), figsize=(4.2 * len(panels), 5.2), sharey=True, squeeze=False
     )
     for axis, (backend, name) in zip(axes[0], panels.items(), strict=True):
-        ours = _appends(raw[name])
+        appends = ((_APPEND.fullmatch(each), found) for each, found in raw[name].items())
+        ours = {int(at[1].replace(",", "")): found[2] for at, found in appends if at}
         lines = {"raw code": {stored: 1 / ratio for stored, ratio in ours.items()}}
         for peer in sorted({row["peer"] for row in peers}):
             lines[peer] = {
@@ -61,30 +61,21 @@ def draw_histories(path: Path, raw: dict[str, Results], peers: list[dict[str, An
     _save(figure, path)
 
 
-def draw_ratios(path: Path, raw: dict[str, Results]) -> None:
+def draw_ratios(path: Path, raw: dict[str, Rows], titles: dict[str, str]) -> None:
     """Draw, for each backend, how many times as long as raw code each operation takes."""
     figure, axes = pyplot.subplots(
         1, len(raw), figsize=(2.6 * len(raw) + 2.4, 5.2), sharey=True, squeeze=False
     )
-    for axis, results in zip(axes[0], raw.values(), strict=True):
-        rows = [row for row in medians(results) if row[0] != _NOT_IN_BARS]
-        axis.barh([row[0] for row in rows], [row[3] for row in rows], color="C0")
+    for axis, (name, found) in zip(axes[0], raw.items(), strict=True):
+        ratios = {each: row[2] for each, row in found.items() if each != _NOT_IN_BARS}
+        axis.barh(list(ratios), list(ratios.values()), color="C0")
         axis.axvline(1, color="black", linewidth=1)
-        axis.set_title(results["version"].partition(",")[0], fontsize=9)
+        axis.set_title(titles[name], fontsize=9)
         axis.set_xlim(0, 2.5)
         axis.grid(axis="x", alpha=0.3)
     axes[0][0].invert_yaxis()
     figure.supxlabel("time, raw code = 1")
     _save(figure, path)
-
-
-def _appends(results: Results) -> dict[int, float]:
-    """Return the ratio to raw code by the number of stored messages."""
-    found = {}
-    for operation, _, _, ratio in medians(results):
-        if stored := re.fullmatch(r"append at ([\d,]+) stored", operation):
-            found[int(stored[1].replace(",", ""))] = ratio
-    return found
 
 
 def _save(figure: Any, path: Path) -> None:

@@ -1,15 +1,25 @@
+"""Keeps what was measured in benchmarks/results, and writes docs/performance.md from it."""
+
 from __future__ import annotations
 
 import argparse
 import json
+import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
 
-from benchmarks import commands, measured, report, startup
+from benchmarks import commands, plots, startup
 from benchmarks.backends import BACKENDS
-from benchmarks.measure import Comparison, Timing
 
+_HERE = Path(__file__).parent
+_DOCS = _HERE.parent / "docs"
+_LIBRARIES = ("pydantic", "SQLAlchemy", "psycopg", "PyMySQL", "redis", "pymongo")
 _STREAMED = 100_000
 
 
@@ -25,38 +35,132 @@ def publish(arguments: Sequence[str]) -> None:
     parser.add_argument("--largest", type=int, default=100_000, help="largest store (100000)")
     parser.add_argument("--draw", action="store_true", help="measure nothing, only write the page")
     asked = parser.parse_args(arguments)
+    sizes = f"--rounds={asked.rounds}", f"--largest={asked.largest}"
     for what in () if asked.draw else asked.what:
         if what == "startup":
-            _startup(asked.runs)
+            found = [{"version": "", "results": startup.run(20)} for _ in range(asked.runs)]
+            megabytes = startup.streaming_megabytes(_STREAMED)
+            kept = {**_kept(found), "streamed": _STREAMED, "streaming_megabytes": megabytes}
         elif what == "mongodb":
-            measured.write("mongodb", commands.count())
+            kept = commands.count()
         elif what == "peers":
-            measured.write("peers", json.loads(_benchmarks("peers", "--json")))
+            kept = _measured("peers")
         else:
-            _backend(what, asked.runs, asked.rounds, asked.largest)
-    report.write()
+            kept = _kept([_measured(what, *sizes) for _ in range(asked.runs)])
+        text = json.dumps(kept, indent=1, default=vars)
+        (_HERE / "results" / f"{what}.json").write_text(f"{text}\n")
+    write()
 
 
-def _backend(name: str, runs: int, rounds: int, largest: int) -> None:
+def _measured(*arguments: str) -> Any:
     # Each run is a process of its own: what one did to its memory must not help or hinder the next.
-    options = ("--json", f"--rounds={rounds}", f"--largest={largest}")
-    found = [json.loads(_benchmarks(name, *options)) for _ in range(runs)]
-    compared = [
-        [
-            Comparison(row["operation"], Timing(**row["ours"]), Timing(**row["raw"]))
-            for row in run["results"]
-        ]
-        for run in found
-    ]
-    measured.write(name, measured.stored_runs(found[0]["version"], compared))
+    command = [sys.executable, "-m", "benchmarks", *arguments, "--json"]
+    return json.loads(subprocess.check_output(command))
 
 
-def _startup(runs: int) -> None:
-    kept = measured.stored_runs("", [list(startup.run(20)) for _ in range(runs)])
-    megabytes = startup.streaming_megabytes(_STREAMED)
-    measured.write("startup", {**kept, "streamed": _STREAMED, "streaming_megabytes": megabytes})
+def _kept(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "version": runs[0]["version"],
+        "date": date.today().isoformat(),
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in _LIBRARIES},
+        "runs": [list(run["results"]) for run in runs],
+    }
 
 
-def _benchmarks(*arguments: str) -> str:
-    command = [sys.executable, "-m", "benchmarks", *arguments]
-    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
+def write() -> None:
+    """Write the page anew; what was not measured is not in it."""
+    backends = {name: kept for name in BACKENDS if (kept := _read(name))}
+    rows = {name: _medians(kept) for name, kept in backends.items()}
+    peers = _read("peers") or []
+    titles = {name: kept["version"].partition(",")[0] for name, kept in backends.items()}
+    plots.draw_ratios(_DOCS / "ratios.svg", rows, titles)
+    plots.draw_histories(_DOCS / "histories.svg", rows, peers)
+    page = (_HERE / "performance.in.md").read_text()
+    parts = {
+        "{ratios}": _ratios(rows),
+        "{times}": "\n\n".join(_times(name, found) for name, found in rows.items()),
+        "{startup}": _startup(_read("startup")),
+        "{commands}": _table(["MongoDB", "commands"], (_read("mongodb") or {}).items()),
+        "{peers}": _peers(peers),
+        "{versions}": _versions(backends),
+    }
+    for place, text in parts.items():
+        page = page.replace(place, text)
+    (_DOCS / "performance.md").write_text(page)
+
+
+def _read(name: str) -> Any:
+    path = _HERE / "results" / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _medians(results: dict[str, Any]) -> plots.Rows:
+    """Return, by operation, the medians over the runs of ours, of raw, and of their ratio."""
+    found = {}
+    for rows in zip(*results["runs"], strict=True):
+        pairs = [(row["ours"]["median"], row["raw"]["median"]) for row in rows]
+        ours, raw = (median(side) for side in zip(*pairs, strict=True))
+        found[rows[0]["operation"]] = ours, raw, median(a / b for a, b in pairs)
+    return found
+
+
+def _ratios(rows: dict[str, plots.Rows]) -> str:
+    operations = dict.fromkeys(operation for found in rows.values() for operation in found)
+    lines = (
+        [name, *(f"{found[name][2]:.2f}" if name in found else "" for found in rows.values())]
+        for name in operations
+    )
+    return _table(["", *rows], lines)
+
+
+def _times(backend: str, rows: plots.Rows) -> str:
+    lines = (
+        [name, *(f"{value:,.{int(value < 100)}f}" for value in found[:2])]
+        for name, found in rows.items()
+    )
+    return f"**{backend}**\n\n" + _table(["", "ours, µs", "raw, µs"], lines)
+
+
+def _startup(kept: dict[str, Any] | None) -> str:
+    if kept is None:
+        return "Not measured."
+    lines = [[name, f"{found[2]:.2f}"] for name, found in _medians(kept).items()]
+    growth = f"{kept['streaming_megabytes']:.1f} MB"
+    lines.append(
+        [f"memory while streaming {kept['streamed']:,} messages, more than before", growth]
+    )
+    return _table(["a new process", "importing pydantic = 1"], lines)
+
+
+def _peers(rows: list[dict[str, Any]]) -> str:
+    sizes = sorted({row["stored"] for row in rows})
+    lines: dict[tuple[str, str, str], dict[int, str]] = {}
+    notes: dict[str, dict[str, None]] = {}
+    for row in rows:
+        name = f"{row['peer']} {row['peer_version']}"
+        line = lines.setdefault((row["backend"], name, row["operation"]), {})
+        line[row["stored"]] = "–" if row["ratio"] is None else f"{row['ratio']:,.1f}"
+        if row["note"]:
+            notes.setdefault(name, {})[f"{row['operation']}: {row['note']}"] = None
+    table = _table(
+        ["backend", "peer", "operation", *(f"{size:,}" for size in sizes)],
+        ([*key, *(line.get(size, "") for size in sizes)] for key, line in sorted(lines.items())),
+    )
+    said = "\n".join(f"* **{name}**: {'; '.join(texts)}." for name, texts in notes.items())
+    return f"{table}\n\n{said}"
+
+
+def _versions(backends: dict[str, dict[str, Any]]) -> str:
+    lines = (
+        [name, kept["version"], kept["date"], len(kept["runs"]), kept["python"]]
+        for name, kept in backends.items()
+    )
+    libraries = next(iter(backends.values()), {}).get("libraries", {})
+    named = ", ".join(f"{name} {version}" for name, version in libraries.items())
+    return _table(["", "version", "date", "runs", "Python"], lines) + f"\n\nLibraries: {named}."
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)

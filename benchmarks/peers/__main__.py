@@ -1,4 +1,4 @@
-"""python -m benchmarks.peers: this package beside others, call by call in one run.
+"""python -m benchmarks peers: this package beside others, call by call in one run.
 
 Each peer has an environment of its own, made in .venv/peers from PyPI. Both sides have the same
 server, or a file with the same settings (write-ahead log, synchronous=FULL); sqlite-tmpfs has it in
@@ -19,11 +19,11 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 
-from benchmarks.measure import Timing
+from tqdm import tqdm
+
 from benchmarks.peers.catalogue import PEERS
 from benchmarks.peers.comparison import Limits, Result, compare
 from benchmarks.peers.servers import BACKENDS, Servers
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     limits = Limits(asked.rounds, asked.largest, asked.seconds)
     results = _run(asked.peer or names, asked.backend or BACKENDS, limits)
     if asked.json:
-        print(json.dumps([asdict(result) for result in results], indent=1))
+        print(json.dumps(results, indent=1, default=vars))
     else:
         _print(results)
 
@@ -59,45 +59,26 @@ def _run(names: Sequence[str], backends: Sequence[str], limits: Limits) -> list[
         if backend in backends and backend in peer.backends and peer.name in names
     ]
     results: list[Result] = []
-    with tempfile.TemporaryDirectory() as name:
-        servers = Servers(Path(name))
-        try:
-            for number, (peer, backend) in enumerate(todo):
-                _progress(number, len(todo), f"{peer.name}, {backend}")
-                for result in compare(peer, backend, servers.urls(backend), Path(name), limits):
-                    results.append(result)
-                    _progress(number, len(todo), f"{peer.name}, {backend}: {result.operation} done")
-        finally:
-            servers.stop()
-    print("\r\033[K", end="", file=sys.stderr)
+    with tempfile.TemporaryDirectory() as name, Servers(Path(name)) as servers:
+        progress = tqdm(todo, file=sys.stderr, leave=False)
+        for peer, backend in progress:
+            progress.set_postfix_str(f"{peer.name}, {backend}")
+            results.extend(compare(peer, backend, servers.urls(backend), Path(name), limits))
     return results
-
-
-def _progress(number: int, of: int, text: str) -> None:
-    done = round(20 * number / of)
-    bar = "#" * done + "." * (20 - done)
-    print(f"\r\033[K[{bar}] {number}/{of} {text}", end="", file=sys.stderr, flush=True)
 
 
 def _print(results: list[Result]) -> None:
     for (peer, version), rows in groupby(results, lambda found: (found.peer, found.peer_version)):
         print(f"\n{f'{peer} {version}':<44}{'ours (quartiles)':>22}{'theirs':>26}{'ratio':>8}")
-        notes: list[str] = []
+        notes: dict[str, None] = {}
         for row in rows:
             what = f"{row.backend:<12} {row.operation:<7} {row.stored:>7,}"
-            note = f"{row.operation}: {row.note}"
-            if row.note and note not in notes:
-                notes.append(note)
+            if row.note:
+                notes[f"  {row.operation}: {row.note}"] = None
             ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-            print(f"{what:<44}{_text(row.ours):>22}{_text(row.theirs):>26}{ratio:>8}")
-        for note in notes:
-            print(f"  {note}")
-
-
-def _text(timing: Timing | None) -> str:
-    return (
-        f"{timing.median:,.0f} ({timing.low:,.0f}-{timing.high:,.0f})" if timing else "not measured"
-    )
+            ours, theirs = row.ours or "not measured", row.theirs or "not measured"
+            print(f"{what:<44}{ours!s:>22}{theirs!s:>26}{ratio:>8}")
+        print(*notes, sep="\n")
 
 
 if __name__ == "__main__":

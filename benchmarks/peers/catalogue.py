@@ -4,101 +4,43 @@ from __future__ import annotations
 
 from benchmarks.peers.environments import Peer
 
+_PACKAGES = {
+    "adk": "google-adk sqlalchemy[asyncio] aiosqlite asyncpg aiomysql",
+    "agno": "agno sqlalchemy[asyncio] psycopg[binary] pymysql redis[hiredis]",
+    "langchain": "langchain-community langchain-postgres sqlalchemy psycopg[binary] pymysql"
+    " redis[hiredis]",
+    "langgraph": "langgraph langgraph-checkpoint-sqlite langgraph-checkpoint-postgres"
+    " psycopg[binary]",
+    "openai_agents": "openai-agents[sqlalchemy] aiosqlite asyncpg aiomysql alembic psycopg[binary]"
+    " pymysql",
+}
 _SQLITE = ("sqlite", "sqlite-tmpfs")
 _SQL = (*_SQLITE, "postgresql", "mariadb")
-_AGENTS = (
-    "openai-agents[sqlalchemy]",
-    "aiosqlite",
-    "asyncpg",
-    "aiomysql",
-    "alembic",
-    "psycopg[binary]",
-    "pymysql",
-)
-_LANGCHAIN = (
-    "langchain-community",
-    "langchain-postgres",
-    "sqlalchemy",
-    "psycopg[binary]",
-    "pymysql",
-    "redis[hiredis]",
-)
+
+
+def _peer(
+    name: str, environment: str, backends: tuple[str, ...], variant: str = "", ours: str = ""
+) -> Peer:
+    packages = tuple(_PACKAGES[environment].split())
+    return Peer(name, environment, packages, f"{environment}_worker.py", backends, variant, ours)
+
 
 PEERS = (
-    Peer(
-        "agno",
-        "agno",
-        ("agno", "sqlalchemy[asyncio]", "psycopg[binary]", "pymysql", "redis[hiredis]"),
-        "agno_worker.py",
-        (*_SQL, "redis"),
+    _peer("agno", "agno", (*_SQL, "redis")),
+    _peer("openai-agents SQLiteSession", "openai_agents", _SQLITE, "sqlite"),
+    _peer("openai-agents SQLAlchemySession", "openai_agents", _SQL, "sqlalchemy"),
+    _peer(
+        "PersistentSession beside SQLiteSession", "openai_agents", _SQLITE, "sqlite", "persistent"
     ),
-    Peer(
-        "openai-agents SQLiteSession",
-        "openai_agents",
-        _AGENTS,
-        "openai_agents_worker.py",
-        _SQLITE,
-        "sqlite",
-    ),
-    Peer(
-        "openai-agents SQLAlchemySession",
-        "openai_agents",
-        _AGENTS,
-        "openai_agents_worker.py",
-        _SQL,
-        "sqlalchemy",
-    ),
-    Peer(
-        "PersistentSession beside SQLiteSession",
-        "openai_agents",
-        _AGENTS,
-        "openai_agents_worker.py",
-        _SQLITE,
-        "sqlite",
-        "persistent",
-    ),
-    Peer(
+    _peer(
         "PersistentSession beside SQLAlchemySession",
         "openai_agents",
-        _AGENTS,
-        "openai_agents_worker.py",
         _SQL,
         "sqlalchemy",
         "persistent",
     ),
-    Peer(
-        "langchain-community",
-        "langchain",
-        _LANGCHAIN,
-        "langchain_worker.py",
-        (*_SQL, "redis"),
-        "community",
-    ),
-    Peer(
-        "langchain-postgres",
-        "langchain",
-        _LANGCHAIN,
-        "langchain_worker.py",
-        ("postgresql",),
-        "postgres",
-    ),
-    Peer(
-        "google-adk",
-        "adk",
-        ("google-adk", "sqlalchemy[asyncio]", "aiosqlite", "asyncpg", "aiomysql"),
-        "adk_worker.py",
-        _SQL,
-    ),
-    Peer(
-        "langgraph",
-        "langgraph",
-        (
-            "langgraph",
-            "langgraph-checkpoint-sqlite",
-            "langgraph-checkpoint-postgres",
-            "psycopg[binary]",
-        ),
-        "langgraph_worker.py",
-        (*_SQLITE, "postgresql"),
-    ),
+    _peer("langchain-community", "langchain", (*_SQL, "redis"), "community"),
+    _peer("langchain-postgres", "langchain", ("postgresql",), "postgres"),
+    _peer("google-adk", "adk", _SQL),
+    _peer("langgraph", "langgraph", (*_SQLITE, "postgresql")),
 )

@@ -11,7 +11,6 @@ import venv
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 _CHECKOUT = Path(__file__).parents[2]
@@ -105,12 +104,7 @@ class Worker:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         try:
             self._process.communicate(timeout=10)  # it ends when there is no more to read
         except subprocess.TimeoutExpired:

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
 from importlib.metadata import version
 
-from agentx_persistence import (
-    ImageRecord,
-    PersistenceDriver,
-    SessionRecord,
-    UserMessage,
-    create_persistence,
-)
+from agentx_persistence import ImageRecord, SessionRecord, UserMessage, create_persistence
 from benchmarks.peers.worker import LAST, PAGE, TEXT, Call, serve
 
 
@@ -21,7 +13,8 @@ class Ours:
     notes: dict[str, str] = {}  # noqa: RUF012
 
     def __init__(self, url: str) -> None:
-        self._persistence = create_persistence(_driver(url))
+        migrate = {} if url.startswith(("sqlite:", "redis:")) else {"migrate": True}
+        self._persistence = create_persistence(url, **migrate)
         self._sessions = self._persistence.sessions
 
     def fill(self, session: str, size: int) -> None:
@@ -56,16 +49,6 @@ class Ours:
 
     def list(self, owner: str) -> Call:
         return lambda: self._persistence.images.find_all(container_id=owner, limit=PAGE)
-
-
-def _driver(url: str) -> PersistenceDriver:
-    scheme, _, rest = url.partition("://")
-    # An application imports the one that it uses.
-    module = import_module(f"agentx_persistence.{scheme}")
-    driver: Callable[..., PersistenceDriver] = getattr(module, f"{scheme}_driver")
-    if scheme == "sqlite":
-        return driver(rest.removeprefix("/"))
-    return driver(url) if scheme == "redis" else driver(url, migrate=True)
 
 
 if __name__ == "__main__":

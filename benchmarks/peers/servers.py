@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import ExitStack
+from importlib import import_module
 from pathlib import Path
-from typing import Any
-
-import tests.servers.mariadb
-import tests.servers.postgresql
-import tests.servers.redis
+from typing import Any, Self
 
 BACKENDS = ("sqlite", "sqlite-tmpfs", "postgresql", "mariadb", "redis")
 # Where a disk is busy, writing to it takes so long that the libraries make no difference.
@@ -20,13 +17,13 @@ class Servers:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._running: dict[str, Any] = {}
-        self._files = ExitStack()
+        self._stack = ExitStack()
 
     def urls(self, backend: str) -> tuple[str, str]:
         """Return two empty databases, one for each side."""
         if backend.startswith("sqlite"):
             parent = _TMPFS if backend == "sqlite-tmpfs" else self._folder
-            folder = self._files.enter_context(tempfile.TemporaryDirectory(dir=parent))
+            folder = self._stack.enter_context(tempfile.TemporaryDirectory(dir=parent))
             return f"sqlite:///{folder}/ours.db", f"sqlite:///{folder}/theirs.db"
         server = self._running.get(backend) or self._start(backend)
         if backend == "redis":
@@ -42,15 +39,17 @@ class Servers:
     def _start(self, backend: str) -> Any:
         folder = self._folder / backend
         folder.mkdir()
+        start = import_module(f"tests.servers.{backend}").start_server
         if backend == "redis":
-            binary = tests.servers.redis.redis_binary()
-            server: Any = tests.servers.redis.start_server(folder, binary)
+            server = start(folder, import_module("tests.servers.redis").redis_binary())
         else:
-            server = getattr(tests.servers, backend).start_server(folder, durable=True)
+            server = start(folder, durable=True)
+        self._stack.callback(server.stop)
         self._running[backend] = server
         return server
 
-    def stop(self) -> None:
-        self._files.close()
-        for server in self._running.values():
-            server.stop()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()

@@ -1,6 +1,13 @@
 """What a process does that holds one store, this package's or a peer's: it answers in JSON lines.
 
 It runs in the peer's own environment, so only the standard library may be imported here.
+
+A store has `version`, `notes` (what the peer does less, more or otherwise, by operation),
+`fill(session, size)`, which makes a session with so many messages, and methods that return what is
+measured: `append(session)` and `load(session)`, the last 50 messages. It may have `turn(session)`,
+all that the peer's framework does to the store in a turn, and `fill_list(count)` and `list(owner)`,
+where it has something to list by owner. What need not be measured, such as making the message, is
+done before the call.
 """
 
 from __future__ import annotations
@@ -13,34 +20,14 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 TEXT = "x" * 400  # makes a message of about 500 bytes of JSON
 LAST = 50
 PAGE = 20
 
 Call = Callable[[], Any]  # what is measured; an asynchronous peer's returns an awaitable
-
-
-class Store(Protocol):
-    """One store. What need not be measured, such as making the message, is done before the call.
-
-    It may also have ``turn(session)``, all that the peer's framework does to the store in a turn,
-    and ``fill_list(count)`` and ``list(owner)``, where it has something to list by owner.
-    """
-
-    version: str
-    notes: dict[str, str]
-    """What the peer does less, more or otherwise, by operation."""
-
-    def fill(self, session: str, size: int) -> Awaitable[None] | None:
-        """Make a session with this many messages."""
-
-    def append(self, session: str) -> Call: ...
-
-    def load(self, session: str) -> Call:
-        """Return the call that returns the last 50 messages."""
 
 
 def serve(open_store: Callable[[str], Any]) -> None:

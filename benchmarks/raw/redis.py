@@ -200,11 +200,8 @@ class RawRedis(RawServer):
         return copied
 
     def active(self, container_id: str, size: int) -> list[Any]:
-        ids = self._client.zrange(f"raw:active:{container_id}", 0, size)
-        pipe = self._client.pipeline(transaction=False)
-        for id in ids[:size]:
-            pipe.hmget(b"raw:s:" + id, "text", "updated_at")
-        return [{**json.loads(text), "updatedAt": int(at)} for text, at in pipe.execute()]
+        found = self._listed(f"raw:active:{container_id}", size, "raw:s:", "text", "updated_at")
+        return [{**json.loads(text), "updatedAt": int(at)} for text, at in found]
 
     def summaries(self, session_ids: Sequence[str]) -> dict[str, tuple[int, Any]]:
         found = zip(session_ids, self._script(_SUMMARIES, 0, *session_ids), strict=True)
@@ -220,11 +217,15 @@ class RawRedis(RawServer):
         return json.loads(self._bytes("HGET", f"raw:image:{id}", "text"))
 
     def page(self, container_id: str, size: int) -> list[Any]:
-        ids = self._client.zrange(f"raw:images:c:{container_id}", 0, size)
+        found = self._listed(f"raw:images:c:{container_id}", size, "raw:image:", "text")
+        return [json.loads(text) for (text,) in found]
+
+    def _listed(self, index: str, size: int, prefix: str, *fields: str) -> list[Any]:
+        ids: Any = self._client.zrange(index, 0, size)
         pipe = self._client.pipeline(transaction=False)
         for id in ids[:size]:
-            pipe.hget(b"raw:image:" + id, "text")
-        return [json.loads(text) for text in pipe.execute()]
+            pipe.hmget(prefix.encode() + id, *fields)
+        return pipe.execute()
 
     def update_image(self, id: str, change: Callable[[Any], object]) -> None:
         self._update(f"raw:image:{id}", change)
