@@ -35,8 +35,8 @@ def folders(base: str, kind: Kind) -> list[str]:
     return [path for path in paths if os.path.isdir(path)]
 
 
-def lying(records: Records, kind: Kind, folder: str) -> Iterator[Trace]:
-    """Give a trace for each file of records and logs in the folder, damaged or not."""
+def traces_in(records: Records, kind: Kind, folder: str) -> Iterator[Trace]:
+    """Yield a trace for each record and each log in the folder, damaged or not."""
     for name in os.listdir(folder):
         path = f"{folder}/{name}"
         if not _OURS.fullmatch(name):

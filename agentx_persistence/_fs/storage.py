@@ -12,7 +12,7 @@ from agentx_persistence._fs import files
 from agentx_persistence._fs.calls import port_call
 from agentx_persistence._fs.documents import FileDocuments
 from agentx_persistence._fs.log import Log, appended, format_entries
-from agentx_persistence._fs.scan import folders, lying
+from agentx_persistence._fs.scan import folders, traces_in
 from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
 from agentx_persistence.storage import (
     KINDS,
@@ -190,7 +190,7 @@ class FileStorage(FileDocuments):
             listed, after = self._listed(kind, after)
             yield from listed
         for folder in self._folders(kind):
-            yield from self._lying(folder, kind)
+            yield from self._traces_in(folder, kind)
 
     @port_call
     def _listed(self, kind: Kind, after: str) -> tuple[list[Trace], str | None]:
@@ -205,8 +205,8 @@ class FileStorage(FileDocuments):
         return folders(self.base, kind)
 
     @port_call
-    def _lying(self, folder: str, kind: Kind) -> list[Trace]:
-        return list(lying(self._records, kind, folder))
+    def _traces_in(self, folder: str, kind: Kind) -> list[Trace]:
+        return list(traces_in(self._records, kind, folder))
 
     @port_call
     def ping(self) -> None:

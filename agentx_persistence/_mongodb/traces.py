@@ -1,4 +1,4 @@
-"""Finding all that is stored of documents, hidden or not, and of logs."""
+"""Reads the keys of all that is stored: of documents, hidden ones included, and of messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PAGE = 10_000
 
 
 def traces(scope: Scope, kind: Kind) -> Iterator[Trace]:
-    """Yield each document, and of sessions each that has messages."""
+    """Yield each document, and for sessions also each session id that messages name."""
     yield from _traces(scope, lambda: scope.rows(kind), "_id")
     if kind is SESSIONS:
         yield from _traces(scope, scope.messages, "session_id")
@@ -29,8 +29,10 @@ def _traces(scope: Scope, rows: Callable[[], Rows], field: str) -> Iterator[Trac
 
 
 def _keys(rows: Callable[[], Rows], field: str, after: str, again: bool) -> tuple[str, list[str]]:
-    """Return the collection's name, and the values after one in order. A condition on text finds
-    no other values."""
+    """Return the collection's name, and the next values of the field, in order.
+
+    `$gt` with a text finds texts only, so a damaged value of another type is left out.
+    """
     found = rows().aggregate(
         [
             {"$match": {field: {"$gt": after}}},

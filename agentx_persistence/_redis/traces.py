@@ -1,4 +1,4 @@
-"""Finding all that is stored of documents, by all the keys of the server."""
+"""Goes through all keys of the store, to see what is stored of documents and logs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BY_KEY = ("sessions.active", "items.keys")
 
 
 def traces(connection: Connection, keys: Keys, kind: Kind) -> Iterator[Trace]:
-    """Yield documents, logs, and the index members that are none's or another version's."""
+    """Yield the documents, the logs, and the members of indexes that fit no stored document."""
     for stored in connection.scan(keys.begin):
         tag, _, name = stored.removeprefix(keys.begin).decode(errors="replace").partition("}:")
         where = f"redis, key {stored.decode(errors='replace')!r}"
@@ -32,7 +32,7 @@ def traces(connection: Connection, keys: Keys, kind: Kind) -> Iterator[Trace]:
 def _members(
     connection: Connection, keys: Keys, kind: Kind, index: bytes, *, by_key: bool
 ) -> Iterator[Trace]:
-    """Yield the members of the index that do not belong to a document as it is."""
+    """Yield the members of the index whose document is absent or has another version."""
     place = f"redis, key {index.decode()!r}, member"
     start, members = 0, [b""]
     while members:

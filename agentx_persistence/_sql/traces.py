@@ -1,4 +1,4 @@
-"""Finding what is stored and is found by nobody: see `tables`."""
+"""Looks for rows that no listing and no reading returns; `tables` says which there can be."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from agentx_persistence.storage import IMAGES, SESSIONS, Kind, Trace
 
 
 def traces(database: Database, kind: Kind) -> Iterator[Trace]:
-    """Yield images and sessions whose deletion was interrupted, and sessions of which only messages
-    are there."""
+    """Yield the images and sessions whose deletion was interrupted, and the sessions that have
+    messages but no row of their own."""
     if kind not in (IMAGES, SESSIONS):
         return
     table = TABLES[kind]
