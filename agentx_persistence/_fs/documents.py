@@ -284,7 +284,9 @@ class FileDocuments(Storage, ForkAware):
         if os.path.exists(f"{path}.hidden") and not os.path.exists(path):
             return  # the row stays, so that a repeated deletion finds the hidden record
         loaded = self._load(kind, key)
-        if loaded is None:
+        # A call that died has left an unsure row. A record file that another program took away may
+        # come back, as from a backup that is being restored: then its log must still be there.
+        if loaded is None and not all(sure for *_, sure in self._index.rows(kind, key)):
             self._remove_rest(kind, key)
         self._index.settle(kind, key, None if loaded is None else loaded[1], wait=wait)
 

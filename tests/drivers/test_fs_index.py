@@ -179,6 +179,22 @@ def test_a_backup_that_is_restored_under_a_running_process_is_noticed(
         _check(reopened)
 
 
+def test_a_record_file_that_is_away_for_a_while_takes_no_history_with_it(
+    base: Path, persistence: Persistence
+) -> None:
+    records = [*base.glob("sessions/*/*.json")]
+    for record in records:
+        record.rename(f"{record}.away")
+    assert persistence.sessions.find_all() == []
+    assert persistence.sessions.find("session") is None
+    for record in records:
+        Path(f"{record}.away").rename(record)
+    assert texts(persistence) == [str(n) if n != 3 else "new" for n in range(650)]
+    persistence.sessions.save(session("session"))
+    persistence.sessions.save(session("quiet", updated_at=1))
+    _check(persistence)
+
+
 def test_an_index_that_is_older_than_its_log_is_followed_by_the_rest_of_it(
     base: Path, persistence: Persistence
 ) -> None:
