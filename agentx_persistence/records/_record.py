@@ -52,20 +52,19 @@ class Record(BaseModel):
         __pydantic_extra__: dict[str, Json]
         __signature__ = SnakeCaseSignature()
 
-    # pydantic evaluates the annotations of class variables again for each subclass. A bare
-    # `ClassVar` takes the least time; its type is that of the value.
-    record_kind: ClassVar = "record"
+    record_kind: ClassVar[str]
     # The fields with a default that is part of the record: they are given back even when the
     # caller did not set them, while any other field that was absent stays absent.
-    _generated: ClassVar = frozenset[str]()
-    _id_fields: ClassVar = tuple[str, ...]()
+    _generated: ClassVar[frozenset[str]] = frozenset()
+    _id_fields: ClassVar[tuple[str, ...]] = ()
     # The fields that hold any JSON. The others hold values of their declared types.
-    _open_fields: ClassVar = frozenset[str]()
+    _open_fields: ClassVar[frozenset[str]] = frozenset()
     # The class that reads the stored record. A class of this package reads its own; a caller's
-    # subclass inherits it.
+    # subclass inherits it. (pydantic evaluates these annotations again for each subclass: keep them
+    # simple.)
     _read_as: ClassVar[Any] = None
     # Whether unknown fields belong to another framework, and are not checked for misspellings.
-    _keeps_foreign_fields: ClassVar = False
+    _keeps_foreign_fields: ClassVar[bool] = False
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
