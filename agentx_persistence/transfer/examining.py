@@ -57,9 +57,10 @@ def examine(persistence: Persistence, *, progress: Progress | None = None) -> It
     * as notes: sessions and images whose container or image has no record; index entries and
       messages of records that are not there
 
-    Nothing is written. Everything is read, and the store is searched for what no listing shows: on
-    Redis by all the keys of the server. What changes meanwhile can be reported wrongly. The keys of
-    one kind of records are held in memory.
+    No record and no message is changed, though a listing may correct index entries, as any listing
+    does. Everything is read, and the store is searched for what no listing shows: on Redis by all
+    the keys of the server, once for each kind of record. What changes meanwhile can be reported
+    wrongly. The keys of one kind of records are held in memory.
     """
     yield from _Examination(persistence, progress).findings()
 

@@ -16,14 +16,14 @@ WAIT = 30
 
 def test_many_slow_calls_go_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Together they take far longer than one may wait for one of them."""
-    monkeypatch.setattr(turns, "_LONGEST_TURN", 0.3)
+    monkeypatch.setattr(turns, "_LONGEST_TURN", 2.0)
     taken, at_work, most = Turns(), 0, 0
 
     def work() -> None:
         nonlocal at_work, most
         at_work += 1
         most = max(most, at_work)
-        time.sleep(0.05)
+        time.sleep(0.15)
         at_work -= 1
 
     with ThreadPoolExecutor(20) as threads:
