@@ -14,6 +14,9 @@ from agentx_persistence.repositories import (
 )
 from agentx_persistence.storage import PersistenceDriver, Storage
 
+# No wait is endless. In seconds; about 30 years.
+_LONGEST = 1_000_000_000
+
 
 class Persistence:
     """The repositories of one open backend. Thread-safe; closes at the end of a ``with`` block."""
@@ -85,8 +88,8 @@ def create_persistence(
     :raises ConfigurationError: if repeating cannot help, such as a wrong password
     :raises SchemaError: if its tables are missing, outdated or too new; says what to do
     """
-    if type(contention_timeout) not in (int, float) or not contention_timeout >= 0:
-        reason = f"contention_timeout must be a number of seconds, not {contention_timeout!r}"
+    if type(contention_timeout) not in (int, float) or not 0 <= contention_timeout <= _LONGEST:
+        reason = f"contention_timeout must be a number of seconds from 0 to {_LONGEST:,}"
         raise ConfigurationError("create_persistence", reason)
     if target is None:
         target = "memory:"

@@ -256,7 +256,8 @@ class FileDocuments(Storage, ForkAware):
         record = record_of(document, log)
         draft = files.draft(path, [format_record(record)])
         row = record.row(kind, max(document.updated_at, at or document.updated_at))
-        moved = self._index.rows(kind, key) != [(*row, 1)]
+        # A record file that another program took away has left its row. Its log is replaced here.
+        moved = bool(lines) or self._index.rows(kind, key) != [(*row, 1)]
         try:
             if moved:
                 self._index.announce(kind, key, row)
@@ -266,7 +267,8 @@ class FileDocuments(Storage, ForkAware):
             files.remove(f"{path}.hidden")
             files.sync_folder(os.path.dirname(path))
         except OSError:
-            files.remove(draft)
+            for drafted in filter(None, (draft, lines)):
+                files.remove(drafted)
             self._settle(kind, key)
             raise
         if moved:

@@ -23,7 +23,7 @@ from agentx_persistence._fs.log import Line, Log
 from agentx_persistence._fs.records import Row
 from agentx_persistence._fs.schema import COLUMNS, VERSION, insertion, statements
 from agentx_persistence.errors import BackendUnavailableError, PersistenceClosedError
-from agentx_persistence.storage import KINDS, Kind, Query
+from agentx_persistence.storage import KINDS, SESSIONS, Kind, Query
 from agentx_persistence.storage._forking import ForkAware, renew_after_fork
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ class Index(ForkAware):
         base: str,
         locks: Locks,
         timeout: float,
-        scan: Callable[[], Iterable[tuple[Kind, Row]]],
+        scan: Callable[[], Iterable[tuple[Kind, Row, bool]]],
     ) -> None:
         self._path, self._witness = f"{base}/index.sqlite3", f"{base}/index.stamp"
         self._locks, self._timeout, self._scan = locks, timeout, scan
@@ -139,8 +139,8 @@ class Index(ForkAware):
             connection.execute("BEGIN")
             for statement in statements():
                 connection.execute(statement)
-            for kind, row in self._scan():
-                connection.execute(insertion(kind), (*row, 1))
+            for kind, row, sure in self._scan():
+                connection.execute(insertion(kind), (*row, sure))
                 number += 1
             connection.execute("INSERT INTO meta VALUES (?)", (self._stamp(draft),))
             connection.execute("COMMIT")
@@ -219,9 +219,10 @@ class Index(ForkAware):
             if row is not None:
                 connection.execute(insertion(kind), (*row, 0))
 
-        # A power failure must not undo a new row: the document could not be found by it. It may
-        # undo the mark of a deletion: `FileDocuments.find` skips and removes a row without a file.
-        self.write(work, durable=row is not None)
+        # A power failure must not undo a new row: the document could not be found by it. Nor the
+        # mark of a session's deletion: without it, nothing would tell that the log is a leftover.
+        # Other marks may be undone: `FileDocuments.find` skips and removes a row without a file.
+        self.write(work, durable=row is not None or kind is SESSIONS)
 
     def settle(
         self, kind: Kind, key: str, row: Row | None, log: str | None = None, *, wait: bool = True

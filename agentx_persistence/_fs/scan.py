@@ -18,15 +18,21 @@ _LOGGER = logging.getLogger("agentx_persistence")
 _OURS = re.compile(r"[0-9a-f]{38}\.(json|json\.hidden|jsonl)")
 
 
-def scan(base: str, records: Records, logs: Logs) -> Iterator[tuple[Kind, Row]]:
-    """Yield the kind and the row of each record of the store."""
+def scan(base: str, records: Records, logs: Logs) -> Iterator[tuple[Kind, Row, bool]]:
+    """Yield the kind and the row of each record of the store, and whether the row is sure.
+
+    That of a hidden record is not: it only leads a repeated deletion to the record.
+    """
     for kind in KINDS:
         for folder in folders(base, kind):
             for name in os.listdir(folder):
-                if name.endswith((".json", ".json.hidden")):
+                hidden = name.endswith(".json.hidden")
+                if hidden and os.path.exists(f"{folder}/{name.removesuffix('.hidden')}"):
+                    continue  # the record was saved again meanwhile
+                if hidden or name.endswith(".json"):
                     row = _scanned(records, logs, kind, f"{folder}/{name}")
                     if row is not None:
-                        yield kind, row
+                        yield kind, row, not hidden
 
 
 def folders(base: str, kind: Kind) -> list[str]:

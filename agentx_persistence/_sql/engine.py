@@ -32,6 +32,9 @@ T = TypeVar("T")
 # For how many seconds opening a storage is repeated while no server answers. It is short, so that
 # an application that cannot start reports it soon.
 _OPENING = 2.0
+# In seconds. A first attempt that takes long, such as connecting to a silent server, extends that
+# time by at most this, so that there is a second one.
+_CONNECTING = 3.0
 
 
 class DuplicateError(BackendError):
@@ -197,20 +200,21 @@ class Database(ForkAware):
                 if undone and certain:
                     undone()
                 if retries is None:
-                    # In opening, a first attempt to connect can take longer than `_OPENING`. The
-                    # time is counted from its end, so that there is a second attempt.
-                    since = started if self._opening is None else time.monotonic()
-                    seconds = self._seconds(failure.__cause__)
-                    retries = Retries(self.flavour.backend, since + seconds)
+                    seconds = self._seconds(failure.__cause__, time.monotonic() - started)
+                    retries = Retries(self.flavour.backend, started + seconds)
             if not retries.pause(failure):
                 raise failure from failure.__cause__
 
-    def _seconds(self, cause: BaseException | None) -> float:
+    def _seconds(self, cause: BaseException | None, taken: float) -> float:
+        """Return for how long a call is repeated.
+
+        :param taken: how many seconds its first attempt took
+        """
         if self._opening is None:
             return self._retry_seconds
         if cause is not None and self.flavour.is_transient(cause):
             return self._opening
-        return min(_OPENING, self._retry_seconds)
+        return min(taken, _CONNECTING) + min(_OPENING, self._retry_seconds)
 
     def translate(self, error: BaseException) -> tuple[PersistenceError, bool]:
         """Return the error to raise, with its cause, and whether trying again may help."""

@@ -73,7 +73,12 @@ class Conversations(Histories):
         document = self._created(session_id, create)
         missing = list(given.values())
         found: Found | None = None
-        for _ in attempts(self._storage, "session", session_id, self._contention_timeout):
+        guarded = attempts(self._storage, "session", session_id, self._contention_timeout)
+        while True:
+            if found is not None:
+                # The first append has no guard: it fails if some of the messages are there. Only
+                # those that follow fail because others change the session.
+                next(guarded)
             added = self._storage.append(
                 session_id,
                 missing,

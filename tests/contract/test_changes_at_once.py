@@ -59,7 +59,18 @@ def test_a_change_that_is_always_overtaken_gives_up_in_time(backend: Backend) ->
         assert found.custom_data == {"overtaken": called[-1]}
 
 
-@pytest.mark.parametrize("wrong", [-1, "1", None, True, float("nan")])
+def test_messages_that_are_there_already_are_no_contention(backend: Backend) -> None:
+    with create_persistence(backend.driver(), contention_timeout=0) as persistence:
+        saved_session(persistence)
+        first, second = message("first"), message("second")
+        assert persistence.sessions.add_message("session", first) == 1
+        assert persistence.sessions.add_messages("session", [second, first]) == [2, 1]
+        assert persistence.sessions.add_messages("session", [first, second]) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "wrong", [-1, "1", None, True, float("nan"), float("inf"), pytest.param(10**400, id="huge")]
+)
 def test_a_wrong_time_for_contention_is_refused(wrong: Any) -> None:
     with pytest.raises(ConfigurationError, match="contention_timeout"):
         create_persistence(contention_timeout=wrong)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from agentx_persistence import Persistence, create_persistence
+from agentx_persistence import BackendError, CorruptRecordError, Persistence, create_persistence
+from agentx_persistence._fs.index import Index
 from agentx_persistence.fs import fs_driver
 from tests.contract.records import container, image, message, saved_session, session, texts
 
@@ -193,6 +194,54 @@ def test_a_record_file_that_is_away_for_a_while_takes_no_history_with_it(
     persistence.sessions.save(session("session"))
     persistence.sessions.save(session("quiet", updated_at=1))
     _check(persistence)
+
+
+def test_a_session_that_cannot_be_saved_where_another_was_taken_away_changes_neither(
+    base: Path, persistence: Persistence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is put back is refused: its log is gone, and no empty history is given instead."""
+    stored = persistence.sessions.get("quiet")
+    (record,) = (path for path in base.glob("sessions/*/*.json") if b"quiet" in path.read_bytes())
+    record.rename(f"{record}.away")
+    replace = os.replace
+
+    def fail(source: str, target: str) -> None:
+        if target == str(record):
+            raise OSError("no space")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(BackendError, match="no space"):
+        persistence.sessions.save(stored)
+    monkeypatch.undo()
+    assert not [*base.glob("sessions/*/*.draft")]
+    Path(f"{record}.away").rename(record)
+    with pytest.raises(CorruptRecordError):
+        persistence.sessions.get_messages("quiet")
+
+
+def test_an_announcement_that_fails_leaves_no_draft(
+    base: Path, persistence: Persistence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("too many open files")
+
+    monkeypatch.setattr(Index, "announce", fail)
+    with pytest.raises(BackendError, match="too many open files"):
+        persistence.sessions.add_message("new", message(), create=session("new"))
+    assert not [*base.glob("sessions/*/*.draft")]
+
+
+def test_a_rebuilt_index_counts_no_record_that_is_being_deleted(
+    base: Path, persistence: Persistence
+) -> None:
+    records = [*base.glob("images/*/*.json")]
+    records[0].rename(f"{records[0]}.hidden")
+    shutil.copy(records[1], f"{records[1]}.hidden")  # one that was saved again
+    (base / "index.sqlite3").unlink()
+    assert persistence.images.count() == len(persistence.images.find_all()) == 4
+    assert persistence.containers.delete("box")
+    assert not [*base.glob("images/*/*")]
 
 
 def test_an_index_that_is_older_than_its_log_is_followed_by_the_rest_of_it(

@@ -199,6 +199,19 @@ def test_a_row_and_a_message_are_kept_or_undone_together(
         connection.execute(text("DROP TABLE orders"))
 
 
+def test_messages_that_are_there_already_keep_their_places_inside_a_transaction(
+    persistence: Persistence, engine: Engine
+) -> None:
+    saved_session(persistence)
+    first, second = message("first"), message("second")
+    persistence.sessions.add_message("session", first)
+    with engine.connect() as connection:
+        inside = persistence.within(connection)
+        assert inside.sessions.add_messages("session", [second, first]) == [2, 1]
+        connection.commit()
+    assert texts(persistence) == ["first", "second"]
+
+
 def test_a_connection_that_commits_each_statement_is_refused(
     persistence: Persistence, engine: Engine
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,8 +14,9 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine, event, inspect, pool
 
-from agentx_persistence import create_persistence
-from agentx_persistence._sql import schema
+from agentx_persistence import BackendUnavailableError, create_persistence
+from agentx_persistence._sql import engine, schema
+from agentx_persistence._sql.connections import LostConnectionError, PooledConnections
 from agentx_persistence.sqlite import sqlite_driver
 from tests.backends.backend import DATABASE_SERVER, Backend
 from tests.contract.records import message, saved_session
@@ -73,6 +75,26 @@ def test_threads_open_one_new_database_at_once(server: Any) -> None:
             return persistence.sessions.add_message("session", message())
 
     assert sorted(_at_once(open)) == list(range(1, THREADS + 1))
+
+
+@pytest.mark.parametrize(("seconds", "attempts"), [(0.2, 2), (1.0, 1)])
+@pytest.mark.needs(DATABASE_SERVER)
+def test_a_server_that_is_silent_is_tried_again_unless_that_took_long(
+    server: Any, monkeypatch: pytest.MonkeyPatch, seconds: float, attempts: int
+) -> None:
+    monkeypatch.setattr(engine, "_OPENING", 0.1)
+    monkeypatch.setattr(engine, "_CONNECTING", 0.3)
+    tried: list[int] = []
+
+    def silent(self: object, work: object) -> None:
+        tried.append(len(tried))
+        time.sleep(seconds)
+        raise LostConnectionError
+
+    monkeypatch.setattr(PooledConnections, "write", silent)
+    with pytest.raises(BackendUnavailableError):
+        create_persistence(server.driver(DATABASE))
+    assert len(tried) == attempts
 
 
 def test_nodes_that_migrate_at_the_same_moment_do_not_disturb_each_other(
