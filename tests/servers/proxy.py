@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from tests.servers.process import free_port
 
@@ -50,17 +50,13 @@ class Proxy:
     def _copy(self, source: socket.socket, target: socket.socket, is_client: bool) -> None:
         key = source if is_client else target
         with source:
-            while True:
-                try:
-                    data = source.recv(65536)
-                    if data:
-                        self._count(key, is_client)
-                        target.sendall(data)
-                        continue
-                    target.shutdown(socket.SHUT_WR)
-                except OSError:  # the other end is closed
-                    pass
-                return
+            # Either end may be reset, which is told to the other one like an end.
+            with suppress(OSError):
+                while data := source.recv(65536):
+                    self._count(key, is_client)
+                    target.sendall(data)
+            with suppress(OSError):
+                target.shutdown(socket.SHUT_WR)
 
     def _count(self, client: socket.socket, is_client: bool) -> None:
         # However many packets a question has, it is one until the server answers.
