@@ -95,10 +95,23 @@ def redis_driver(
             place, connect, limit = _behind_sentinel(url, defaults | options)
         else:
             place, limit = _without_secrets(url), _connection_limit(url, options)
-            kind = RedisCluster if cluster else Redis
-            connect = partial(kind.from_url, url, **defaults | options)
+            make = _cluster if cluster else Redis.from_url
+            connect = partial(make, url, **defaults | options)
         target = Target(place, True, connect, cluster, retry_seconds, limit, pool_timeout)
     return _RedisDriver(target, base)
+
+
+def _cluster(url: str, **options: Any) -> RedisCluster:
+    nodes: list[Any] = options.pop("startup_nodes", [])  # redis-py adds that of the URL
+    try:
+        return RedisCluster(url=url, startup_nodes=nodes, **options)
+    except BaseException:
+        # Nobody gets the client, whose connections would stay open until the garbage collector
+        # finds them.
+        for node in nodes:
+            if node.redis_connection is not None:
+                node.redis_connection.connection_pool.disconnect()
+        raise
 
 
 def driver_from_url(url: str, **options: Any) -> PersistenceDriver:

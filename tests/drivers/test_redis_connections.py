@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import socket
@@ -179,9 +180,16 @@ def test_a_server_that_does_not_answer_is_an_error_within_seconds(cluster: bool)
         _unavailable(lambda: create_persistence(redis_driver(url, cluster=cluster)))
 
 
-def test_a_server_that_is_no_cluster_is_an_error(spare: RedisServer) -> None:
-    with pytest.raises(ConfigurationError, match="Cluster mode is not enabled"):
-        create_persistence(redis_driver(spare.url, cluster=True))
+def test_a_server_that_is_no_cluster_is_an_error_and_leaves_no_connection(
+    spare: RedisServer,
+) -> None:
+    gc.disable()  # it would close what is left open
+    try:
+        with pytest.raises(ConfigurationError, match="Cluster mode is not enabled"):
+            create_persistence(redis_driver(spare.url, cluster=True))
+        spare.check_for_leaks()
+    finally:
+        gc.enable()
 
 
 def test_a_password_is_never_shown(spare: RedisServer, base: str, caplog: Any) -> None:
