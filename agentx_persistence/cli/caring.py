@@ -24,7 +24,7 @@ from agentx_persistence.cli.options import (
     progress,
     visible,
 )
-from agentx_persistence.cli.places import require_existing
+from agentx_persistence.cli.places import require_existing, unchanging
 from agentx_persistence.errors import BackendError, BackendUnavailableError, SchemaError
 from agentx_persistence.persistence import create_persistence
 from agentx_persistence.transfer import Finding
@@ -61,7 +61,7 @@ def _findings(url: str, *, quiet: bool) -> Iterator[Finding]:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         try:
-            persistence = create_persistence(url)
+            persistence = create_persistence(url, **unchanging(url))
         except SchemaError as error:
             yield Finding("damage", error.problem, "the tables of the database", error.remedy)
             return

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
 from rich.progress import Progress as Bars
 
-from agentx_persistence.cli.places import require_existing
+from agentx_persistence.cli.places import require_existing, unchanging
 from agentx_persistence.cli.schema import VARIABLE
 from agentx_persistence.persistence import Persistence, create_persistence
 from agentx_persistence.transfer import Progress, Step
@@ -52,12 +52,16 @@ def url_and(first: str, second: str | None, other: str) -> tuple[str, str]:
 
 
 def opened(url: str, *, makes: bool = False) -> Persistence:
-    """Open the store. A file or folder that does not exist is made only if `makes`."""
+    """Open the store.
+
+    :param makes: whether to make a file or folder that does not exist, and to upgrade its tables
+    """
+    options = {} if makes else unchanging(url)
     if not makes:
         require_existing(url)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        persistence = create_persistence(url)
+        persistence = create_persistence(url, **options)
     for warning in said:
         typer.echo(f"warning: {warning.message}", err=True)
     return persistence

@@ -47,19 +47,26 @@ def require_existing(url: str) -> None:
     :raises ConfigurationError: naming it
     """
     if not exists(url):
-        raise ConfigurationError(url.partition(":")[0], f"there is nothing at {_path(url)}")
+        raise ConfigurationError(url.partition(":")[0], f"there is nothing at {path_of(url)}")
 
 
 def exists(url: str) -> bool:
     """Tell whether the file or folder of the URL exists; True for the URL of a server."""
-    path = _path(url)
-    return path in ("", ":memory:") or Path(path).exists()
+    path = path_of(url)
+    return not path or Path(path).exists()
 
 
-def _path(url: str) -> str:
+def unchanging(url: str) -> dict[str, bool]:
+    """Return the options with which opening a SQLite file does not upgrade its tables."""
+    return {"migrate": False} if url.lower().startswith("sqlite") and path_of(url) else {}
+
+
+def path_of(url: str) -> str:
+    """Return the path of the file or folder; "" if there is none."""
     scheme, _, rest = url.partition(":")
     if scheme.lower() == "file":
         return unquote(urlsplit(url).path)
     if scheme.lower().partition("+")[0] == "sqlite":
-        return rest.partition("?")[0].removeprefix("//").removeprefix("/")
+        path = rest.partition("?")[0].removeprefix("//").removeprefix("/")
+        return "" if path == ":memory:" else path
     return ""

@@ -1,9 +1,12 @@
-"""What a database's schema and settings say that `doctor` should report."""
+"""What the schema, the settings and the place of a store say that `doctor` should report."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
+from agentx_persistence.cli.places import path_of
 from agentx_persistence.transfer import Finding
 
 # The settings that decide whether a crash of the machine loses acknowledged data: how to ask for
@@ -19,7 +22,30 @@ _DURABLE = {
         "innodb_doublewrite": ("SELECT @@innodb_doublewrite", "1"),
     },
 }
+# How mountinfo writes blanks and the like in paths.
+_OCTAL = re.compile(r"\\([0-7]{3})")
 _SAFE = {"remote_apply", "remote_write", "ON", "DETECT_AND_RECOVER"}
+
+
+# Filesystems that keep nothing on a disk.
+_IN_MEMORY = {"tmpfs", "ramfs"}
+
+
+def _kind_of_filesystem(path: Path) -> str:
+    """Return the kind of filesystem that a path lies on, as Linux names it; "" elsewhere.
+
+    See https://man7.org/linux/man-pages/man5/proc_pid_mountinfo.5.html
+    """
+    try:
+        lines = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        return ""
+    kinds = dict[str, str]()
+    for line in lines:
+        mount, _, source = line.partition(" - ")
+        point = _OCTAL.sub(lambda code: chr(int(code[1], 8)), mount.split(" ")[4])
+        kinds[point] = source.partition(" ")[0]
+    return next((kinds[str(p)] for p in (path, *path.parents) if str(p) in kinds), "")
 
 
 def _is_ours(name: str | None, kind: str, parents: object) -> bool:
@@ -35,7 +61,11 @@ _COMPARED = {
 
 
 def findings(url: str) -> Iterator[Finding]:
-    """Yield what is wrong with the tables and the settings of an SQL database."""
+    """Yield what is wrong with the place of a store, and with the tables of an SQL database."""
+    path = path_of(url)
+    if path and (kind := _kind_of_filesystem(Path(path).resolve())) in _IN_MEMORY:
+        what = f"{path} lies in memory ({kind}): a restart of the machine loses everything"
+        yield Finding("note", what, "the place of the store", "move it to a disk")
     if not url.lower().startswith(("sqlite", "postgres", "mysql", "mariadb")):
         return
     from alembic.autogenerate import compare_metadata

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -68,6 +70,36 @@ def test_doctor_finds_no_damage_on_a_server(
 def test_doctor_names_what_nobody_can_read(run: Run, store: str, statement: str, said: str) -> None:
     _change(store, statement)
     assert f"note: {said}" in run("doctor", store).out
+
+
+@pytest.mark.parametrize(
+    "command", [["list"], ["show", "talk"], ["stats"], ["doctor"], ["prune", "--inactive", "1d"]]
+)
+def test_a_file_that_is_only_looked_at_gets_no_tables(
+    run: Run, tmp_path: Path, command: list[str]
+) -> None:
+    file = tmp_path / "application.db"
+    url = f"sqlite:///{file}"
+    _change(url, "CREATE TABLE orders (id INTEGER)")
+    before = file.read_bytes()
+    name, *rest = command
+    ended = run(name, url, *rest)
+    assert ended.status != 0
+    assert "upgrade" in ended.out + ended.err
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("orders",)]
+    assert len(file.read_bytes()) == len(before)
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a filesystem in memory")
+@pytest.mark.parametrize("scheme", ["file://", "sqlite:///"])
+def test_doctor_notes_a_store_in_memory(run: Run, scheme: str) -> None:
+    with TemporaryDirectory(dir="/dev/shm") as folder:
+        url = f"{scheme}{folder}/a store"
+        create_persistence(url).close()
+        ended = run("doctor", url)
+    assert ended.status == 0, ended
+    assert f"{folder}/a store lies in memory (tmpfs)" in ended.out
 
 
 @pytest.mark.parametrize(
