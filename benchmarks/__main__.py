@@ -16,11 +16,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
-from benchmarks import operations
 from benchmarks.backends import BACKENDS
-from benchmarks.measure import Comparison
+from benchmarks.measure import Comparison, compare
+from benchmarks.operations import operations
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -36,32 +34,16 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     asked = parser.parse_args(arguments)
     for name in asked.backend:
-        version, comparisons = measure(name, asked.rounds, asked.largest, asked.sessions)
+        with tempfile.TemporaryDirectory() as folder, BACKENDS[name](Path(folder)) as contest:
+            shown, results = sys.stderr if asked.json else sys.stdout, list[Comparison]()
+            print(f"\n{contest.version:<48} {'ours':>10} {'raw':>10} {'ratio':>7}", file=shown)
+            for each in operations(contest, asked.rounds, asked.largest, asked.sessions):
+                found = compare(*each)
+                results.append(found)
+                times = f"{found.ours:>10,.0f} {found.raw:>10,.0f} {found.ours / found.raw:>7.2f}"
+                print(f"{found.operation:<48} {times}", file=shown)
         if asked.json:
-            found = {"backend": name, "version": version, "results": comparisons}
-            print(json.dumps(found, default=vars))
-        else:
-            show(version, comparisons)
-
-
-def measure(name: str, rounds: int, largest: int, sessions: int) -> tuple[str, list[Comparison]]:
-    """Return the backend's version and what was found; show the progress meanwhile."""
-    comparisons = []
-    with tempfile.TemporaryDirectory() as folder, BACKENDS[name](Path(folder)) as contest:
-        total = operations.count(contest, largest)
-        with tqdm(total=total, desc=name, file=sys.stderr, leave=False) as progress:
-            for comparison in operations.run(contest, rounds, largest, sessions):
-                comparisons.append(comparison)
-                progress.set_postfix_str(comparison.operation)
-                progress.update()
-        return contest.version, comparisons
-
-
-def show(version: str, comparisons: list[Comparison]) -> None:
-    print(f"\n{version:<48} {'ours (quartiles)':>26} {'raw':>10} {'ratio':>7}")
-    for found in comparisons:
-        raw, ratio = f"{found.raw.median:>10,.0f}", f"{found.ratio:>7.2f}"
-        print(f"{found.operation:<48} {found.ours!s:>26} {raw} {ratio}")
+            print(json.dumps({"version": contest.version, "results": results}, default=vars))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from agentx_persistence import Persistence, PersistenceDriver, create_persistence, memory_driver
 from agentx_persistence._sql.documents import row_of
@@ -21,20 +21,17 @@ from agentx_persistence.mysql import mysql_driver
 from agentx_persistence.postgresql import postgresql_driver
 from agentx_persistence.redis import redis_driver
 from agentx_persistence.sqlite import sqlite_driver
+from benchmarks.raw.databases import RawMysql, RawPostgresql, RawSqlite
 from benchmarks.raw.fs import RawFs
 from benchmarks.raw.memory import RawMemory
-from benchmarks.raw.mysql import RawMysql
-from benchmarks.raw.postgresql import RawPostgresql
 from benchmarks.raw.redis import RawRedis
-from benchmarks.raw.sqlite import RawSqlite
-from benchmarks.raw.store import RawStore
 from tests.servers import mariadb, mysql, postgresql, redis
 
 
 @dataclass(frozen=True)
 class Contest:
     persistence: Persistence
-    raw: RawStore
+    raw: Any  # see benchmarks/raw/__init__.py
     driver: PersistenceDriver
     open_raw: Callable[[], object]  # connects, asks something, closes
     version: str
@@ -54,19 +51,14 @@ class Contest:
 
 
 @contextmanager
-def _sqlite(synchronous: Literal["FULL", "NORMAL"], folder: Path) -> Iterator[Contest]:
+def _sqlite(synchronous: Any, folder: Path) -> Iterator[Contest]:
     driver = sqlite_driver(folder / "ours.db", synchronous=synchronous)
     path = str(folder / "raw.db")
     raw = RawSqlite(path, synchronous)
+    open_raw = lambda: RawSqlite(path, synchronous, make=False).close()  # noqa: E731
     version = f"SQLite {sqlite3.sqlite_version}, synchronous={synchronous}"
     with create_persistence(driver) as persistence:
-        yield Contest(
-            persistence,
-            raw,
-            driver,
-            lambda: RawSqlite(path, synchronous, make=False).close(),
-            version,
-        )
+        yield Contest(persistence, raw, driver, open_raw, version)
     raw.close()
 
 
@@ -74,7 +66,7 @@ def _sqlite(synchronous: Literal["FULL", "NORMAL"], folder: Path) -> Iterator[Co
 def _server(
     start: Callable[..., Any],
     make_driver: Callable[..., PersistenceDriver],
-    make_raw: Callable[[Any], RawStore],
+    make_raw: Callable[[Any], Any],
     version: Callable[[Any], str],
     folder: Path,
 ) -> Iterator[Contest]:
@@ -104,30 +96,30 @@ def _redis(folder: Path) -> Iterator[Contest]:
     try:
         with server.client() as client:
             driver = redis_driver(client=client)
+            version = f"Redis {client.info('server')['redis_version']}"
+
+            def open_raw() -> None:
+                with server.client() as other:
+                    other.ping()
+
             with create_persistence(driver) as persistence:
-                version = f"Redis {client.info('server')['redis_version']}"
-
-                def open_raw() -> None:
-                    with server.client() as other:
-                        other.ping()
-
                 yield Contest(persistence, RawRedis(client), driver, open_raw, version)
     finally:
         server.stop()
 
 
 @contextmanager
-def _fs(folder: Path) -> Iterator[Contest]:
-    driver, raw = fs_driver(folder / "ours"), RawFs(str(folder / "raw"))
+def _alone(
+    name: str,
+    make_driver: Callable[..., PersistenceDriver],
+    make_raw: Callable[..., Any],
+    folder: Path,
+) -> Iterator[Contest]:
+    """Compare without a server: in memory, or in a folder for each side."""
+    ours, raw = ([], []) if name == "memory" else ([folder / "ours"], [folder / "raw"])
+    driver, made = make_driver(*ours), make_raw(*raw)
     with create_persistence(driver) as persistence:
-        yield Contest(persistence, raw, driver, (folder / "raw").exists, "the filesystem")
-
-
-@contextmanager
-def _memory(folder: Path) -> Iterator[Contest]:
-    driver = memory_driver()
-    with create_persistence(driver) as persistence:
-        yield Contest(persistence, RawMemory(), driver, RawMemory, "memory")
+        yield Contest(persistence, made, driver, raw[0].exists if raw else make_raw, name)
 
 
 def _mysql(connection: Any) -> str:
@@ -135,19 +127,19 @@ def _mysql(connection: Any) -> str:
     return f"MariaDB {version.partition('-')[0]}" if "MariaDB" in version else f"MySQL {version}"
 
 
+def _postgresql(connection: Any) -> str:
+    return f"PostgreSQL {connection.info.server_version // 10_000}"
+
+
 BACKENDS: dict[str, Callable[[Path], AbstractContextManager[Contest]]] = {
     "sqlite-full": partial(_sqlite, "FULL"),
     "sqlite-normal": partial(_sqlite, "NORMAL"),
     "postgresql": partial(
-        _server,
-        postgresql.start_server,
-        postgresql_driver,
-        RawPostgresql,
-        lambda connection: f"PostgreSQL {connection.info.server_version // 10_000}",
+        _server, postgresql.start_server, postgresql_driver, RawPostgresql, _postgresql
     ),
     "mariadb": partial(_server, mariadb.start_server, mysql_driver, RawMysql, _mysql),
     "mysql": partial(_server, mysql.start_server, mysql_driver, RawMysql, _mysql),
     "redis": _redis,
-    "fs": _fs,
-    "memory": _memory,
+    "fs": partial(_alone, "fs", fs_driver, RawFs),
+    "memory": partial(_alone, "memory", memory_driver, RawMemory),
 }

@@ -4,30 +4,16 @@ import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import quantiles
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Microseconds per call: the median, and the quartiles around it."""
-
-    low: float
-    median: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.median:,.0f} ({self.low:,.0f}-{self.high:,.0f})"
+from statistics import median
 
 
 @dataclass(frozen=True)
 class Comparison:
-    operation: str
-    ours: Timing
-    raw: Timing
+    """The median microseconds of a call, on both sides."""
 
-    @property
-    def ratio(self) -> float:
-        return self.ours.median / self.raw.median
+    operation: str
+    ours: float
+    raw: float
 
 
 def compare(
@@ -50,9 +36,4 @@ def compare(
                 taken[which].append((time.perf_counter() - start) * 1e6)
     finally:
         gc.enable()
-    return Comparison(operation, timing(taken[0]), timing(taken[1]))
-
-
-def timing(taken: list[float]) -> Timing:
-    low, median, high = quantiles(taken, n=4)
-    return Timing(low, median, high)
+    return Comparison(operation, *map(median, taken))

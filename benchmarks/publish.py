@@ -99,7 +99,7 @@ def _medians(results: dict[str, Any]) -> plots.Rows:
     """Return, by operation, the medians over the runs of ours, of raw, and of their ratio."""
     found = {}
     for rows in zip(*results["runs"], strict=True):
-        pairs = [(row["ours"]["median"], row["raw"]["median"]) for row in rows]
+        pairs = [(row["ours"], row["raw"]) for row in rows]
         ours, raw = (median(side) for side in zip(*pairs, strict=True))
         found[rows[0]["operation"]] = ours, raw, median(a / b for a, b in pairs)
     return found

@@ -8,10 +8,11 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 
 from agentx_persistence import SessionRecord, UserMessage, create_persistence
 from agentx_persistence.sqlite import sqlite_driver
-from benchmarks.measure import Comparison, timing
+from benchmarks.measure import Comparison
 
 _PYDANTIC = "from pydantic import BaseModel"
 # What everybody pays who has a model of his own.
@@ -48,7 +49,7 @@ def run(rounds: int) -> Iterator[Comparison]:
             for _ in range(rounds):
                 ours.append(_microseconds(code))
                 pydantic.append(_microseconds(_PYDANTIC))
-            yield Comparison(operation, timing(ours), timing(pydantic))
+            yield Comparison(operation, median(ours), median(pydantic))
 
 
 def _microseconds(code: str) -> float:

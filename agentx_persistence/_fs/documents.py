@@ -15,16 +15,15 @@ from typing import Any, TypeVar, cast
 
 from agentx_persistence._fs import files
 from agentx_persistence._fs.calls import port_call
+from agentx_persistence._fs.deletion import Deletion
 from agentx_persistence._fs.entries import Entries
 from agentx_persistence._fs.files import Locks
 from agentx_persistence._fs.index import Index
 from agentx_persistence._fs.listings import listed, place, rank
 from agentx_persistence._fs.logs import lock_of
 from agentx_persistence._fs.records import (
-    Record,
     Records,
     Row,
-    file_name,
     format_record,
     record_of,
 )
@@ -35,7 +34,6 @@ from agentx_persistence.errors import (
     RecordNotFoundError,
 )
 from agentx_persistence.storage import (
-    ITEMS,
     KINDS,
     SESSIONS,
     Document,
@@ -45,10 +43,8 @@ from agentx_persistence.storage import (
     Query,
     Storage,
     Stored,
-    owned_by,
 )
 from agentx_persistence.storage._forking import ForkAware, renew_after_fork
-from agentx_persistence.storage.kinds import SEPARATOR
 
 T = TypeVar("T")
 
@@ -68,10 +64,9 @@ class FileDocuments(Storage, ForkAware):
         self.inside: set[int] = set()
         self._locks = Locks(f"{base}/locks", timeout)
         self._records = Records(base)
-        self._index = Index(
-            base, self._locks, timeout, lambda: scan(base, self._records, self._logs)
-        )
+        self._index = Index(base, self._locks, timeout, lambda: scan(self._records, self._logs))
         self._logs = Entries(self._records, self._locks, self._index)
+        self._deletion = Deletion(self._records, self._locks, self._index)
         renew_after_fork(self)
 
     def __repr__(self) -> str:
@@ -165,73 +160,7 @@ class FileDocuments(Storage, ForkAware):
 
     @port_call
     def delete(self, kind: Kind, key: str) -> bool:
-        existed = self._locked(kind, key, lambda: self._remove(kind, key))
-        self._delete_owned(kind, key)
-        return existed
-
-    def _delete_owned(self, owner: Kind, owner_key: str, hidden: str | None = None) -> None:
-        """Delete all documents of the owner.
-
-        :param hidden: the hidden record file of the owner, if the owner is deleted with an owner of
-            its own. If the file disappears, another call has taken over, and this one stops. A
-            document that is saved after this method has read it stays.
-        """
-        for kind, field in owned_by(owner):
-            query = Query({field: owner_key}, limit=_PAGE)
-            if kind is ITEMS:
-                query = Query(order="key", prefix=owner_key + SEPARATOR, limit=_PAGE)
-            while rows := self._index.find(kind, query):
-                query = query._replace(after=place(query, rows[-1]))
-                records = {row[0]: self._sound(kind, row[0]) for row in rows}
-                if hidden is not None and not os.path.exists(hidden):
-                    return
-                for key, record in records.items():
-                    revision = record.revision if hidden and record else None
-                    self._delete_one(kind, key, field, owner_key, revision)
-
-    def _delete_one(
-        self, kind: Kind, key: str, field: str, owner: str, revision: str | None
-    ) -> None:
-        nested = bool(owned_by(kind))
-
-        def remove() -> bool:
-            record = self._sound(kind, key)
-            if record is not None:
-                moved = kind is not ITEMS and record.fields.get(field) != owner
-                if moved or revision not in (None, record.revision):
-                    return False
-            self._remove(kind, key, hide=nested)
-            return True
-
-        if self._locked(kind, key, remove) and nested:
-            hidden = f"{self._records.path(kind, key)}.hidden"
-            self._delete_owned(kind, key, hidden)
-            self._locked(kind, key, lambda: os.path.exists(hidden) and self._remove(kind, key))
-
-    def _remove(self, kind: Kind, key: str, *, hide: bool = False) -> bool:
-        """Remove or hide the record; return whether it existed. The caller holds its lock."""
-        path = self._records.path(kind, key)
-        existed = os.path.exists(path)
-        if existed:
-            self._index.announce(kind, key, None)
-            if hide:
-                os.replace(path, f"{path}.hidden")
-            else:
-                os.unlink(path)
-        if not hide:
-            self._remove_rest(kind, key)
-        if existed:
-            files.sync_folder(os.path.dirname(path))
-        if not hide and (existed or self._index.rows(kind, key)):
-            self._index.settle(kind, key, None, file_name(kind, key))
-        return existed
-
-    def _remove_rest(self, kind: Kind, key: str) -> None:
-        """Remove the other files of a record whose own file was removed or never finished."""
-        for form in ("json", "jsonl") if kind is SESSIONS else ("json",):
-            path = self._records.path(kind, key, form)
-            for rest in (f"{path}.draft", f"{path}.hidden" if form == "json" else path):
-                files.remove(rest)
+        return self._deletion.delete(kind, key)
 
     def _save(
         self,
@@ -289,14 +218,8 @@ class FileDocuments(Storage, ForkAware):
         # A call that died has left an unsure row. A record file that another program took away may
         # come back, as from a backup that is being restored: then its log must still be there.
         if loaded is None and not all(sure for *_, sure in self._index.rows(kind, key)):
-            self._remove_rest(kind, key)
+            self._records.remove_rest(kind, key)
         self._index.settle(kind, key, None if loaded is None else loaded[1], wait=wait)
-
-    def _sound(self, kind: Kind, key: str) -> Record | None:
-        """Return the record, or ``None`` if it is damaged or missing."""
-        with suppress(CorruptRecordError):
-            return self._records.read(kind, key)
-        return None
 
     def _load(self, kind: Kind, key: str) -> tuple[Stored, Row] | None:
         """Return the document and the row it should have in the index."""
@@ -309,15 +232,6 @@ class FileDocuments(Storage, ForkAware):
             return None  # it was deleted just now
         stored = Stored(key, record.text, changed_at, record.revision)
         return stored, record.row(kind, changed_at)
-
-    def _is_stale(self, kind: Kind, key: str) -> bool:
-        """Tell whether the index surely lists the document elsewhere than its file says."""
-        rows = self._index.rows(kind, key)
-        try:
-            loaded = self._load(kind, key)
-        except CorruptRecordError:
-            return False
-        return loaded is not None and any(row[-1] and row[:-1] != loaded[1] for row in rows)
 
     def _locked(self, kind: Kind, key: str, work: Callable[[], T]) -> T:
         return cast(T, self._locks.hold(lock_of(kind, key), work))

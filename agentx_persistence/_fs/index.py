@@ -9,26 +9,24 @@ stay. The file then decides where the document is listed, so no document gets lo
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sqlite3
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from threading import RLock
 from typing import Any, TypeVar
 
-from agentx_persistence._fs.files import FILE_MODE, Locks, remove, sync_folder
+from agentx_persistence._fs.files import Locks
 from agentx_persistence._fs.listings import conditions_of
 from agentx_persistence._fs.log import Line, Log
+from agentx_persistence._fs.rebuilding import Scan, rebuild, stamp, witness_of
 from agentx_persistence._fs.records import Row
-from agentx_persistence._fs.schema import COLUMNS, VERSION, insertion, statements
+from agentx_persistence._fs.schema import COLUMNS, forget_log, insertion, sweep
 from agentx_persistence.errors import BackendUnavailableError, PersistenceClosedError
 from agentx_persistence.storage import KINDS, SESSIONS, Kind, Query
 from agentx_persistence.storage._forking import ForkAware, renew_after_fork
 
 T = TypeVar("T")
 
-_LOGGER = logging.getLogger("agentx_persistence")
 _PAGE = 500
 # A child process must neither use nor close the connections of its parent, so they are kept here.
 _of_the_parent: list[sqlite3.Connection] = []
@@ -40,9 +38,9 @@ class Index(ForkAware):
         base: str,
         locks: Locks,
         timeout: float,
-        scan: Callable[[], Iterable[tuple[Kind, Row, bool]]],
+        scan: Scan,
     ) -> None:
-        self._path, self._witness = f"{base}/index.sqlite3", f"{base}/index.stamp"
+        self.path = f"{base}/index.sqlite3"
         self._locks, self._timeout, self._scan = locks, timeout, scan
         self._lock = RLock()
         self._connection: sqlite3.Connection | None = None
@@ -82,27 +80,27 @@ class Index(ForkAware):
 
     def _is_current(self) -> bool:
         try:
-            return self._connection is not None and os.stat(self._path).st_ino == self._inode
+            return self._connection is not None and os.stat(self.path).st_ino == self._inode
         except FileNotFoundError:
             return False
 
     def _connect_or_rebuild(self) -> None:
         if not self._connect():
-            self._rebuild()
+            rebuild(self.path, self._scan)
 
     def _connect(self) -> bool:
         """Connect. Return False if the index is missing, damaged or made for other files."""
-        if not (os.path.exists(self._path) and os.path.exists(self._witness)):
+        if not (os.path.exists(self.path) and os.path.exists(witness_of(self.path))):
             return False
         connection = sqlite3.connect(
-            self._path, timeout=self._timeout, isolation_level=None, check_same_thread=False
+            self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False
         )
         try:
             # All rows are fetched, here and below, because PyPy closes a cursor only then, and an
             # open cursor prevents commits.
             known = connection.execute("SELECT stamp FROM meta").fetchall()
-            inode = os.stat(self._path).st_ino
-            if known == [(self._stamp(self._path),)]:
+            inode = os.stat(self.path).st_ino
+            if known == [(stamp(self.path),)]:
                 connection.execute("PRAGMA fullfsync = 1")
                 connection.execute("PRAGMA checkpoint_fullfsync = 1")
                 with self._lock:
@@ -115,45 +113,6 @@ class Index(ForkAware):
             if connection is not None:
                 connection.close()
         return False
-
-    def _stamp(self, path: str) -> str:
-        # Identifies the files that the index was made for. In a copy of the folder they have other
-        # inodes; after a restore they have another ctime.
-        witness = os.stat(self._witness)
-        return f"{VERSION} {os.stat(path).st_ino} {witness.st_ino} {witness.st_ctime_ns}"
-
-    def _rebuild(self) -> None:
-        known = os.path.exists(self._path)
-        draft, begun, number = f"{self._path}.draft", time.monotonic(), 0
-        for path in (
-            draft,
-            f"{draft}-journal",
-            *(self._path + end for end in ("", "-wal", "-shm")),
-        ):
-            remove(path)
-        for path in (draft, self._witness):
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE))
-        connection = sqlite3.connect(draft, isolation_level=None)
-        try:
-            connection.execute("PRAGMA journal_mode = WAL").fetchall()
-            connection.execute("BEGIN")
-            for statement in statements():
-                connection.execute(statement)
-            for kind, row, sure in self._scan():
-                connection.execute(insertion(kind), (*row, sure))
-                number += 1
-            connection.execute("INSERT INTO meta VALUES (?)", (self._stamp(draft),))
-            connection.execute("COMMIT")
-        finally:
-            connection.close()  # which empties and removes the write-ahead log
-        os.replace(draft, self._path)
-        sync_folder(os.path.dirname(self._path))
-        if known or number:
-            _LOGGER.warning(
-                "%s was missing, damaged or made for another copy of these files: it was rebuilt "
-                "from %d records in %.1f s",
-                *(self._path, number, time.monotonic() - begun),
-            )
 
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         while True:
@@ -197,7 +156,7 @@ class Index(ForkAware):
             if done := self._locks.hold("index", commit, wait=wait):
                 return done[0]
             if not wait:
-                raise BackendUnavailableError("fs", f"others are writing to {self._path}")
+                raise BackendUnavailableError("fs", f"others are writing to {self.path}")
 
     # Documents
 
@@ -237,8 +196,8 @@ class Index(ForkAware):
             if row is not None:
                 connection.execute(insertion(kind), (*row, 1))
             if log is not None:
-                _forget(connection, log)
-            _sweep(connection, 16)
+                forget_log(connection, log)
+            sweep(connection, 16)
 
         self.write(work, wait=wait)
 
@@ -271,7 +230,7 @@ class Index(ForkAware):
     # Logs
 
     def forget(self, name: str) -> None:
-        self.write(lambda connection: _forget(connection, name))
+        self.write(lambda connection: forget_log(connection, name))
 
     def head(self, name: str) -> Log | None:
         """Return the log as far as it is indexed, or ``None`` if it is not."""
@@ -292,7 +251,7 @@ class Index(ForkAware):
                 "SELECT number, dead FROM heads WHERE name = ? AND header = ?", (name, log.header)
             ).fetchall()
             if not found:
-                _forget(connection, name)
+                forget_log(connection, name)
             number, known = found[0] if found else (None, 0)
             number = connection.execute(
                 "INSERT OR REPLACE INTO heads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -305,7 +264,7 @@ class Index(ForkAware):
                 "INSERT OR REPLACE INTO lines VALUES (?, ?, ?, ?, ?, ?)",
                 [(number, position, *line) for position, line in log.lines.items()],
             )
-            _sweep(connection, 2 * len(log.lines))
+            sweep(connection, 2 * len(log.lines))
             return log._replace(number=number, indexed=log.count, lines={}, ids={}), known + dead
 
         return self.write(work)
@@ -333,21 +292,3 @@ class Index(ForkAware):
                 )
             )
         return found
-
-
-def _forget(connection: sqlite3.Connection, name: str) -> None:
-    # `_sweep` removes the lines, a few with each later change.
-    connection.execute("INSERT INTO dead SELECT number FROM heads WHERE name = ?", (name,))
-    connection.execute("DELETE FROM heads WHERE name = ?", (name,))
-
-
-def _sweep(connection: sqlite3.Connection, limit: int) -> None:
-    """Remove at most `limit` lines of forgotten logs."""
-    for (number,) in connection.execute("SELECT number FROM dead LIMIT 1").fetchall():
-        removed = connection.execute(
-            "DELETE FROM lines WHERE number = ? AND position IN "
-            "(SELECT position FROM lines WHERE number = ? LIMIT ?)",
-            (number, number, limit),
-        ).rowcount
-        if removed < limit:
-            connection.execute("DELETE FROM dead WHERE number = ?", (number,))

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json, to_json
 
+from agentx_persistence._fs import files
 from agentx_persistence.errors import CorruptRecordError
-from agentx_persistence.storage import KINDS, Document, Kind
+from agentx_persistence.storage import KINDS, SESSIONS, Document, Kind
 
 FIELDS = {kind: sorted({name for names in kind.indexes for name in names}) for kind in KINDS}
 # A row of the index: a document's key, its time of creation and the second of its last change (both
@@ -97,3 +98,16 @@ class Records:
         if record is None or record.key != key:
             raise CorruptRecordError(kind.noun, key, path)
         return record
+
+    def remove_rest(self, kind: Kind, key: str) -> None:
+        """Remove the other files of a record whose own file was removed or never finished."""
+        for form in ("json", "jsonl") if kind is SESSIONS else ("json",):
+            path = self.path(kind, key, form)
+            for rest in (f"{path}.draft", f"{path}.hidden" if form == "json" else path):
+                files.remove(rest)
+
+    def folders(self, kind: Kind) -> list[str]:
+        """Return the folders that hold the files of this kind."""
+        top = f"{self._base}/{kind}"
+        paths = [f"{top}/{name}" for name in sorted(os.listdir(top))]
+        return [path for path in paths if os.path.isdir(path)]

@@ -1,7 +1,8 @@
-"""The tables of the index."""
+"""The tables of the index, and how a log leaves them."""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable
 
 from agentx_persistence._fs.records import FIELDS
@@ -42,3 +43,21 @@ def statements() -> Iterable[str]:
         for names in kind.active:
             ordered = ", ".join((*names, "active", "key", "sure"))
             yield f"CREATE INDEX {'_'.join((kind.name, *names, 'active'))} ON {kind} ({ordered})"
+
+
+def forget_log(connection: sqlite3.Connection, name: str) -> None:
+    # `sweep` removes the lines, a few with each later change.
+    connection.execute("INSERT INTO dead SELECT number FROM heads WHERE name = ?", (name,))
+    connection.execute("DELETE FROM heads WHERE name = ?", (name,))
+
+
+def sweep(connection: sqlite3.Connection, limit: int) -> None:
+    """Remove at most `limit` lines of forgotten logs."""
+    for (number,) in connection.execute("SELECT number FROM dead LIMIT 1").fetchall():
+        removed = connection.execute(
+            "DELETE FROM lines WHERE number = ? AND position IN "
+            "(SELECT position FROM lines WHERE number = ? LIMIT ?)",
+            (number, number, limit),
+        ).rowcount
+        if removed < limit:
+            connection.execute("DELETE FROM dead WHERE number = ?", (number,))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from io import FileIO
+from typing import TypeVar
 
 from agentx_persistence._fs import files
 from agentx_persistence._fs.calls import port_call
 from agentx_persistence._fs.documents import FileDocuments
 from agentx_persistence._fs.log import Log, appended, format_entries
-from agentx_persistence._fs.scan import folders, traces_in
+from agentx_persistence._fs.traces import traces
 from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
 from agentx_persistence.storage import (
     KINDS,
@@ -26,6 +27,8 @@ from agentx_persistence.storage import (
     Trace,
     Window,
 )
+
+T = TypeVar("T")
 
 
 class FileStorage(FileDocuments):
@@ -185,28 +188,11 @@ class FileStorage(FileDocuments):
         return path
 
     def traces(self, kind: Kind) -> Iterator[Trace]:
-        after: str | None = ""
-        while after is not None:
-            listed, after = self._listed(kind, after)
-            yield from listed
-        for folder in self._folders(kind):
-            yield from self._traces_in(folder, kind)
+        return traces(self._run, self._records, self._index, self._load, kind)
 
     @port_call
-    def _listed(self, kind: Kind, after: str) -> tuple[list[Trace], str | None]:
-        """Return the traces in a page of the index, and where the next page begins."""
-        keys = self._index.keys(kind, after)
-        where = f"{self.base}/index.sqlite3, table {kind}, key"
-        traces = [Trace(key, f"{where} {key!r}", self._is_stale(kind, key)) for key in keys]
-        return traces, keys[-1] if keys else None
-
-    @port_call
-    def _folders(self, kind: Kind) -> list[str]:
-        return folders(self.base, kind)
-
-    @port_call
-    def _traces_in(self, folder: str, kind: Kind) -> list[Trace]:
-        return list(traces_in(self._records, kind, folder))
+    def _run(self, work: Callable[[], T]) -> T:
+        return work()
 
     @port_call
     def ping(self) -> None:

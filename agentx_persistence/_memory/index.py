@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+from agentx_persistence._memory.changes import Step
 from agentx_persistence.storage import ITEMS, Document, Kind, Place, Query
 
 # An index is identified by a kind, an order, and the names and values of the fields that its
@@ -14,15 +15,16 @@ from agentx_persistence.storage import ITEMS, Document, Kind, Place, Query
 Index = tuple[str, str, tuple[str, ...], tuple[str, ...]]
 # An entry of an index: a tuple that sorts as `Query.order` says and ends with the document's key.
 Entry = tuple[Any, ...]
+Entries = set[tuple[Index, Entry]]
 # To remove more entries than this from a list, one pass over it is cheaper than single deletions.
 _FEW = 16
 
 
-def entries_of(kind: Kind, document: Document, updated_at: int) -> set[tuple[Index, Entry]]:
+def entries_of(kind: Kind, document: Document, updated_at: int) -> Entries:
     """Return the index entries of the document."""
     fields, key = document.fields, document.key
     newest, active = (-document.created_at, key), (-(updated_at // 1000), key)
-    entries: set[tuple[Index, Entry]] = set()
+    entries: Entries = set()
     for order, place, combinations in (
         ("newest", newest, kind.indexes),
         ("active", active, kind.active),
@@ -65,6 +67,10 @@ class Indexes:
                         del listed[place]
             if not listed:
                 self._lists.pop(index, None)
+
+    def move(self, left: Entries, entered: Entries) -> list[Step]:
+        """Return the steps that replace the entries `left` with the entries `entered`."""
+        return [lambda: self.remove(left - entered), lambda: self.add(entered - left)]
 
     def find(self, kind: Kind, query: Query) -> tuple[list[str], Place | None]:
         """Return the keys of the query's documents, in order, and the place of the last one if more

@@ -9,7 +9,6 @@ from agentx_persistence._memory.index import Indexes, entries_of
 from agentx_persistence._memory.log import Log
 from agentx_persistence.errors import RecordNotFoundError
 from agentx_persistence.storage import (
-    ITEMS,
     KINDS,
     SESSIONS,
     Document,
@@ -22,9 +21,8 @@ from agentx_persistence.storage import (
     Storage,
     Stored,
     Window,
-    owned_by,
 )
-from agentx_persistence.storage.kinds import SEPARATOR
+from agentx_persistence.storage.kinds import owned_queries
 
 
 class MemoryStorage(Storage):
@@ -99,11 +97,7 @@ class MemoryStorage(Storage):
     def _collect(self, kind: Kind, key: str, gone: dict[tuple[Kind, str], Document]) -> None:
         if key in self._documents[kind]:
             gone[kind, key] = self._documents[kind][key]
-        for owned, field in owned_by(kind):
-            if owned is ITEMS:
-                query = Query(order="key", prefix=key + SEPARATOR)
-            else:
-                query = Query({field: key})
+        for owned, query in owned_queries(kind, key):
             for each in self._indexes.find(owned, query)[0]:
                 self._collect(owned, each, gone)
 
@@ -268,8 +262,7 @@ class MemoryStorage(Storage):
         left = set() if old is None else entries_of(kind, old, self._updated_at(kind, old))
         entered = entries_of(kind, document, document.updated_at)
         plan: list[Step] = [
-            lambda: self._indexes.remove(left - entered),
-            lambda: self._indexes.add(entered - left),
+            *self._indexes.move(left, entered),
             lambda: self._documents[kind].__setitem__(key, document),
         ]
         if kind is SESSIONS:
@@ -288,10 +281,7 @@ class MemoryStorage(Storage):
             return []
         document = self._documents[SESSIONS][key]
         left, entered = entries_of(SESSIONS, document, old), entries_of(SESSIONS, document, new)
-        return [
-            lambda: self._indexes.remove(left - entered),
-            lambda: self._indexes.add(entered - left),
-        ]
+        return self._indexes.move(left, entered)
 
     def _updated_at(self, kind: Kind, document: Document) -> int:
         return self._logs[document.key].state[2] if kind is SESSIONS else document.updated_at

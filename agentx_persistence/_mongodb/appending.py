@@ -19,11 +19,13 @@ from agentx_persistence._mongodb.database import Row
 from agentx_persistence._mongodb.documents import Documents
 from agentx_persistence._mongodb.failures import is_duplicate
 from agentx_persistence._mongodb.head import LogHead, found_of, new_head
-from agentx_persistence._mongodb.log import FEW, Log
+from agentx_persistence._mongodb.log import Log
 from agentx_persistence._mongodb.scope import Scope
 from agentx_persistence._mongodb.staging import Messages, Staging
 from agentx_persistence.storage import SESSIONS, Document, Entry, Found, Head
 
+# More messages than this are a batch.
+_FEW = 10
 # How often a simple append is tried before messages are staged. A batch costs more to repeat.
 _SIMPLE_ATTEMPTS, _OF_A_BATCH = 10, 1
 
@@ -93,7 +95,7 @@ class Append:
     def _is_simple(self, attempt: int) -> bool:
         if self._in_transaction:
             return False
-        return attempt < (_OF_A_BATCH if len(self._entries) > FEW else _SIMPLE_ATTEMPTS)
+        return attempt < (_OF_A_BATCH if len(self._entries) > _FEW else _SIMPLE_ATTEMPTS)
 
     def _is_to_hold(self, attempt: int) -> bool:
         return bool(self._entries) and not self._in_transaction and not self._is_simple(attempt)

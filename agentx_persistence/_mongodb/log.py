@@ -42,8 +42,6 @@ from agentx_persistence.storage import SESSIONS
 FURTHEST = 2**62
 # How many messages one command moves, copies or removes.
 CHUNK = 10_000
-# More messages than this are a batch.
-FEW = 10
 
 # How many seconds other writers wait for the holder of a head, and how many more per message.
 _HOLD, _HOLD_PER_MESSAGE = 1.0, 0.001
@@ -215,13 +213,8 @@ class Log:
             changed = {**changed, "pending": pending}
         if not self.change_head(head, at, {"$set": {**changed, "term": term}}):
             return None
-        return LogHead(
-            head.log,
-            term,
-            changed.get("count", head.count),
-            changed.get("generation", head.generation),
-            pending,
-        )
+        new = {"count": head.count, "generation": head.generation, **changed}
+        return LogHead(head.log, term, new["count"], new["generation"], pending)
 
     def change_head(self, head: LogHead, at: int, change: Mapping[str, Any]) -> bool:
         """Change the head, and raise the session's `updated_at`, if the head is still this one.

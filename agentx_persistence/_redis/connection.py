@@ -27,7 +27,7 @@ from agentx_persistence._redis.pool import (
     Command,
     NotSentError,
     Pool,
-    exchange,
+    exchange_with,
 )
 from agentx_persistence._redis.refusals import LOST, Subject, failure, is_wrong_type, may_pass
 from agentx_persistence._redis.scripts import Script
@@ -272,20 +272,6 @@ class Connection:
                 if self._closed:
                     self.close()
                 return result, lost
-
-
-def exchange_with(pool: Any, commands: Sequence[Command]) -> list[Any]:
-    """Send the commands as `exchange` does, over a connection of redis-py's pool."""
-    try:
-        connection = pool.get_connection()
-    except BaseException:
-        # The pool has taken back the connection, although its handshake was interrupted.
-        pool.disconnect(inuse_connections=False)
-        raise
-    try:
-        return exchange(connection, commands)
-    finally:
-        pool.release(connection)
 
 
 def _disconnect(client: Any) -> None:

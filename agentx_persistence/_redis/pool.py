@@ -170,6 +170,20 @@ def exchange(connection: Any, commands: Sequence[Command]) -> list[Any]:
         raise
 
 
+def exchange_with(pool: Any, commands: Sequence[Command]) -> list[Any]:
+    """Send the commands as `exchange` does, over a connection of redis-py's pool."""
+    try:
+        connection = pool.get_connection()
+    except BaseException:
+        # The pool has taken back the connection, although its handshake was interrupted.
+        pool.disconnect(inuse_connections=False)
+        raise
+    try:
+        return exchange(connection, commands)
+    finally:
+        pool.release(connection)
+
+
 def _is_usable(connection: Any, used: float) -> bool:
     """Return whether the connection still works; if it does not, close it."""
     if time.monotonic() - used < _IDLE:

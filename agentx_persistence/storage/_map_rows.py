@@ -14,7 +14,7 @@ from agentx_persistence.storage._map_keys import (
     place_key,
     range_of,
 )
-from agentx_persistence.storage.kinds import ITEMS, SEPARATOR, SESSIONS, Kind, owned_by
+from agentx_persistence.storage.kinds import SEPARATOR, SESSIONS, Kind, owned_queries
 from agentx_persistence.storage.values import Document, Entry, Head, Query
 
 if TYPE_CHECKING:
@@ -57,10 +57,7 @@ class Rows:
         self._map.store(key_of(kind.name, key), f"{header}\n{text}")
 
     def delete(self, kind: Kind, key: str) -> bool:
-        for owned, field in owned_by(kind):
-            query = Query({field: key})
-            if owned is ITEMS:
-                query = Query(order="key", prefix=key + SEPARATOR)
+        for owned, query in owned_queries(kind, key):
             for own in self.keys(owned, query, None):
                 self.delete(owned, own)
         found = self.read(kind, key)

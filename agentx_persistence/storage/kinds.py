@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from agentx_persistence.storage.values import Query
+
 # Each element of an item's namespace ends with this character, and one more separates the namespace
 # from the item's key. No id holds a control character, so a prefix that ends with this character
 # selects exactly the namespaces that begin with the same elements.
@@ -93,6 +95,14 @@ def owned_by(owner: Kind) -> list[tuple[Kind, str]]:
         for kind in KINDS
         for field, owner_name in kind.owners.items()
         if owner_name == owner.name
+    ]
+
+
+def owned_queries(owner: Kind, key: str) -> list[tuple[Kind, Query]]:
+    """Return the queries that find the documents which this document owns, each with its kind."""
+    return [
+        (kind, Query(order="key", prefix=key + SEPARATOR) if kind is ITEMS else Query({field: key}))
+        for kind, field in owned_by(owner)
     ]
 
 

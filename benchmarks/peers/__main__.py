@@ -19,10 +19,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
-
-from tqdm import tqdm
 
 from benchmarks.peers.catalogue import PEERS
 from benchmarks.peers.comparison import Limits, Result, compare
@@ -41,44 +38,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--largest", type=int, default=10_000, help="largest store (10000)")
     parser.add_argument("--rounds", type=int, default=200, help="calls of each (200)")
     parser.add_argument("--seconds", type=float, default=10, help="most for a row (10)")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
     asked = parser.parse_args(argv)
     limits = Limits(asked.rounds, asked.largest, asked.seconds)
-    results = _run(asked.peer or names, asked.backend or BACKENDS, limits)
-    if asked.json:
-        print(json.dumps(results, indent=1, default=vars))
-    else:
-        _print(results)
-
-
-def _run(names: Sequence[str], backends: Sequence[str], limits: Limits) -> list[Result]:
     todo = [
         (peer, backend)
-        for backend in BACKENDS
+        for backend in asked.backend or BACKENDS
         for peer in PEERS
-        if backend in backends and backend in peer.backends and peer.name in names
+        if backend in peer.backends and peer.name in (asked.peer or names)
     ]
     results: list[Result] = []
     with tempfile.TemporaryDirectory() as name, Servers(Path(name)) as servers:
-        progress = tqdm(todo, file=sys.stderr, leave=False)
-        for peer, backend in progress:
-            progress.set_postfix_str(f"{peer.name}, {backend}")
-            results.extend(compare(peer, backend, servers.urls(backend), Path(name), limits))
-    return results
-
-
-def _print(results: list[Result]) -> None:
-    for (peer, version), rows in groupby(results, lambda found: (found.peer, found.peer_version)):
-        print(f"\n{f'{peer} {version}':<44}{'ours (quartiles)':>22}{'theirs':>26}{'ratio':>8}")
-        notes: dict[str, None] = {}
-        for row in rows:
-            what = f"{row.backend:<12} {row.operation:<7} {row.stored:>7,}"
-            if row.note:
-                notes[f"  {row.operation}: {row.note}"] = None
-            ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-            ours, theirs = row.ours or "not measured", row.theirs or "not measured"
-            print(f"{what:<44}{ours!s:>22}{theirs!s:>26}{ratio:>8}")
-        print(*notes, sep="\n")
+        for peer, backend in todo:
+            for found in compare(peer, backend, servers.urls(backend), Path(name), limits):
+                results.append(found)
+                facts = (value for value in vars(found).values() if value not in (None, ""))
+                print(*facts, sep="  ", file=sys.stderr if asked.json else sys.stdout)
+    if asked.json:
+        print(json.dumps(results, indent=1, default=vars))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
-from benchmarks.measure import Timing, timing
 from benchmarks.peers.environments import Peer, PeerError, Worker
 from benchmarks.peers.worker import LAST, PAGE
 
@@ -25,8 +25,8 @@ class Result:
     backend: str
     operation: str
     stored: int
-    ours: Timing | None
-    theirs: Timing | None
+    ours: float | None
+    theirs: float | None
     ratio: float | None
     """Theirs divided by ours: above 1, ours is faster."""
     note: str
@@ -46,9 +46,9 @@ def compare(
     """Measure each operation that the peer has; what it cannot do is a result, too."""
     version, operation = "", "open"
 
-    def result(stored: int, note: str, timings: tuple[Timing, Timing] | None = None) -> Result:
+    def result(stored: int, note: str, timings: tuple[float, float] | None = None) -> Result:
         ours, theirs = timings or (None, None)
-        ratio = timings and timings[1].median / timings[0].median
+        ratio = timings and timings[1] / timings[0]
         return Result(peer.name, version, backend, operation, stored, ours, theirs, ratio, note)
 
     try:
@@ -64,7 +64,7 @@ def compare(
                 for size in _sizes(operation, limits.largest):
                     timings = pair.measure(operation, size)
                     yield result(size, opened["notes"].get(operation, ""), timings)
-                    if timings[1].median > _TOO_SLOW * 1e6 and size < limits.largest:
+                    if timings[1] > _TOO_SLOW * 1e6 and size < limits.largest:
                         yield result(limits.largest, "left out: more than a second for a call")
                         break
     except PeerError as error:
@@ -84,7 +84,7 @@ class _Pair:
         self._sessions: dict[int, tuple[str, int]] = {}
         self._made = 0
 
-    def measure(self, operation: str, size: int) -> tuple[Timing, Timing]:
+    def measure(self, operation: str, size: int) -> tuple[float, float]:
         if operation == "list":
             for side in self._sides:
                 side.ask("fill_list", arguments=[size])
@@ -103,7 +103,7 @@ class _Pair:
         self._sessions[size] = name, added + growing
         return name
 
-    def _alternate(self, operation: str, argument: Callable[[], str]) -> tuple[Timing, Timing]:
+    def _alternate(self, operation: str, argument: Callable[[], str]) -> tuple[float, float]:
         warm_up = [argument()]
         took = [side.time(operation, warm_up)[0] for side in self._sides]
         at_once = 1 if max(took) > _SLOW else _AT_ONCE
@@ -119,6 +119,4 @@ class _Pair:
                 taken[which].extend(self._sides[which].time(operation, arguments))
             if time.monotonic() > until and len(taken[0]) >= _FEWEST:
                 break
-        return timing([seconds * 1e6 for seconds in taken[0]]), timing(
-            [seconds * 1e6 for seconds in taken[1]]
-        )
+        return median(taken[0]) * 1e6, median(taken[1]) * 1e6

@@ -2,4 +2,9 @@
 
 It gives the next position, refuses an unknown session, keeps message ids unique, and is as durable.
 It checks nothing of what it is given, and retries nothing.
+
+Its classes have the methods that `benchmarks/operations.py` calls. A session is given as id,
+container, image, time of creation and text; an image as id, container, name, time and text; a
+message as id and text. Times are in Unix milliseconds, texts are JSON, and reading decodes them. In
+memory and on the filesystem there are fewer methods.
 """

@@ -7,10 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from benchmarks.raw.store import Image, RawStore, Session
 
-
-class RawFs(RawStore):
+class RawFs:
     """One file for each image, one file of lines for each session.
 
     It keeps less than the package does: no locks between processes, no ids that are unique, and an
@@ -21,7 +19,7 @@ class RawFs(RawStore):
         self._folder = folder
         os.makedirs(folder)
 
-    def save_session(self, *session: *Session) -> None:
+    def save_session(self, *session: Any) -> None:
         session_id, _, image_id, _, _ = session
         os.makedirs(f"{self._folder}/sessions of {quote(image_id, safe='')}", exist_ok=True)
         self._write(self._session(session_id), b"")
@@ -53,7 +51,7 @@ class RawFs(RawStore):
                 read += 1
         return read
 
-    def save_image(self, *image: *Image) -> None:
+    def save_image(self, *image: Any) -> None:
         id, container_id, _, at, text = image
         folder = f"{self._folder}/{quote(container_id, safe='')}"
         os.makedirs(folder, exist_ok=True)
@@ -61,6 +59,10 @@ class RawFs(RawStore):
         link = f"{folder}/{2**53 - at:016x} {quote(id, safe='')}"
         if not os.path.exists(link):
             self._write(link, b"")
+
+    def save_images(self, images: Sequence[Sequence[Any]]) -> None:
+        for image in images:
+            self.save_image(*image)
 
     def get_image(self, id: str) -> Any:
         with open(self._image(id), "rb") as file:

@@ -7,12 +7,10 @@ from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any
 
-from benchmarks.raw.store import Image, RawStore, Session
-
 _Index = tuple[str, ...]
 
 
-class RawMemory(RawStore):
+class RawMemory:
     """Texts in dicts and lists, under a lock."""
 
     def __init__(self) -> None:
@@ -23,7 +21,7 @@ class RawMemory(RawStore):
         self._images: dict[str, tuple[str, tuple[int, str], tuple[_Index, ...]]] = {}
         self._indexes: defaultdict[_Index, list[tuple[int, str]]] = defaultdict(list)
 
-    def save_session(self, *session: *Session) -> None:
+    def save_session(self, *session: Any) -> None:
         session_id, _, image_id, _, _ = session
         with self._lock:
             self._sessions.setdefault(session_id, ([], {}))
@@ -59,7 +57,7 @@ class RawMemory(RawStore):
                 json.loads(text)
             read += len(texts)
 
-    def save_image(self, *image: *Image) -> None:
+    def save_image(self, *image: Any) -> None:
         id, container_id, name, at, text = image
         place = (-at, id)
         both = ("both", container_id, name)
@@ -69,6 +67,10 @@ class RawMemory(RawStore):
             self._images[id] = (text, place, indexes)
             for index in indexes:
                 insort(self._indexes[index], place)
+
+    def save_images(self, images: Sequence[Sequence[Any]]) -> None:
+        for image in images:
+            self.save_image(*image)
 
     def get_image(self, id: str) -> Any:
         with self._lock:

@@ -9,8 +9,6 @@ from redis import Redis
 from redis.client import NEVER_DECODE
 from redis.exceptions import NoScriptError
 
-from benchmarks.raw.store import Image, RawServer, Session
-
 # Scripts that change a session. KEYS: session, messages, ids. ARGV begin with the time. The index
 # of active sessions changes at most once a second.
 _HEAD = """
@@ -150,15 +148,19 @@ redis.call('ZADD', KEYS[3], ARGV[3], ARGV[2])
 """
 
 
-class RawRedis(RawServer):
+class RawRedis:
     """For one server: a cluster would refuse keys that are made up inside of a script."""
 
     def __init__(self, client: Redis) -> None:
         self._client = client
         self._shas: dict[str, str] = {}
 
-    def save_session(self, *session: *Session) -> None:
+    def save_session(self, *session: Any) -> None:
         self._script(_SAVE_SESSION, 0, *session, "")
+
+    def save_sessions(self, sessions: Sequence[Sequence[Any]]) -> None:
+        for session in sessions:
+            self.save_session(*session)
 
     def append(self, session_id: str, messages: Sequence[tuple[str, str]], at: int) -> int:
         flat = [part for message in messages for part in message]
@@ -193,7 +195,7 @@ class RawRedis(RawServer):
     def pop(self, session_id: str, at: int) -> Any:
         return json.loads(self._change(_POP, session_id, at))
 
-    def fork(self, session_id: str, *new: *Session) -> int:
+    def fork(self, session_id: str, *new: Any) -> int:
         copied = int(self._script(_SAVE_SESSION, 0, *new, session_id))
         if copied < 0:
             raise LookupError(session_id)
@@ -207,11 +209,15 @@ class RawRedis(RawServer):
         found = zip(session_ids, self._script(_SUMMARIES, 0, *session_ids), strict=True)
         return {id: (row[0], row[1] and json.loads(row[1])) for id, row in found if row}
 
-    def save_image(self, *image: *Image) -> None:
+    def save_image(self, *image: Any) -> None:
         id, container_id, name, at, text = image
         indexes = (f"c:{container_id}", f"n:{name}", f"b:{container_id}\0{name}")
         keys = (f"raw:image:{id}", "raw:images", *(f"raw:images:{index}" for index in indexes))
         self._script(_SAVE_IMAGE, 5, *keys, text, -at, id, container_id, name)
+
+    def save_images(self, images: Sequence[Sequence[Any]]) -> None:
+        for image in images:
+            self.save_image(*image)
 
     def get_image(self, id: str) -> Any:
         return json.loads(self._bytes("HGET", f"raw:image:{id}", "text"))

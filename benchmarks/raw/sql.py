@@ -8,8 +8,6 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
-from benchmarks.raw.store import Image, RawServer, Session
-
 # Times are stored negated, so that one ascending index gives the newest first, then by id.
 _TABLES = """
 raw_sessions (id {id} PRIMARY KEY, container_id {id}, image_id {id}, newest bigint, latest bigint,
@@ -75,7 +73,7 @@ STATEMENTS = {
 _CHUNK = 500
 
 
-class RawSql(RawServer):
+class RawSql:
     """Names are found by a digest: 500 characters beside an id are more than an index takes."""
 
     ID: ClassVar[str]
@@ -114,10 +112,10 @@ class RawSql(RawServer):
         self._do("ROLLBACK")
         return LookupError(id)
 
-    def save_session(self, *session: *Session) -> None:
+    def save_session(self, *session: Any) -> None:
         self._alone("save session", *_session(session))
 
-    def save_sessions(self, sessions: Sequence[Session]) -> None:
+    def save_sessions(self, sessions: Sequence[Sequence[Any]]) -> None:
         self._begin()
         self._many("save session", [_session(session) for session in sessions])
         self._commit()
@@ -156,10 +154,10 @@ class RawSql(RawServer):
 
     def rewrite(self, session_id: str, after: str, id: str, text: str, at: int) -> list[Any]:
         self._begin()
-        row = self._run("lock session", after, session_id).fetchone()
-        if row is None:
+        found = self._run("lock session", after, session_id).fetchall()
+        if not found:
             raise self._missing(after)
-        (kept,) = row
+        ((kept,),) = found
         removed = self._cut(session_id, kept)
         self._run("insert", session_id, kept + 1, id, text)
         self._run("set count", at, latest(at), kept + 1, session_id)
@@ -179,7 +177,7 @@ class RawSql(RawServer):
         """Delete all later messages; return their positions and texts."""
         return self._run("cut", session_id, kept).fetchall()
 
-    def fork(self, session_id: str, *new: *Session) -> int:
+    def fork(self, session_id: str, *new: Any) -> int:
         self._begin()
         if not self._run("fork session", *_session(new), session_id).rowcount:
             raise self._missing(session_id)
@@ -195,10 +193,10 @@ class RawSql(RawServer):
         rows = self._alone("summaries", *session_ids).fetchall()
         return {id: (count, body and json.loads(body)) for id, count, body in rows}
 
-    def save_image(self, *image: *Image) -> None:
+    def save_image(self, *image: Any) -> None:
         self._alone("save image", *_image(image))
 
-    def save_images(self, images: Sequence[Image]) -> None:
+    def save_images(self, images: Sequence[Sequence[Any]]) -> None:
         self._begin()
         self._many("add image", [_image(image) for image in images])
         self._commit()
@@ -240,12 +238,12 @@ def latest(at: int) -> int:
     return -(at // 1000)  # changes once a second, so that few appends change its index
 
 
-def _session(session: Session) -> tuple[Any, ...]:
+def _session(session: Sequence[Any]) -> tuple[Any, ...]:
     id, container_id, image_id, at, text = session
     return id, container_id, image_id, -at, latest(at), at, text
 
 
-def _image(image: Image) -> tuple[Any, ...]:
+def _image(image: Sequence[Any]) -> tuple[Any, ...]:
     id, container_id, name, at, text = image
     # MySQL has no md5() any more.
     digest = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
