@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import fcntl
 import hashlib
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tarfile
 import tomllib
-import venv
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
+from urllib.request import urlopen
 
 BACKEND = "AGENTX_TEST_BACKEND"  # the JSON of the `Backend` on which an inner suite runs
 SOURCES = "AGENTX_TEST_SOURCES"  # the folder of the unpacked source distributions
@@ -21,11 +25,16 @@ HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]
 FRAMEWORKS = sorted(path.parent.name for path in HERE.glob("*/requirements.txt"))
 
+_VARIABLES = {
+    "index-url": "UV_DEFAULT_INDEX",
+    "extra-index-url": "UV_INDEX",
+    "cert": "SSL_CERT_FILE",
+}
 _CLIENTS = ("sqlite", "mysql", "postgresql", "redis", "mongodb")
 
 
 class EnvironmentFailedError(Exception):
-    """pip could not install or download something."""
+    """Something could not be installed or downloaded."""
 
 
 def environment(framework: str) -> Path:
@@ -45,13 +54,11 @@ def environment(framework: str) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = folder / "done"
         if not done.exists():
-            venv.create(folder, with_pip=True, clear=True)
-            _pip(folder, "install", "--no-compile", "--prefer-binary", *wanted)
-            for source in sources:
-                _pip(folder, "download", "--no-deps", "--no-binary=:all:", "-d", "sources", source)
-            for archive in folder.glob("sources/*.tar.gz"):
-                with tarfile.open(archive) as opened:
-                    opened.extractall(archive.parent, filter="data")
+            shutil.rmtree(folder)
+            _uv("venv", "--python", sys.executable, str(folder))
+            _uv("pip", "install", "--python", str(folder), *wanted)
+            if sources:
+                _unpack(sources, folder / "sources")
             done.touch()
     return folder
 
@@ -92,18 +99,51 @@ def _read(folder: Path, name: str) -> list[str]:
     return [line for line in map(str.strip, lines) if line and not line.startswith("#")]
 
 
-def _pip(folder: Path, *arguments: str) -> None:
-    command = [folder / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"]
+def _unpack(packages: list[str], folder: Path) -> None:
+    """Download the source distributions of the packages and unpack them in the folder."""
+    listed = _uv("pip", "compile", "--no-deps", "--format", "pylock.toml", "-", given=packages)
+    for package in tomllib.loads(listed)["packages"]:
+        try:
+            with (
+                urlopen(package["sdist"]["url"], timeout=60) as stream,
+                tarfile.open(fileobj=stream, mode="r|gz") as archive,
+            ):
+                archive.extractall(folder, filter="data")
+        except OSError as error:
+            raise EnvironmentFailedError(f"{package['name']}: {error}") from error
+
+
+def _uv(*arguments: str, given: Iterable[str] = ()) -> str:
+    command = [sys.executable, "-m", "uv", "--quiet", *arguments]
+    return _run(command, given="\n".join(given), variables={**_settings(), **os.environ})
+
+
+@cache
+def _settings() -> dict[str, str]:
+    """Return the index and the certificates that pip is configured with, as variables of uv."""
+    settings = {"UV_INDEX_STRATEGY": "unsafe-best-match", "UV_PYTHON_DOWNLOADS": "never"}
+    for line in _run([sys.executable, "-m", "pip", "config", "list"]).splitlines():
+        name, _, value = line.partition("=")
+        if variable := _VARIABLES.get(name.rpartition(".")[2]):
+            settings.setdefault(variable, " ".join(ast.literal_eval(value).split()))
+    return settings
+
+
+def _run(
+    command: list[str], given: str | None = None, variables: dict[str, str] | None = None
+) -> str:
     try:
-        made = subprocess.run(
-            [*command, *arguments],
-            cwd=folder,
+        ended = subprocess.run(
+            command,
+            input=given,
+            env=variables,
             capture_output=True,
             text=True,
             check=False,
-            timeout=1200,
+            timeout=600,
         )
     except subprocess.TimeoutExpired as error:
-        raise EnvironmentFailedError(f"pip {arguments[0]}: not done after 1,200 s") from error
-    if made.returncode:
-        raise EnvironmentFailedError(f"pip {arguments[0]}: {made.stderr.strip()[-1000:]}")
+        raise EnvironmentFailedError(f"{command[2:5]}: not done after 600 s") from error
+    if ended.returncode:
+        raise EnvironmentFailedError(f"{command[2:5]}: {ended.stderr.strip()[-1000:]}")
+    return ended.stdout
