@@ -26,6 +26,7 @@ from agentx_persistence._sql import hosts
 from agentx_persistence._sql.flavour import Flavour, replacement
 from agentx_persistence._sql.pool import ServerPool
 from agentx_persistence._sql.postgresql_appending import PostgresqlAppending
+from agentx_persistence._sql.postgresql_rewriting import PostgresqlRewriting
 from agentx_persistence._sql.schema import split_schema
 from agentx_persistence._sql.server import ServerDriver, check_numbers, server_url
 
@@ -212,6 +213,7 @@ class _PostgresqlDriver(ServerDriver):
     backend = "postgresql"
     flavour = _PostgresqlFlavour
     appending = PostgresqlAppending
+    rewriting = PostgresqlRewriting
 
     lock_timeout: float | None
     answer_timeout: float | None

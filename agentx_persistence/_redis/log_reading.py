@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 from agentx_persistence._redis.documents import Documents
@@ -11,6 +12,9 @@ from agentx_persistence._redis.pool import Argument, Command
 from agentx_persistence._redis.read_scripts import LOOKUP, NEWEST, READ
 from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
 from agentx_persistence.storage import Found, Head, Slice, Window
+
+# Of how many logs one script reads the last entry.
+_TOGETHER = 200
 
 
 class LogReading(Documents):
@@ -38,10 +42,20 @@ class LogReading(Documents):
         return self._found(reply)
 
     def newest(self, logs: Sequence[str]) -> dict[str, Slice]:
-        calls = [(("session", log), self._keys.log(log)[:2], ()) for log in logs]
+        # In a cluster, each log is on the server of its own slot.
+        size = 1 if self._connection.cluster else _TOGETHER
+        groups = [logs[start : start + size] for start in range(0, len(logs), size)]
+        names = {log: self._keys.log(log)[:2] for log in logs}
+        calls = [
+            (("session", group[0]), [*chain.from_iterable(names[log] for log in group)], ())
+            for group in groups
+        ]
+        replies = chain.from_iterable(self._connection.scripts(NEWEST, calls))
         found = {}
-        replies = self._connection.scripts(NEWEST, calls)
         for log, reply in zip(logs, replies, strict=True):
+            if isinstance(reply, Exception):
+                where = f"redis, keys of session {log!r}: {reply}"
+                raise CorruptRecordError("session", log, where) from reply
             head = self._head(log, *reply[:4])
             if head is not None:
                 texts = [] if reply[4] is None else [reply[4]]

@@ -168,6 +168,17 @@ class Logs(LogReading):
             subject = ("session", key)
             return self._connection.script(self._scripts.fork, subject, names, arguments, _taken)
 
+        def run_at_once(keys: Sequence[bytes], write: Sequence[Argument]) -> Any:
+            names = [*self._keys.log(key), *self._keys.log(log), *keys]
+            arguments = [*bound(through), *write]
+            subject, script = ("session", log), self._scripts.fork_at_once
+            return self._connection.script(script, subject, names, arguments, _taken)
+
+        if not self._connection.cluster:
+            reply = self._indexing.create(document, document.updated_at, run_at_once)
+            if not isinstance(reply, list):
+                return self._forked(log, through, reply)
+
         for _ in range(ATTEMPTS):
             found = self.lookup(log, [] if through is None else [through])
             if through is not None and through not in found.there:
@@ -178,12 +189,16 @@ class Logs(LogReading):
             reply = self._indexing.create(document, document.updated_at, run)
             if reply == TAKEN:
                 self._connection.pipeline([("UNLINK", each) for each in copy])
-                return None
             if reply != AGAIN:
-                self._check(key, None, reply)
-                copied: int = reply
-                return copied
+                return self._forked(key, None, reply)
         raise contended(self._keys.log(key)[0])
+
+    def _forked(self, log: str, through: str | None, reply: Any) -> int | None:
+        if reply == TAKEN:
+            return None
+        self._check(log, through, reply)
+        assert isinstance(reply, int)
+        return reply
 
     def _copy(
         self, log: str, copy: tuple[bytes, bytes], generation: str, count: int, to: str

@@ -39,11 +39,19 @@ return redis.call('LLEN', KEYS[2])
 """,
 )
 
-# KEYS: document, messages. Returns version, count, generation, length, and the last text.
+# KEYS: document and messages of each log. Returns for each version, count, generation, length, and
+# the last text, or an error in their place.
 NEWEST = Script("""
-local found = redis.call('HMGET', KEYS[1], 'version', 'count', 'generation')
-found[4], found[5] = redis.call('LLEN', KEYS[2]), redis.call('LINDEX', KEYS[2], -1)
-return found
+local reply = {}
+for i = 1, #KEYS, 2 do
+  local found = redis.pcall('HMGET', KEYS[i], 'version', 'count', 'generation')
+  local length = redis.pcall('LLEN', KEYS[i + 1])
+  if not found.err and type(length) ~= 'table' then
+    found[4], found[5] = length, redis.call('LINDEX', KEYS[i + 1], -1)
+  end
+  reply[#reply + 1] = type(length) == 'table' and length or found
+end
+return reply
 """)
 
 # ARGV: the ids.

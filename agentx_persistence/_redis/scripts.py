@@ -31,14 +31,25 @@ class Script:
 # by time; the number of index keys by time to leave, and of the other kind; for an item the first
 # element. KEYS from `k` on are: the index keys to enter, those to leave, and for an item the key of
 # the first elements.
-# It does nothing and returns false if the document has another version than the one to leave.
+# A document that has another version than the one to leave must have entries in the same indexes,
+# of which only the time differs; then these are left. Otherwise `write` does nothing and returns
+# false.
 ATOMIC_WRITE = """
+local function other_place(a, entries)
+  local time, fields = (entries or ''):match('^%[(%d+),(.*)$')
+  if not time or fields ~= ARGV[a + 2]:match('^%[%-?%d+,(.*)$') then return nil end
+  local rest = 2^53 - time
+  -- In two halves, as the integers that Lua formats may have only 32 bits.
+  local digits = string.format('%07x%07x', math.floor(rest / 2^28), rest % 2^28)
+  return digits .. ARGV[a + 6]:sub(15)
+end
 local function write(k, a, stored)
-  local version, left = ARGV[a + 3], ARGV[a + 11]
+  local version, left, other = ARGV[a + 3], ARGV[a + 11], nil
   if stored[1] and stored[2] == ARGV[a + 2] then
     version = stored[1]
   elseif stored[1] and stored[1] ~= left then
-    return false
+    other = other_place(a, stored[2])
+    if not other then return false end
   end
   local member, i = ARGV[a + 6] .. '\\0' .. version, k
   for _ = 1, ARGV[a + 9] + 0 do
@@ -52,6 +63,12 @@ local function write(k, a, stored)
   redis.call('HSET', KEYS[1], 'text', ARGV[a], 'updated_at', ARGV[a + 1],
     'entries', ARGV[a + 2], 'version', version, 'revision', ARGV[a + 4])
   if ARGV[a + 5] == 'session' then redis.call('HSETNX', KEYS[1], 'generation', ARGV[a + 4]) end
+  if other then
+    for j = k, k + ARGV[a + 9] - 1 do redis.call('ZREM', KEYS[j], other .. '\\0' .. stored[1]) end
+    if ARGV[a + 10] == '1' then
+      redis.call('ZREM', KEYS[k + ARGV[a + 9]], ARGV[a + 7] .. '\\0' .. stored[1])
+    end
+  end
   for _ = 1, ARGV[a + 13] + 0 do
     redis.call('ZREM', KEYS[i], ARGV[a + 12] .. '\\0' .. left)
     i = i + 1

@@ -142,7 +142,10 @@ class Database(ForkAware):
         """Call `run`, which makes one transaction with the connections it is given.
 
         :param undone: as for `write`
+        :raises DuplicateError: if a key is taken
         """
+        if self._writing:
+            self._refuse_nested()
         return self._attempt(run, self._connections, undone=undone)
 
     def migrate(self, upgrade: Callable[[Engine], None], engine: Engine | None = None) -> None:

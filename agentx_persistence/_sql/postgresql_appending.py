@@ -13,7 +13,7 @@ from agentx_persistence._sql.appending import Append, Appending
 from agentx_persistence._sql.rows import COLUMNS, entry_values
 
 # The columns of a message besides its session and position.
-_TYPES: dict[str, Any] = {
+TYPES: dict[str, Any] = {
     "message_id": Text,
     "role": Text,
     "subtype": Text,
@@ -36,16 +36,31 @@ class PostgresqlAppending(Appending):
             )
         else:
             rows = [entry_values(entry) for entry in call.entries]
-            values.update({name: [row[name] for row in rows] for name in _TYPES})
+            values.update({name: [row[name] for row in rows] for name in TYPES})
             statement = self.database.statement(
                 ("append many", *conditions), lambda: _append_many(self.reserving(*conditions))
             )
-        # In text format psycopg escapes the elements of an array one by one; in binary it need not.
-        sql = statement.sql.replace(")s::TEXT[]", ")b::TEXT[]")
-        positions = self.database.fetch(sql, statement.bind(values))
+        positions = self.database.fetch(in_binary(statement.sql), statement.bind(values))
         if not positions:
             return None
         return max(int(position) for (position,) in positions)
+
+
+def in_binary(sql: str) -> str:
+    """Return the statement with its arrays of texts in binary format.
+
+    In text format psycopg escapes their elements one by one.
+    """
+    return sql.replace(")s::TEXT[]", ")b::TEXT[]")
+
+
+def unnested() -> Any:
+    """Return the new entries as a table, whose column `ordinal` counts them from 1 up."""
+    return (
+        func.unnest(*(bindparam(name, type_=ARRAY(type)) for name, type in TYPES.items()))
+        .table_valued(*TYPES, with_ordinality="ordinal", name="new")
+        .render_derived()
+    )
 
 
 def _reserved(reserving: Any) -> Any:
@@ -58,21 +73,17 @@ def _append_one(reserving: Any) -> ClauseElement:
     row = select(
         reserved.c.session_id,
         reserved.c.message_count,
-        *(bindparam(name, type_=type) for name, type in _TYPES.items()),
+        *(bindparam(name, type_=type) for name, type in TYPES.items()),
     )
     return insert(tables.messages).from_select(COLUMNS, row).returning(tables.messages.c.position)
 
 
 def _append_many(reserving: Any) -> ClauseElement:
     reserved = _reserved(reserving)
-    new = (
-        func.unnest(*(bindparam(name, type_=ARRAY(type)) for name, type in _TYPES.items()))
-        .table_valued(*_TYPES, with_ordinality="ordinal", name="new")
-        .render_derived()
-    )
+    new = unnested()
     rows = select(
         reserved.c.session_id,
         reserved.c.message_count - bindparam("number") + new.c.ordinal,
-        *(new.c[name] for name in _TYPES),
+        *(new.c[name] for name in TYPES),
     ).select_from(reserved.join(new, true()))
     return insert(tables.messages).from_select(COLUMNS, rows).returning(tables.messages.c.position)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import BigInteger, bindparam, delete, insert, select, update
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
 from agentx_persistence._sql import tables
@@ -26,9 +26,39 @@ from agentx_persistence.storage import Document, Entry, Found, Head
 _sessions, _messages = tables.sessions.c, tables.messages.c
 
 
+class Tail(NamedTuple):
+    """The entries to put in place of those after the first `kept` ones, if the log has the expected
+    number of entries and this generation."""
+
+    log: str
+    kept: int
+    entries: Sequence[Entry]
+    at: int
+    token: str
+    expected: int
+    generation: str
+
+    @property
+    def removed(self) -> int:
+        return self.expected - self.kept
+
+    def values(self) -> dict[str, Any]:
+        return {
+            "session": self.log,
+            "expected": self.expected,
+            "generation": self.generation,
+            "count": self.kept + len(self.entries),
+            "at": self.at,
+            "latest": tables.latest(self.at),
+            "token": f"{self.token}.{self.removed}",
+        }
+
+
 class Rewriting:
+    """Changes logs. A driver overrides `replace_tail` if its database needs fewer round trips."""
+
     def __init__(self, database: Database, documents: Documents, rows: LogRows) -> None:
-        self._database, self._documents, self._rows = database, documents, rows
+        self.database, self._documents, self._rows = database, documents, rows
 
     def rewrite(
         self,
@@ -41,7 +71,11 @@ class Rewriting:
         generation: str | None,
     ) -> int | Found:
         self._check_sizes(log, entries)
-        first = _FirstAttempt(self._database)
+        first = FirstAttempt(self.database)
+        if isinstance(after, int) and expected is not None and generation is not None:
+            tail = Tail(log, after, entries, at, token, expected, generation)
+            if 0 <= tail.removed <= CHUNK and self._replaced(tail, first):
+                return tail.removed
 
         def work(cursor: Cursor) -> int | Found:
             state = self._rows.lock_visible(cursor, log)
@@ -68,10 +102,59 @@ class Rewriting:
             self._rows.change(cursor, log, kept + len(entries), at, f"{token}.{removed}")
             return removed
 
-        removed = self._database.write(work, first.was_undone)
+        removed = self.database.write(work, first.was_undone)
         if isinstance(removed, int) and removed > CHUNK:
             self._clear(log)
         return removed
+
+    def _replaced(self, tail: Tail, first: FirstAttempt) -> bool:
+        """Replace the tail, or return False if the log is not as expected or needs more care."""
+        try:
+            return self.replace_tail(tail, first)
+        except DuplicateError:
+            # The kept part, or a leftover (see `tables`), has one of the ids or positions. The
+            # generation was still the expected one, so no earlier attempt took effect.
+            first.was_undone()
+            return False
+
+    def replace_tail(self, tail: Tail, first: FirstAttempt) -> bool:
+        """Replace the tail; return False, and change nothing, if the log is not as expected.
+
+        :raises DuplicateError: if an id or a position is taken; nothing was written
+        """
+        statement = self.database.statement("reserve tail", self.reserving)
+
+        def work(cursor: Cursor) -> bool:
+            first.begin(tail.generation)
+            cursor.execute(statement.sql, statement.bind(tail.values()))
+            if not cursor.rowcount:
+                first.end_unchanged()
+                return False
+            if tail.removed:
+                self._rows.delete_range(cursor, tail.log, tail.kept, tail.expected)
+            self._rows.insert(cursor, tail.log, tail.kept, tail.entries)
+            return True
+
+        return self.database.write(work, first.was_undone)
+
+    def reserving(self) -> Any:
+        """Return the guarded UPDATE of the session."""
+        flavour = self.database.flavour
+        return (
+            update(tables.sessions)
+            .where(
+                _sessions.session_id == bindparam("session"),
+                _sessions.revision != DELETED,
+                _sessions.message_count == bindparam("expected"),
+                _sessions.generation == bindparam("generation"),
+            )
+            .values(
+                message_count=bindparam("count"),
+                updated_at=flavour.later(_sessions.updated_at, bindparam("at", type_=BigInteger)),
+                latest=flavour.earlier(_sessions.latest, bindparam("latest", type_=BigInteger)),
+                generation=bindparam("token"),
+            )
+        )
 
     def _clear(self, log: str) -> None:
         """Delete the entries that a large cut has excluded from the count, in chunks."""
@@ -88,9 +171,9 @@ class Rewriting:
 
     def swap(self, log: str, entry: Entry, at: int, token: str) -> None:
         self._check_sizes(log, [entry])
-        first = _FirstAttempt(self._database)
+        first = FirstAttempt(self.database)
         columns = VALUES[1:]
-        statement = self._database.statement(
+        statement = self.database.statement(
             "replace message",
             lambda: (
                 update(tables.messages)
@@ -116,18 +199,18 @@ class Rewriting:
                 raise RecordNotFoundError("message", entry.id)
             self._rows.change(cursor, log, state.count, at, token)
 
-        self._database.write(work, first.was_undone)
+        self.database.write(work, first.was_undone)
 
     def fork(self, log: str, through: str | None, document: Document) -> int | None:
         row = self._documents.checked_session(document)
         if log == document.key:  # the copy would be created first, and then found as the original
-            self._database.write(lambda cursor: self._rows.lock_visible(cursor, log))
+            self.database.write(lambda cursor: self._rows.lock_visible(cursor, log))
             return None
         while True:
             try:
-                return self._database.write(lambda cursor: self._copy(cursor, log, through, row))
+                return self.database.write(lambda cursor: self._copy(cursor, log, through, row))
             except DuplicateError:
-                taken = self._database.write(lambda cursor: self._taken(cursor, row))
+                taken = self.database.write(lambda cursor: self._taken(cursor, row))
             if isinstance(taken, State):
                 return taken.count if taken.revision == row["revision"] else None
 
@@ -140,7 +223,7 @@ class Rewriting:
         if state is None or state.revision:
             return state
         if self._rows.clear(cursor, row["session_id"], 0, Walk()):
-            statement = self._database.statement(
+            statement = self.database.statement(
                 "delete session",
                 lambda: delete(tables.sessions).where(_sessions.session_id == bindparam("session")),
             )
@@ -149,7 +232,7 @@ class Rewriting:
 
     def _copy(self, cursor: Cursor, log: str, through: str | None, row: dict[str, Any]) -> int:
         self._documents.insert(cursor, row)
-        statement = self._database.statement(
+        statement = self.database.statement(
             ("copy messages", through is None), lambda: _copying(through is None)
         )
         key = row["session_id"]
@@ -165,12 +248,12 @@ class Rewriting:
         return count
 
     def _check_sizes(self, log: str, entries: Sequence[Entry]) -> None:
-        check_size = self._database.flavour.check_size
+        check_size = self.database.flavour.check_size
         for entry in entries:
             check_size("message", entry.id, (log, entry.id, entry.text))
 
 
-class _FirstAttempt:
+class FirstAttempt:
     """Makes sure that the earlier attempts of a repeated call have changed nothing.
 
     They have not if the generation is neither the call's token nor changed.
@@ -179,6 +262,17 @@ class _FirstAttempt:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._generation: str | None = None
+        self._number = 0
+
+    def begin(self, generation: str) -> None:
+        """Begin an attempt that changes the log only if it has this generation."""
+        self._generation = generation
+        self._number += 1
+
+    def end_unchanged(self) -> None:
+        """End an attempt that has changed nothing, as the log was not as expected."""
+        if self._number == 1:
+            self.was_undone()
 
     def check(self, log: str, state: State) -> None:
         if self._generation not in (None, state.generation):
@@ -192,7 +286,7 @@ class _FirstAttempt:
     def was_undone(self) -> None:
         """Forget the generation: the attempts are certainly undone, so another call may change it
         meanwhile."""
-        self._generation = None
+        self._generation, self._number = None, 0
 
 
 def _copying(whole: bool) -> Any:

@@ -15,6 +15,7 @@ from agentx_persistence._sql.connections import Connections, PooledConnections
 from agentx_persistence._sql.engine import Database
 from agentx_persistence._sql.flavour import Flavour
 from agentx_persistence._sql.joined import EngineConnections
+from agentx_persistence._sql.rewriting import Rewriting
 from agentx_persistence._sql.storage import SqlStorage
 from agentx_persistence.errors import ConfigurationError, InvalidRecordError
 from agentx_persistence.storage import PersistenceDriver, Storage
@@ -24,6 +25,7 @@ class ServerDriver(PersistenceDriver):
     backend: ClassVar[str]
     flavour: ClassVar[type[Flavour]]
     appending: ClassVar[type[Appending]] = Appending
+    rewriting: ClassVar[type[Rewriting]] = Rewriting
     schema: str | None = None
 
     def __init__(
@@ -82,7 +84,7 @@ class ServerDriver(PersistenceDriver):
         except BaseException:
             database.close()
             raise
-        return SqlStorage(database, self.appending)
+        return SqlStorage(database, self.appending, self.rewriting)
 
 
 def server_url(

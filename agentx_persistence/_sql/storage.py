@@ -32,14 +32,19 @@ from agentx_persistence.storage import (
 
 
 class SqlStorage(Storage):
-    def __init__(self, database: Database, appending: type[Appending] = Appending) -> None:
+    def __init__(
+        self,
+        database: Database,
+        appending: type[Appending] = Appending,
+        rewriting: type[Rewriting] = Rewriting,
+    ) -> None:
         self._database = database
         rows = LogRows(database)
         self._documents = Documents(database)
         self._listings = Listings(database, self._documents)
         self._reading = Reading(database)
         self._appending = appending(database, self._documents, rows, self._reading)
-        self._rewriting = Rewriting(database, self._documents, rows)
+        self._rewriting = rewriting(database, self._documents, rows)
         self._deletion = Deletion(database, self._documents, rows)
 
     def __repr__(self) -> str:
@@ -110,7 +115,8 @@ class SqlStorage(Storage):
         return self._rewriting.fork(log, through, document)
 
     def within(self, transaction: Any) -> SqlStorage:
-        storage = SqlStorage(self._database.within(transaction), type(self._appending))
+        database = self._database.within(transaction)
+        storage = SqlStorage(database, type(self._appending), type(self._rewriting))
         storage.joined = True
         return storage
 

@@ -129,11 +129,15 @@ class Record(BaseModel):
     @classmethod
     def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
         """Return the record of its wire form. :raises InvalidRecordError: naming the field"""
+        return cls._read(json_data, **options)._proven()
+
+    @classmethod
+    def _read(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
+        """Return the record of its wire form, without proving that it can be given back exactly."""
         try:
-            record = super().model_validate_json(json_data, **options)
+            return super().model_validate_json(json_data, **options)
         except ValidationError as error:
             raise invalid(cls.record_kind, error) from error
-        return record._proven()
 
     @classmethod
     def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:

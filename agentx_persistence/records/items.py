@@ -1,7 +1,7 @@
 """Items: everything that is not a message, such as state, checkpoints and memories."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import GetCoreSchemaHandler, ValidationError, model_validator
@@ -22,16 +22,15 @@ from agentx_persistence.records._record import Record, many
 MAX_NAMESPACE_LENGTH = 400
 
 
-def check_namespace(value: object) -> tuple[str, ...]:
+def check_namespace(value: Any) -> tuple[str, ...]:
     """Return the namespace as a tuple; refuse with `InvalidRecordError` what no item can have."""
     if problem := _namespace_problem(value):
         raise InvalidRecordError("item", "namespace", problem)
-    assert isinstance(value, Sequence)
     return tuple(value)
 
 
-def _namespace_problem(value: object) -> str | None:
-    if not isinstance(value, tuple | list):
+def _namespace_problem(value: Any) -> str | None:
+    if not isinstance(value, (tuple, list)):
         return f"must be a tuple of texts, not {type(value).__name__}"
     if not value:
         return "must have at least one element"

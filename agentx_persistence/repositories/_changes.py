@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from pydantic.alias_generators import to_camel
@@ -27,8 +28,12 @@ def as_function(record_type: type[R], change: Change[R]) -> Callable[[R], R]:
     )
 
     def apply(record: R) -> R:
-        merged = merge(from_json(record.to_json()), patch)
-        return record_type.model_validate_json(to_json(merged))
+        # What was just read needs no check, and the new record is checked when it is written.
+        wire = from_json(record._serialize())
+        merged = merge(wire, patch)
+        if merged.get("updatedAt") == wire["updatedAt"]:
+            merged["updatedAt"] = now()  # here, as a copy of the record would take longer
+        return record_type._read(to_json(merged))
 
     return apply
 
@@ -46,9 +51,14 @@ def merge(target: Any, patch: Any) -> Any:
     return merged
 
 
+@lru_cache
+def _spelling(record_type: type[Record]) -> dict[str, str]:
+    return {name: to_camel(name) for name in record_type.model_fields}
+
+
 def _wire(record_type: type[Record], patch: dict[str, Any]) -> dict[str, Any]:
     """Return the patch with the fields of this record in camelCase."""
-    spelling = {name: to_camel(name) for name in record_type.model_fields}
+    spelling = _spelling(record_type)
     wire = {spelling.get(key, key): value for key, value in patch.items()}
     if record_type is ImageRecord and isinstance(wire.get("metadata"), dict):
         wire["metadata"] = _wire(ImageMetadata, wire["metadata"])
@@ -83,9 +93,9 @@ def metadata_change(changes: Mapping[str, Any]) -> Callable[[ImageRecord], Image
     at = now()
 
     def apply(image: ImageRecord) -> ImageRecord:
-        old = from_json(image.metadata.to_json()) if image.metadata else {}
+        old = from_json(image.metadata._serialize()) if image.metadata else {}
         kept = {key: value for key, value in old.items() if key in given or key not in wire}
-        metadata = ImageMetadata.model_validate_json(to_json({**kept, **checked_given}))
+        metadata = ImageMetadata._read(to_json({**kept, **checked_given}))
         return image.model_copy(update={"metadata": metadata, "updated_at": at})
 
     return apply

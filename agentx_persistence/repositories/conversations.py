@@ -14,7 +14,7 @@ from agentx_persistence.repositories._arguments import (
 )
 from agentx_persistence.repositories._entries import entry_of, unique_entries
 from agentx_persistence.repositories.histories import Histories, head_of
-from agentx_persistence.storage import Document, Found, Head, Window
+from agentx_persistence.storage import Document, Entry, Found, Head, Window
 
 
 class Conversations(Histories):
@@ -125,24 +125,8 @@ class Conversations(Histories):
         check_window(session_id, None, None, after, None)
         if expected is not None:
             check_count("expected", expected)
-        entries, token = list(unique_entries(messages).values()), new_token()
-        window = Window(after, headed=True)
-        for _ in attempts(self._storage, "session", session_id, self._contention_timeout):
-            found = self._storage.read(session_id, window)
-            head = head_of(found)
-            if expected not in (None, head.count):
-                raise _unexpected(session_id, head, expected)
-            removed = self._messages(session_id, found, window)
-            answer = self._storage.rewrite(
-                session_id, after, entries, now(), token, expected=head[0], generation=head[1]
-            )
-            if isinstance(answer, int):
-                break
-            kept = head.count - len(removed)
-            if answer.head == head:
-                taken = (id for id, (position, _) in answer.there.items() if position <= kept)
-                raise RecordConflictError("message", next(taken))
-        return removed
+        entries = list(unique_entries(messages).values())
+        return self._replace_tail(session_id, Window(after, headed=True), entries, expected)
 
     def pop_message(self, session_id: str) -> Message | None:
         """Remove the newest message and return it, or ``None`` if there is none.
@@ -150,17 +134,35 @@ class Conversations(Histories):
         :raises RecordNotFoundError: if there is no such session
         """
         check_id("session", session_id)
-        window, token = Window(last=1, headed=True), new_token()
-        newest: Message | None = None
+        removed = self._replace_tail(session_id, Window(last=1, headed=True))
+        return removed[0] if removed else None
+
+    def _replace_tail(
+        self,
+        session_id: str,
+        window: Window,
+        entries: Sequence[Entry] = (),
+        expected: int | None = None,
+    ) -> list[Message]:
+        """Put the entries in place of the messages of the window, which reaches to the end.
+
+        The messages are read first, so that one that cannot be read stays. The change is guarded by
+        the head that was read with them.
+        """
+        token = new_token()
         for _ in attempts(self._storage, "session", session_id, self._contention_timeout):
             found = self._storage.read(session_id, window)
-            count, generation = head_of(found)
-            newest = next(iter(self._messages(session_id, found, window)), None)
-            if newest is None:
+            head = head_of(found)
+            if expected not in (None, head.count):
+                raise _unexpected(session_id, head, expected)
+            removed = self._messages(session_id, found, window)
+            if window.last and not removed:
                 break
+            count, generation = head
+            kept = count - len(removed)
             try:
                 answer = self._storage.rewrite(
-                    session_id, count - 1, (), now(), token, expected=count, generation=generation
+                    session_id, kept, entries, now(), token, expected=count, generation=generation
                 )
             except RecordNotFoundError as error:
                 if error.kind != "message":
@@ -168,7 +170,10 @@ class Conversations(Histories):
                 continue  # others have cut so much meanwhile that this position is gone
             if isinstance(answer, int):
                 break
-        return newest
+            if answer.head == head:
+                taken = (id for id, (position, _) in answer.there.items() if position <= kept)
+                raise RecordConflictError("message", next(taken))
+        return removed
 
     def replace_message(self, session_id: str, message: Message) -> None:
         """Replace the stored message that has this id. It keeps its position.

@@ -121,11 +121,20 @@ class Histories(Repository[SessionRecord]):
         """Return the summaries of those of the sessions that exist, in the order of their ids."""
         asked = check_ids("session", session_ids)
         found = self._storage.newest(asked) if asked else {}
+        # All messages are parsed in one pass.
+        full = [id for id in asked if id in found and found[id].texts]
+
+        def describe(index: int) -> tuple[str, str, str]:
+            (text,), position, _ = found[full[index]]
+            where = self._storage.where(SESSIONS, full[index], position)
+            return "message", readable_id(text, position), where
+
+        last = load(MESSAGES, [found[id].texts[0] for id in full], describe)
+        newest = dict(zip(full, last, strict=True))
         return {
-            id: SessionSummary(head_of(found[id]).count, next(iter(messages), None))
+            id: SessionSummary(head_of(found[id]).count, newest.get(id))
             for id in asked
             if id in found
-            for messages in [self._messages(id, found[id], Window(last=1))]
         }
 
     def _read(self, session_id: str, message_id: str, position: int, text: Text) -> Message:

@@ -150,7 +150,7 @@ class ItemRepository(RecordStore[ItemRecord]):
         return document._replace(fields={"namespace": split_item_key(document.key)[0]})
 
     def _key(self, record: ItemRecord) -> str:
-        return _key(record.namespace, record.key)
+        return item_key(_joined(record.namespace), record.key)
 
     def _name(self, key: str) -> str:
         namespace, own = split_item_key(key)
@@ -158,7 +158,11 @@ class ItemRepository(RecordStore[ItemRecord]):
 
 
 def _text(namespace: object) -> str:
-    return "".join(element + SEPARATOR for element in check_namespace(namespace))
+    return _joined(check_namespace(namespace))
+
+
+def _joined(namespace: tuple[str, ...]) -> str:
+    return SEPARATOR.join(namespace) + SEPARATOR
 
 
 def _after(namespace: Namespace) -> Place:

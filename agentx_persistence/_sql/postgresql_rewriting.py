@@ -1,0 +1,72 @@
+"""Rewriting on PostgreSQL: the session changes with its messages in one statement."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Integer, bindparam, delete, func, insert, select, true
+from sqlalchemy.sql import ClauseElement
+
+from agentx_persistence._sql import tables
+from agentx_persistence._sql.connections import Connections
+from agentx_persistence._sql.postgresql_appending import TYPES, in_binary, unnested
+from agentx_persistence._sql.rewriting import FirstAttempt, Rewriting, Tail
+from agentx_persistence._sql.rows import COLUMNS, entry_values
+
+_messages = tables.messages.c
+
+
+class PostgresqlRewriting(Rewriting):
+    """Replaces a tail in a single statement: one round trip, and a transaction of its own."""
+
+    def replace_tail(self, tail: Tail, first: FirstAttempt) -> bool:
+        statement = self.database.statement(
+            ("replace tail", bool(tail.entries)),
+            partial(self._replacing, adding=bool(tail.entries)),
+        )
+        rows = [entry_values(entry) for entry in tail.entries]
+        values: dict[str, Any] = {name: [row[name] for row in rows] for name in TYPES}
+        values |= {**tail.values(), "kept": tail.kept}
+        sql, bound = in_binary(statement.sql), statement.bind(values)
+
+        def run(connections: Connections) -> bool:
+            first.begin(tail.generation)
+            done = bool(connections.fetch(sql, bound))
+            if not done:
+                first.end_unchanged()
+            return done
+
+        return self.database.attempt(run, first.was_undone)
+
+    def _replacing(self, adding: bool) -> ClauseElement:
+        session = self.reserving().returning(tables.sessions.c.session_id).cte("session")
+        kept = bindparam("kept", type_=Integer)
+        cut = (
+            delete(tables.messages)
+            .where(
+                _messages.session_id == session.c.session_id,
+                _messages.position > kept,
+                _messages.position <= bindparam("expected"),
+            )
+            .returning(_messages.position)
+            .cte("cut")
+        )
+        done = select(session.c.session_id)
+        if not adding:
+            return done.add_cte(cut)
+        # The rows are inserted after all the others are deleted, because they need the number of
+        # those. So they can have the same ids and positions.
+        number = select(func.count().label("number")).select_from(cut).subquery("gone")
+        new = unnested()
+        rows = (
+            select(
+                session.c.session_id,
+                kept + new.c.ordinal,
+                *(new.c[name] for name in TYPES),
+            )
+            .select_from(session.join(number, true()).join(new, true()))
+            .where(number.c.number >= 0)
+        )
+        added = insert(tables.messages).from_select(COLUMNS, rows).returning(_messages.position)
+        return done.add_cte(added.cte("added"))
