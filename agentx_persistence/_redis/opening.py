@@ -14,9 +14,9 @@ from agentx_persistence.errors import BackendError, ConfigurationError
 from agentx_persistence.storage import CONTAINERS
 
 COMMANDS = (
-    *("eval", "evalsha", "exists", "hdel", "hget", "hgetall", "hmget", "hset", "hsetnx", "info"),
-    *("lindex", "llen", "lrange", "lset", "ltrim", "persist", "pexpire", "ping", "rename", "rpop"),
-    *("rpush", "unlink", "zadd", "zcard", "zcount", "zlexcount", "zmscore", "zrange"),
+    *("copy", "eval", "evalsha", "exists", "hdel", "hget", "hgetall", "hmget", "hset", "hsetnx"),
+    *("info", "lindex", "llen", "lrange", "lset", "ltrim", "persist", "pexpire", "ping", "rename"),
+    *("rpop", "rpush", "unlink", "zadd", "zcard", "zcount", "zlexcount", "zmscore", "zrange"),
     *("zrangebyscore", "zrem", "zremrangebyscore", "zscore"),
 )
 
@@ -43,7 +43,8 @@ local refusal = run('HSET', hash, 'a', '1') or run('HSETNX', hash, 'a', '1')
   or run('HDEL', hash, 'a') or run('RPUSH', list, '1', '2') or run('LSET', list, 0, '1')
   or run('LINDEX', list, 0) or run('LLEN', list) or run('LRANGE', list, 0, -1)
   or run('LTRIM', list, 0, 1) or run('RPOP', list) or run('PEXPIRE', list, 60000)
-  or run('PERSIST', list) or run('RENAME', list, other) or run('ZADD', zset, '1', 'a')
+  or run('PERSIST', list) or run('RENAME', list, other) or run('COPY', other, list)
+  or run('ZADD', zset, '1', 'a')
   or run('ZCARD', zset) or run('ZCOUNT', zset, '1', '2') or run('ZLEXCOUNT', zset, '-', '+')
   or run('ZMSCORE', zset, 'a') or run('ZSCORE', zset, 'a') or run('ZRANGE', zset, 0, 1)
   or run('ZRANGEBYSCORE', zset, '1', '2') or run('ZREMRANGEBYSCORE', zset, '5', '6')

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import threading
 import time
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,6 +81,17 @@ def test_the_rights_that_the_error_names_are_enough(server: RedisServer) -> None
         assert texts(persistence, "copy") == ["first", "second", "third"]
         assert persistence.containers.delete("box") is False
         assert persistence.sessions.find_all() == []
+
+
+def test_opening_tries_each_command_that_a_script_calls() -> None:
+    from agentx_persistence import _redis
+    from agentx_persistence._redis.opening import _CHECK, COMMANDS
+
+    sources = [file.read_text() for file in Path(*_redis.__path__).glob("*.py")]
+    called = {name for text in sources for name in re.findall(r"redis\.p?call\('(\w+)'", text)}
+    tried = set(re.findall(r"run\('(\w+)'", _CHECK.lua))
+    assert called <= tried, called - tried
+    assert {name.lower() for name in tried} <= set(COMMANDS)
 
 
 def test_each_scheme_opens_its_server(
