@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from agentx_persistence.errors import ConfigurationError, MissingDependencyError
@@ -15,7 +15,19 @@ except ModuleNotFoundError as error:
     raise MissingDependencyError("postgresql", "psycopg") from error
 
 try:
-    from sqlalchemy import URL, Connection, Engine, Table, create_engine, event
+    from sqlalchemy import (
+        ARRAY,
+        URL,
+        ColumnElement,
+        Connection,
+        Engine,
+        String,
+        Table,
+        any_,
+        bindparam,
+        create_engine,
+        event,
+    )
     from sqlalchemy.dialects.postgresql import insert
     from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
     from sqlalchemy.sql.dml import Insert
@@ -171,6 +183,13 @@ class _PostgresqlFlavour(Flavour):
             index_elements=list(table.primary_key),
             set_=replacement(table, columns, statement.excluded),
         )
+
+    def among(self, column: ColumnElement[Any], name: str, size: int) -> ColumnElement[bool]:
+        # One array is a single parameter: psycopg takes long to place a thousand of them.
+        return column == any_(bindparam(name, type_=ARRAY(String)))
+
+    def listed(self, name: str, values: Sequence[str]) -> dict[str, Any]:
+        return {name: list(values)}
 
     def check(self, cursor: Any) -> None:
         cursor.execute(

@@ -143,7 +143,11 @@ JOURNALLED_PUT = Script(JOURNALLED_WRITE, _PUT, "return removable(KEYS[2])")
 # there, the first element of an item or "".
 # Returns for each whether it existed, or version, entries and revision if it has others.
 DELETE = Script("""
-local k, p, reply = 1, 1, {}
+local k, p, reply, gone, left, firsts = 1, 1, {}, {}, {}, {}
+local function leave(key, member)
+  local members = left[key]
+  if members then members[#members + 1] = member else left[key] = {member} end
+end
 while KEYS[k] do
   local stored = redis.call('HMGET', KEYS[k], 'version', 'entries', 'revision')
   local log = k + ARGV[p]
@@ -154,15 +158,20 @@ while KEYS[k] do
     reply[#reply + 1] = stored
   else
     local version = '\\0' .. ARGV[p + 1]
-    for i = log + 1, by_time do redis.call('ZREM', KEYS[i], ARGV[p + 4] .. version) end
-    for i = by_time + 1, other do redis.call('ZREM', KEYS[i], ARGV[p + 6] .. version) end
-    for i = k + 1, log do redis.call('UNLINK', KEYS[i]) end
-    if first ~= '' and redis.call('EXISTS', KEYS[other + 1]) == 0 then
-      redis.call('ZREM', KEYS[other + 2], first)
-    end
-    reply[#reply + 1] = redis.call('UNLINK', KEYS[k])
+    local member = ARGV[p + 4] .. version
+    for i = log + 1, by_time do leave(KEYS[i], member) end
+    for i = by_time + 1, other do leave(KEYS[i], ARGV[p + 6] .. version) end
+    for i = k, log do gone[#gone + 1] = KEYS[i] end
+    if first ~= '' then firsts[first] = other + 1 end
+    reply[#reply + 1] = stored[1] and 1 or redis.call('EXISTS', KEYS[k])
   end
   k, p = other + (first == '' and 1 or 3), p + 8
+end
+-- Grouped by key, because each call takes time.
+for key, members in pairs(left) do redis.call('ZREM', key, unpack(members)) end
+if gone[1] then redis.call('UNLINK', unpack(gone)) end
+for first, keys in pairs(firsts) do
+  if redis.call('EXISTS', KEYS[keys]) == 0 then redis.call('ZREM', KEYS[keys + 1], first) end
 end
 return reply
 """)

@@ -22,7 +22,7 @@ from agentx_persistence._redis.traces import traces
 from agentx_persistence.storage import CONTAINERS, IMAGES, ITEMS, SESSIONS, Kind, Trace
 from agentx_persistence.storage.kinds import SEPARATOR
 
-_CHUNK = 200
+_CHUNK = 500
 
 
 class RedisStorage(Logs, Listings):

@@ -1,9 +1,9 @@
 """Deletions. A document is deleted as a whole, and only if it still belongs to the deleted owner.
 
-Up to some thousands of rows are deleted in one transaction. It locks images in the order in which
-they are listed, then sessions in the order of their ids, and then deletes those that still belong
-to the owner. A record that another call is moving to another owner is either moved before it is
-locked, and stays, or is saved again after the deletion.
+Up to some thousands of rows are deleted in one transaction. It locks images, then sessions, each in
+the same order as other deletions do, and then deletes those that still belong to the owner. A
+record that another call is moving to another owner is either moved before it is locked, and stays,
+or is saved again after the deletion.
 
 More rows are deleted in chunks. First the owner is hidden from other calls. The row of a container
 is removed, as all that it owns is found without that row. An image or session keeps its row, with

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, ClassVar, NoReturn
 
 from sqlalchemy import (
@@ -22,6 +22,7 @@ from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlalchemy.sql.dml import Insert
 
+from agentx_persistence._sql.statements import named, numbered
 from agentx_persistence.errors import ConfigurationError
 
 
@@ -35,7 +36,8 @@ class Flavour(ABC):
     in_process: ClassVar[bool] = False
     # The isolation level of migrations and of calls on the caller's engine, which may have another.
     unit_isolation: ClassVar[str | None] = "READ COMMITTED"
-
+    # Whether a listing can lock its rows. If not, they are locked in the order of their keys.
+    locks_as_it_lists: ClassVar[bool] = True
     # Seconds between two transactions of a large deletion, in which others can write.
     rest: ClassVar[float] = 0.0
 
@@ -110,6 +112,14 @@ class Flavour(ABC):
 
         row, place = tuple_(*columns), tuple_(*values)
         return row < place if reverse else row > place
+
+    def among(self, column: ColumnElement[Any], name: str, size: int) -> ColumnElement[bool]:
+        """Return the condition that the column has one of `size` values, which `listed` gives."""
+        return column.in_(named(name, size))
+
+    def listed(self, name: str, values: Sequence[str]) -> dict[str, Any]:
+        """Return the parameters of the condition `among`."""
+        return numbered(name, values)
 
     def from_index(self, listing: Select[Any], table: Table, index: str) -> Select[Any]:
         """Make the listing use this index, on a database that might choose a slower way."""

@@ -49,6 +49,9 @@ _STATEMENT = 4096
 
 class MysqlFlavour(Flavour):
     backend = "mysql"
+    # A listing locks an entry of its index before the row. A save that moves the row locks them in
+    # the other order, so that the two would be a deadlock.
+    locks_as_it_lists = False
     packet_limit = 0
 
     def check(self, cursor: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -24,6 +24,8 @@ from agentx_persistence.storage.kinds import SEPARATOR
 LISTED = 1000
 
 _images, _sessions, _items = tables.images.c, tables.sessions.c, tables.items.c
+# What decides how a session is deleted.
+_STATE = (_sessions.message_count, _sessions.revision)
 
 
 @dataclass
@@ -33,9 +35,20 @@ class Owner:
     container: str | None = None
     images: Sequence[str] = ()
 
+    @property
+    def is_single(self) -> bool:
+        return len(self.images) + (self.container is not None) == 1
+
     def owns(self, container: str | None, image: str | None) -> bool:
         of_container = self.container is not None and container == self.container
         return of_container or image in self.images
+
+    def fields(self) -> Iterator[tuple[str, list[str]]]:
+        """Yield the field of a session that names an owner, and owners that it may name."""
+        if self.container is not None:
+            yield "container_id", [self.container]
+        for images in chunks(self.images):
+            yield "image_id", images
 
 
 @dataclass
@@ -90,41 +103,68 @@ class OwnedRows:
         return self._places(cursor, IMAGES, "container_id", [container], limit, after, lock=True)
 
     def lock_sessions(self, cursor: Cursor, owner: Owner, after: Sequence[Any] = ()) -> Sessions:
-        """Lock sessions of the owner, including hidden ones, in the order of their ids.
+        """Lock sessions of the owner, including hidden ones, until their messages are enough for
+        one transaction.
 
         :param after: the place to continue after; only for a single container or a single image
         """
-        listed: list[Sequence[Any]] = []
-        if owner.container is not None:
-            listed = self._places(
-                cursor, SESSIONS, "container_id", [owner.container], LISTED, after
+        if owner.is_single and self._database.flavour.locks_as_it_lists:
+            ((field, owners),) = owner.fields()
+            listed = locked = self._places(
+                cursor, SESSIONS, field, owners, LISTED, after, also=_STATE, lock=True
             )
-        for images in chunks(owner.images):
+        else:
+            listed = self._list_sessions(cursor, owner, after)
+            locked = self._lock_listed(cursor, owner, listed)
+        sessions, messages = Sessions(), 0
+        for newest, id, count, revision in locked:
+            if count > CHUNK or not revision:
+                sessions.large.append(id)
+            elif messages + count > CHUNK:
+                return sessions
+            else:
+                messages += count
+                sessions.small.append(id)
+            sessions.place = (newest, id)
+        sessions.place = listed[-1][:2] if len(listed) >= LISTED else None
+        return sessions
+
+    def _locking(self, size: int) -> ClauseElement:
+        among = self._database.flavour.among(_sessions.session_id, "owned", size)
+        return (
+            select(_sessions.session_id, _sessions.container_id, _sessions.image_id, *_STATE)
+            .where(among)
+            # PostgreSQL locks in this order, as a listing does. InnoDB locks in the order of ids.
+            .order_by(_sessions.newest, _sessions.session_id)
+            .with_for_update()
+        )
+
+    def _list_sessions(
+        self, cursor: Cursor, owner: Owner, after: Sequence[Any]
+    ) -> list[Sequence[Any]]:
+        listed: list[Sequence[Any]] = []
+        for column, owners in owner.fields():
             if len(listed) < LISTED:
-                listed += self._places(cursor, SESSIONS, "image_id", images, LISTED, after)
-        sessions = Sessions(place=listed[-1] if len(listed) >= LISTED else None)
-        messages = 0
-        for chunk in chunks(sorted({key for _, key in listed})):
+                listed += self._places(cursor, SESSIONS, column, owners, LISTED, after)
+        return listed
+
+    def _lock_listed(
+        self, cursor: Cursor, owner: Owner, listed: list[Sequence[Any]]
+    ) -> list[Sequence[Any]]:
+        """Lock listed sessions; return those that still belong to the owner."""
+        places = {id: newest for newest, id in listed}
+        states: dict[str, Sequence[Any]] = {}
+        for chunk in chunks(list(places)):
             self._run(
                 cursor,
                 ("lock sessions", len(chunk)),
-                partial(_locking, len(chunk)),
-                numbered("owned", chunk),
+                partial(self._locking, len(chunk)),
+                self._database.flavour.listed("owned", chunk),
             )
-            for id, container, image, count, revision in cursor.fetchall():
-                if not owner.owns(container, image):
-                    continue
-                if count > CHUNK or not revision:
-                    sessions.large.append(id)
-                    continue
-                messages += count
-                if messages <= CHUNK:
-                    sessions.small.append(id)
-                else:
-                    sessions.place = after
-            if messages > CHUNK:
-                break
-        return sessions
+            for id, container, image, *state in cursor.fetchall():
+                if owner.owns(container, image):
+                    states[id] = state
+        return [(newest, id, *states[id]) for id, newest in places.items() if id in states]
 
     def _places(
         self,
@@ -135,14 +175,18 @@ class OwnedRows:
         limit: int,
         after: Sequence[Any],
         *,
+        also: Sequence[Column[Any]] = (),
         lock: bool = False,
     ) -> list[Sequence[Any]]:
-        """Return the places of the owners' documents, in order if there is a single owner."""
+        """Return the places of the owners' documents, in order if there is a single owner.
+
+        :param also: columns to return after each place
+        """
         table = TABLES[kind]
         order = [table.c.newest, table.c[kind.key]]
 
         def build() -> ClauseElement:
-            listing = select(*order).where(table.c[field].in_(named("owner", len(owners))))
+            listing = select(*order, *also).where(table.c[field].in_(named("owner", len(owners))))
             if len(owners) == 1:
                 index = f"ix_{table.name}_{field}_newest_{kind.key}"
                 listing = self._database.flavour.from_index(listing, table, index).order_by(*order)
@@ -151,7 +195,7 @@ class OwnedRows:
             listing = listing.limit(bindparam("limit"))
             return listing.with_for_update() if lock else listing
 
-        name = ("places", kind.name, field, len(owners), bool(after))
+        name = ("places", kind.name, field, len(owners), bool(after), lock)
         values = numbered("owner", owners) | {"limit": limit} | _numbered_place(after)
         self._run(cursor, name, build, values)
         return list(cursor.fetchall())
@@ -228,11 +272,12 @@ class OwnedRows:
 
     def _remove_many(self, cursor: Cursor, column: ColumnElement[Any], keys: list[str]) -> None:
         table: Any = column.table
+        flavour = self._database.flavour
         self._run(
             cursor,
             (table.name, "delete many", len(keys)),
-            lambda: delete(table).where(column.in_(named("owned", len(keys)))),
-            numbered("owned", keys),
+            lambda: delete(table).where(flavour.among(column, "owned", len(keys))),
+            flavour.listed("owned", keys),
         )
 
     def _run(
@@ -244,16 +289,6 @@ class OwnedRows:
     ) -> None:
         statement = self._database.statement(name, build)
         cursor.execute(statement.sql, statement.bind(values))
-
-
-def _locking(size: int) -> ClauseElement:
-    columns = (_sessions.container_id, _sessions.image_id, _sessions.message_count)
-    return (
-        select(_sessions.session_id, *columns, _sessions.revision)
-        .where(_sessions.session_id.in_(named("owned", size)))
-        .order_by(_sessions.session_id)
-        .with_for_update()
-    )
 
 
 def _range(container: str) -> dict[str, Any]:
