@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,3 +34,8 @@ def test_its_commands_run(
     for command in commands:
         ended = run(*command)
         assert (command, ended.status, ended.err) == (command, 0, ended.err)
+
+
+def test_the_picture_of_a_copy_is_what_the_command_prints() -> None:
+    script = _ROOT / "scripts" / "copy_picture.py"
+    subprocess.run([sys.executable, script, "--check"], check=True, timeout=300)
