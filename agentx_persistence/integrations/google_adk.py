@@ -4,6 +4,10 @@ The events are the truth; each is appended in one guarded step. A session's reco
 after its event number ``settled``. An event says in ``stateAt`` which event, up to itself, was the
 last one with changes of state. If that one is not settled, its append was cut off, or still runs:
 the next reader of the session carries out the changes first.
+
+A session and its events have a ``token``. A writer checks it before it appends. If the session is
+deleted and created anew between the check and the append, the event has another token than the new
+session, which does not show it: the outcome is that of an append before the deletion.
 """
 
 from __future__ import annotations
@@ -60,8 +64,8 @@ class PersistentSessionService(BaseSessionService):
     ) -> Session:
         first = Event(actions=EventActions(state_delta=state or {}))
         names = (app_name, user_id, (session_id or "").strip() or first.id)
-        metadata = {"time": first.timestamp, "first": _wire(first), "state": {}, "settled": -1}
-        return await in_thread(self._create, names, metadata)
+        metadata = {"token": first.id, "time": first.timestamp, "state": {}, "settled": -1}
+        return await in_thread(self._create, names, metadata | {"first": _wire(first)})
 
     async def get_session(
         self,
@@ -100,7 +104,8 @@ class PersistentSessionService(BaseSessionService):
     def _create(self, names: tuple[str, str, str], metadata: _Map) -> Session:
         delta = metadata["first"]["actions"]["stateDelta"]
         if not any(name.startswith(_SHARED) for name in delta):  # there is nothing to settle
-            metadata = {"time": metadata["time"], "state": delta, "settled": 0}
+            del metadata["first"]
+            metadata |= {"state": delta, "settled": 0}
         app, user, key = _key(*names[:1]), _key(*names[:2]), _key(*names)
         record = SessionRecord(session_id=key, container_id=user, image_id=app, metadata=metadata)
         try:
@@ -117,7 +122,8 @@ class PersistentSessionService(BaseSessionService):
         except RecordNotFoundError:
             return None
         (session,) = self._loaded([(record, events[-1] if events else None)])
-        kept = [_event(event) for event in events] if limit != 0 else []
+        own = [event for event in events if event.token == _token(record)]
+        kept = [_event(event) for event in own] if limit != 0 else []
         session.events = [event for event in kept if since is None or event.timestamp >= since]
         return session
 
@@ -141,12 +147,13 @@ class PersistentSessionService(BaseSessionService):
     def _append(self, key: str, session: Session, event: _Map) -> str:
         """Append the event and change the state; return the session's new marker."""
         try:
-            created, count, state_at = self._seen(key, session)
-            delta, position = event["actions"]["stateDelta"], count + 1
-            state_at = position if delta else state_at
-            self._sessions.add_message(key, _message(event, position, state_at), expected=count)
+            token, count, state_at = self._seen(key, session)
+            delta, position = event["actions"]["stateDelta"], int(count) + 1
+            place = {"token": token, "position": position}
+            place["stateAt"] = position if delta else int(state_at)
+            self._sessions.add_message(key, _message(event, place), expected=int(count))
             if delta:
-                self._settle(key, created, [(position, delta)])
+                self._settle(key, token, [(position, delta)])
         except RecordNotFoundError as error:
             raise SessionNotFoundError(f"Session {session.id} not found.") from error
         except RecordConflictError as error:
@@ -154,17 +161,21 @@ class PersistentSessionService(BaseSessionService):
                 raise  # another event has this id
             reason = "has been modified in storage since it was loaded; load it again"
             raise StaleSessionError(f"The session {session.id!r} {reason}.") from error
-        return f"{created}/{position}/{state_at}"
+        return f"{token}/{position}/{place['stateAt']}"
 
-    def _seen(self, key: str, session: Session) -> list[int]:
-        """Return the numbers in the session's marker; one without a marker must be current."""
-        marker = session._storage_update_marker
+    def _seen(self, key: str, session: Session) -> list[str]:
+        """Return the parts of the session's marker; one without a marker must be current."""
+        record, marker = self._sessions.get(key), session._storage_update_marker
         if marker is None:
-            record, newest = self._sessions.get(key), self._sessions.get_messages(key, last=1)
-            if [event.id for event in session.events[-1:]] != [event.id for event in newest]:
+            newest: list[Any] = self._sessions.get_messages(key, last=8)
+            own = [event.id for event in newest if event.token == _token(record)]
+            if [event.id for event in session.events[-1:]] != own[-1:]:
                 raise RecordConflictError("session", key)
-            marker = _marker(record, *newest)
-        return [int(number) for number in marker.split("/")]
+            marker = _marker(record, *newest[-1:])
+        seen = marker.split("/")
+        if seen[0] != _token(record):
+            raise RecordConflictError("session", key)
+        return seen
 
     def _settled(self, record: SessionRecord, newest: Any) -> SessionRecord:
         """Return the record with the state after the newest event, which it stores if needed."""
@@ -177,23 +188,24 @@ class PersistentSessionService(BaseSessionService):
             for event in self._sessions.iter_messages(record.session_id, reverse=True):
                 if event.position <= settled:
                     break
-                deltas.append((event.position, event.event["actions"]["stateDelta"]))
+                if event.token == _token(record):
+                    deltas.append((event.position, event.event["actions"]["stateDelta"]))
             if settled < 0:
                 deltas.append((0, metadata["first"]["actions"]["stateDelta"]))
             deltas = [
                 one for one in reversed(deltas) if one[0] <= (newest.position if newest else 0)
             ]
-            self._settle(record.session_id, record.created_at, deltas)
-        return _folded(record, record.created_at, deltas)
+            self._settle(record.session_id, _token(record), deltas)
+        return _folded(record, _token(record), deltas)
 
-    def _settle(self, key: str, created: int, deltas: _Deltas) -> None:
+    def _settle(self, key: str, token: str, deltas: _Deltas) -> None:
         """Change the state, each time once, and note in the session's record how far this is."""
         app, user, _ = key.split("/")
         for position, delta in deltas:
             for scope, owner in zip(_SHARED, (app, f"{app}/{user}"), strict=True):
                 if changes := {k[len(scope) :]: delta[k] for k in delta if k.startswith(scope)}:
-                    self._merge(owner, changes, f"{created}/{key}/{position}")
-        self._sessions.update(key, lambda record: _folded(record, created, deltas))
+                    self._merge(owner, changes, f"{token}/{position}")
+        self._sessions.update(key, lambda record: _folded(record, token, deltas))
 
     def _merge(self, owner: str, changes: _Map, token: str) -> None:
         def merged(item: Any) -> Any:
@@ -219,10 +231,10 @@ def _place(owner: str) -> tuple[tuple[str, str], str]:
     return (owner, "google-adk"), "state"
 
 
-def _folded(record: SessionRecord, created: int, deltas: _Deltas) -> SessionRecord:
+def _folded(record: SessionRecord, token: str, deltas: _Deltas) -> SessionRecord:
     """Return the record with those of the changes to the session's own state that it lacks."""
     metadata: Any = record.metadata
-    if record.created_at == created:  # else another session has taken the id meanwhile
+    if _token(record) == token:  # else another session has taken the id meanwhile
         for position, delta in deltas:
             if position > metadata["settled"]:
                 own = {k: v for k, v in delta.items() if not k.startswith(_SHARED)}
@@ -243,14 +255,13 @@ def _wire(event: Event) -> _Map:
     return wire
 
 
-def _message(event: _Map, position: int, state_at: int) -> OtherMessage:
+def _message(event: _Map, place: _Map) -> OtherMessage:
     return OtherMessage(
         id=event["id"],
         role="user" if event["author"] == "user" else "assistant",
         subtype="google-adk",
         timestamp=int(event["timestamp"] * 1000),
-        position=position,
-        stateAt=state_at,
+        **place,
         parts=event.get("content", {}).pop("parts", None),  # here they give the message a text
         event=event,
     )
@@ -262,9 +273,15 @@ def _event(message: Any) -> Event:
     return Event.model_validate(message.event)
 
 
+def _token(record: SessionRecord) -> str:
+    metadata: Any = record.metadata
+    token: str = metadata["token"]
+    return token
+
+
 def _marker(record: SessionRecord, newest: Any = None) -> str:
     position, state_at = (newest.position, newest.stateAt) if newest else (0, 0)
-    return f"{record.created_at}/{position}/{state_at}"
+    return f"{_token(record)}/{position}/{state_at}"
 
 
 def _session(record: SessionRecord, newest: Any, shared: Any) -> Session:

@@ -35,9 +35,9 @@ def _ids(saver: PersistentSaver, config: Any, **asked: Any) -> list[str]:
     return [each.config["configurable"]["checkpoint_id"] for each in saver.list(config, **asked)]
 
 
-def test_its_types_are_sound(mypy: Callable[[str], str]) -> None:
-    for module in ("saver", "store", "checkpoints", "items"):
-        assert mypy(f"langgraph/{module}") == ""
+def test_its_types_are_sound(mypy: Callable[..., str]) -> None:
+    modules = [f"langgraph/{name}" for name in ("saver", "store", "checkpoints", "items")]
+    assert mypy("langgraph,langchain_core", *modules) == ""
 
 
 def test_any_thread_and_namespace_is_kept_apart(persistence: Persistence) -> None:
