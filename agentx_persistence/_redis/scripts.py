@@ -20,8 +20,9 @@ class Script:
 
 
 # `write(k, a, stored)` writes the document at KEYS[1]. `stored` holds the version and the entries
-# that the document has. There are two forms of it. In both, ARGV from `a` on is: text, updated_at,
-# entries, version, revision, "session", "item" or "".
+# that the document has, and in `replaced` whether it certainly has its index entries. There are two
+# forms of it. In both, ARGV from `a` on is: text, updated_at, entries, version, revision,
+# "session", "item" or "".
 
 # The form for a single server, where the index entries change in the same step. They are added
 # before the document is written, so that an error half-way (such as a key of the wrong type) leaves
@@ -51,13 +52,18 @@ local function write(k, a, stored)
     other = other_place(a, stored[2])
     if not other then return false end
   end
+  local indexed = stored.replaced and version == stored[1]
   local member, i = ARGV[a + 6] .. '\\0' .. version, k
   for _ = 1, ARGV[a + 9] + 0 do
-    redis.call('ZADD', KEYS[i], '0', member)  -- a number would be turned into text each time
+    if not indexed then
+      redis.call('ZADD', KEYS[i], '0', member)  -- a number would be turned into text each time
+    end
     i = i + 1
   end
   if ARGV[a + 10] == '1' then
-    redis.call('ZADD', KEYS[i], ARGV[a + 8], ARGV[a + 7] .. '\\0' .. version)
+    if ARGV[a + 5] == 'session' or not indexed then
+      redis.call('ZADD', KEYS[i], ARGV[a + 8], ARGV[a + 7] .. '\\0' .. version)
+    end
     i = i + 1
   end
   redis.call('HSET', KEYS[1], 'text', ARGV[a], 'updated_at', ARGV[a + 1],
@@ -77,7 +83,9 @@ local function write(k, a, stored)
     redis.call('ZREM', KEYS[i], ARGV[a + 7] .. '\\0' .. left)
     i = i + 1
   end
-  if ARGV[a + 5] == 'item' then redis.call('ZADD', KEYS[i], '0', ARGV[a + 15]) end
+  if ARGV[a + 5] == 'item' and not stored[1] then
+    redis.call('ZADD', KEYS[i], '0', ARGV[a + 15])
+  end
   return true
 end
 """
@@ -120,8 +128,9 @@ end
 """
 )
 
-# Writes a document. KEYS: document, those of `write`. ARGV: "put", "create" or "replace", the
-# revision to replace, those of `write`.
+# Writes a document. "put" adds its index entries even if they stay the same, in case some are lost.
+# KEYS: document, those of `write`. ARGV: "put", "create" or "replace", the revision to replace,
+# those of `write`.
 # Returns 0 if "create" or "replace" refuses it; -1, version and entries of the document if `write`
 # did nothing.
 _PUT = """
@@ -130,6 +139,7 @@ if ARGV[1] ~= 'put' and stored[3] ~= ARGV[7] then
   if ARGV[1] == 'create' and redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
   if ARGV[1] == 'replace' and stored[3] ~= ARGV[2] then return 0 end
 end
+stored.replaced = ARGV[1] == 'replace'
 if not write(2, 3, stored) then return {-1, stored[1], stored[2]} end
 """
 ATOMIC_PUT = Script(ATOMIC_WRITE, _PUT, "return 1")

@@ -170,7 +170,7 @@ class Record(BaseModel):
         return changed
 
     def _updated(self, at: int) -> Self:
-        """Return a copy of a record that has just been read, with another `updated_at`."""
+        """Return a copy with another `updated_at`, which is not checked."""
         return super().model_copy(update={"updated_at": at})
 
     @classmethod

@@ -77,9 +77,9 @@ def checked(record_type: type[R], key: str, old: R, new: object) -> R:
     for field in key.split(","):
         if getattr(new, field) != getattr(old, field):
             raise InvalidRecordError(kind, field, "cannot change; create another record instead")
-    if getattr(new, "updated_at", None) != getattr(old, "updated_at", None):
-        return new
-    return new.model_copy(update={"updated_at": now()})
+    before, after = old.__dict__["updated_at"], new.__dict__["updated_at"]
+    at = now()
+    return new if after != before or after == at else new._updated(at)
 
 
 def metadata_change(changes: Mapping[str, Any]) -> Callable[[ImageRecord], ImageRecord]:

@@ -148,13 +148,11 @@ class RecordStore(Generic[R]):
             return self.kind.noun, self._name(key), self._storage.where(self.kind, key)
 
         loaded: list[R] = load(self.many, [document.text for document in stored], describe)
-        return [
+        for record, document in zip(loaded, stored, strict=True):
             # Adding a message changes a session's `updated_at` in the storage, not in its text.
-            record
-            if record.__dict__["updated_at"] == document.updated_at
-            else record._updated(document.updated_at)
-            for record, document in zip(loaded, stored, strict=True)
-        ]
+            # Nobody else has the record yet, so no copy is needed.
+            record.__dict__["updated_at"] = document.updated_at
+        return loaded
 
 
 class Repository(RecordStore[R], Generic[R]):

@@ -21,10 +21,18 @@ FROM session, unnest(%s::text[], %s::text[]) WITH ORDINALITY AS new (id, body, n
 RETURNING position
 """
 _APPEND_ONE = "INSERT INTO raw_messages SELECT id, count, %s, %s FROM session RETURNING position"
+_NEWEST = """
+SELECT session.count, message.id, message.body FROM raw_sessions AS session
+JOIN raw_messages AS message ON message.session_id = session.id AND message.position = session.count
+WHERE session.id = %s
+"""
+# Only if the newest message is still the one that was read.
 _POP = """
-DELETE FROM raw_messages AS message USING session
-WHERE message.session_id = session.id AND message.position = session.count + 1
-RETURNING message.body
+WITH message AS (
+  DELETE FROM raw_messages WHERE session_id = %s AND position = %s AND id = %s RETURNING session_id
+)
+UPDATE raw_sessions SET count = count - 1, at = %s, latest = %s FROM message
+WHERE raw_sessions.id = message.session_id AND count = %s
 """
 
 
@@ -69,8 +77,12 @@ class RawPostgresql(RawSql):
         return max(position for (position,) in rows)
 
     def pop(self, session_id: str, at: int) -> Any:
-        (body,) = self._do(_RESERVE + _POP, -1, at, latest(at), session_id).fetchone()
-        return json.loads(body)
+        popped = 0
+        while not popped:
+            count, id, body = self._do(_NEWEST, session_id).fetchone()
+            message = json.loads(body)
+            popped = self._do(_POP, session_id, count, id, at, latest(at), count).rowcount
+        return message
 
 
 def _translated(sql: str) -> str:

@@ -54,26 +54,37 @@ if #texts > 0 then
 end
 return length + #texts
 """
-# ARGV: then the id of the last message that stays, id and text of the new one.
+# KEYS: messages, ids. ARGV: the id of the last message that stays. Returns those after it.
+_TAIL = """
+local kept = redis.call('HGET', KEYS[2], ARGV[1])
+return kept and redis.call('LRANGE', KEYS[1], kept, -1)
+"""
+# ARGV: then the id of the last message that stays, id and text of the new one, the ids that were
+# read after it. Returns 0 if there are others by now.
 _REWRITE = f"""{_HEAD}
 local kept = tonumber(redis.call('HGET', KEYS[3], ARGV[2]) or nil)
 local there = tonumber(redis.call('HGET', KEYS[3], ARGV[3]) or nil)
 if not kept or there and there <= kept then return -2 end
-local removed = redis.call('LRANGE', KEYS[2], kept, -1)
-for _, text in ipairs(removed) do redis.call('HDEL', KEYS[3], cjson.decode(text).id) end
+local length = redis.call('LLEN', KEYS[2])
+if length ~= kept + #ARGV - 4 then return 0 end
+if length > kept and tonumber(redis.call('HGET', KEYS[3], ARGV[#ARGV]) or 0) ~= length then
+  return 0
+end
+for i = 5, #ARGV do redis.call('HDEL', KEYS[3], ARGV[i]) end
 redis.call('LTRIM', KEYS[2], 0, kept - 1)
 redis.call('RPUSH', KEYS[2], ARGV[4])
 redis.call('HSET', KEYS[3], ARGV[3], kept + 1)
 touch()
-return removed
+return 1
 """
+# ARGV: then the id of the newest message that was read. Returns 0 if it is another one by now.
 _POP = f"""{_HEAD}
-local text = redis.call('RPOP', KEYS[2])
-if text then
-  redis.call('HDEL', KEYS[3], cjson.decode(text).id)
-  touch()
-end
-return text
+local place = tonumber(redis.call('HGET', KEYS[3], ARGV[2]) or nil)
+if place ~= redis.call('LLEN', KEYS[2]) then return 0 end
+redis.call('RPOP', KEYS[2])
+redis.call('HDEL', KEYS[3], ARGV[2])
+touch()
+return 1
 """
 # ARGV: id, container, image, time and text of the session, the one whose messages it gets (or "").
 _SAVE_SESSION = """
@@ -189,11 +200,23 @@ class RawRedis:
         return read
 
     def rewrite(self, session_id: str, after: str, id: str, text: str, at: int) -> list[Any]:
-        removed = self._change(_REWRITE, session_id, at, after, id, text)
-        return [json.loads(text) for text in removed]
+        replaced = 0
+        while not replaced:
+            keys = f"raw:m:{session_id}", f"raw:i:{session_id}"
+            texts = self._script(_TAIL, 2, *keys, after)
+            if texts is None:
+                raise LookupError(after)
+            removed = [json.loads(each) for each in texts]
+            ids = [message["id"] for message in removed]
+            replaced = self._change(_REWRITE, session_id, at, after, id, text, *ids)
+        return removed
 
     def pop(self, session_id: str, at: int) -> Any:
-        return json.loads(self._change(_POP, session_id, at))
+        popped = 0
+        while not popped:
+            message = json.loads(self._bytes("LINDEX", f"raw:m:{session_id}", -1))
+            popped = self._change(_POP, session_id, at, message["id"])
+        return message
 
     def fork(self, session_id: str, *new: Any) -> int:
         copied = int(self._script(_SAVE_SESSION, 0, *new, session_id))

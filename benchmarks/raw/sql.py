@@ -158,11 +158,11 @@ class RawSql:
         if not found:
             raise self._missing(after)
         ((kept,),) = found
-        removed = self._cut(session_id, kept)
+        removed = [json.loads(body) for _, body in sorted(self._cut(session_id, kept))]
         self._run("insert", session_id, kept + 1, id, text)
         self._run("set count", at, latest(at), kept + 1, session_id)
         self._commit()
-        return [json.loads(body) for _, body in sorted(removed)]
+        return removed
 
     def pop(self, session_id: str, at: int) -> Any:
         self._begin()
@@ -170,8 +170,9 @@ class RawSql:
         if count is None:
             raise self._missing(session_id)
         ((_, body),) = self._cut(session_id, count)
+        message = json.loads(body)
         self._commit()
-        return json.loads(body)
+        return message
 
     def _cut(self, session_id: str, kept: int) -> Any:
         """Delete all later messages; return their positions and texts."""
