@@ -21,6 +21,30 @@ _HERE = Path(__file__).parent
 _DOCS = _HERE.parent / "docs"
 _LIBRARIES = ("pydantic", "SQLAlchemy", "psycopg", "PyMySQL", "redis", "pymongo")
 _STREAMED = 100_000
+_NAMES = {
+    "sqlite-full": "SQLite",
+    "sqlite-normal": "SQLite, NORMAL",
+    "postgresql": "PostgreSQL",
+    "mariadb": "MariaDB",
+    "mysql": "MySQL",
+    "redis": "Redis",
+    "fs": "filesystem",
+    "memory": "memory",
+    # Where other packages are measured:
+    "sqlite": "SQLite",
+    "sqlite-tmpfs": "SQLite, no disk",
+}
+_LENGTH = 1_000  # of a history, where other packages are compared at one length
+# What an application does most, and the operation that is measured for it.
+_FIRST = {
+    "add a message": "append at 10,000 stored",
+    "add 100 messages": "append a batch of 100",
+    "read the last 50 messages": "last 50 of 10,000",
+    "read 1,000 messages": "load 1,000",
+    "list 20 sessions": "page of 20 by activity among 1,000 sessions",
+    "get a record": "get an image",
+    "save a record": "save an image",
+}
 
 
 def publish(arguments: Sequence[str]) -> None:
@@ -73,16 +97,21 @@ def write() -> None:
     backends = {name: kept for name in BACKENDS if (kept := _read(name))}
     rows = {name: _medians(kept) for name, kept in backends.items()}
     peers = _read("peers") or []
-    titles = {name: kept["version"].partition(",")[0] for name, kept in backends.items()}
-    plots.draw_ratios(_DOCS / "ratios.svg", rows, titles)
-    plots.draw_histories(_DOCS / "histories.svg", rows, peers)
+    first = {
+        name: {title: found[each] for title, each in _FIRST.items() if each in found}
+        for name, found in rows.items()
+    }
+    plots.draw_ratios(_DOCS / "ratios.svg", first, _NAMES)
+    plots.draw_histories(_DOCS / "histories.svg", rows, peers, _NAMES)
     page = (_HERE / "performance.in.md").read_text()
     parts = {
+        "{first}": _ratios(first),
         "{ratios}": _ratios(rows),
         "{times}": "\n\n".join(_times(name, found) for name, found in rows.items()),
         "{startup}": _startup(_read("startup")),
         "{commands}": _table(["MongoDB", "commands"], (_read("mongodb") or {}).items()),
         "{peers}": _peers(peers),
+        "{turns}": _turns(peers),
         "{versions}": _versions(backends),
     }
     for place, text in parts.items():
@@ -111,7 +140,7 @@ def _ratios(rows: dict[str, plots.Rows]) -> str:
         [name, *(f"{found[name][2]:.2f}" if name in found else "" for found in rows.values())]
         for name in operations
     )
-    return _table(["", *rows], lines)
+    return _table(["", *map(_NAMES.get, rows)], lines)
 
 
 def _times(backend: str, rows: plots.Rows) -> str:
@@ -119,7 +148,7 @@ def _times(backend: str, rows: plots.Rows) -> str:
         [name, *(f"{value:,.{int(value < 100)}f}" for value in found[:2])]
         for name, found in rows.items()
     )
-    return f"**{backend}**\n\n" + _table(["", "ours, µs", "raw, µs"], lines)
+    return f"**{_NAMES[backend]}**\n\n" + _table(["", "ours, µs", "raw, µs"], lines)
 
 
 def _startup(kept: dict[str, Any] | None) -> str:
@@ -139,21 +168,34 @@ def _peers(rows: list[dict[str, Any]]) -> str:
     notes: dict[str, dict[str, None]] = {}
     for row in rows:
         name = f"{row['peer']} {row['peer_version']}"
-        line = lines.setdefault((row["backend"], name, row["operation"]), {})
+        line = lines.setdefault((_NAMES[row["backend"]], name, row["operation"]), {})
         line[row["stored"]] = "–" if row["ratio"] is None else f"{row['ratio']:,.1f}"
         if row["note"]:
             notes.setdefault(name, {})[f"{row['operation']}: {row['note']}"] = None
     table = _table(
-        ["backend", "peer", "operation", *(f"{size:,}" for size in sizes)],
+        ["", "package", "operation", *(f"{size:,}" for size in sizes)],
         ([*key, *(line.get(size, "") for size in sizes)] for key, line in sorted(lines.items())),
     )
     said = "\n".join(f"* **{name}**: {'; '.join(texts)}." for name, texts in notes.items())
     return f"{table}\n\n{said}"
 
 
+def _turns(rows: list[dict[str, Any]]) -> str:
+    """Return, for each package and backend, how many times as long as ours a turn takes."""
+    wanted = [row for row in rows if (row["operation"], row["stored"]) == ("turn", _LENGTH)]
+    backends = dict.fromkeys(row["backend"] for row in wanted)
+    found = {
+        (row["peer"], row["backend"]): "" if row["ratio"] is None else f"{row['ratio']:,.1f}"
+        for row in wanted
+    }
+    peers = dict.fromkeys(row["peer"] for row in wanted)
+    lines = ([peer, *(found.get((peer, each), "") for each in backends)] for peer in peers)
+    return _table(["", *map(_NAMES.get, backends)], lines)
+
+
 def _versions(backends: dict[str, dict[str, Any]]) -> str:
     lines = (
-        [name, kept["version"], kept["date"], len(kept["runs"]), kept["python"]]
+        [_NAMES[name], kept["version"], kept["date"], len(kept["runs"]), kept["python"]]
         for name, kept in backends.items()
     )
     libraries = next(iter(backends.values()), {}).get("libraries", {})
@@ -161,6 +203,6 @@ def _versions(backends: dict[str, dict[str, Any]]) -> str:
     return _table(["", "version", "date", "runs", "Python"], lines) + f"\n\nLibraries: {named}."
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def _table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
