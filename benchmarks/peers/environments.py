@@ -49,7 +49,7 @@ class Peer:
         done = folder / "installed"
         wanted = "\n".join(self.packages)
         if not done.exists() or done.read_text() != wanted:
-            venv.create(folder, with_pip=True)
+            venv.create(folder, with_pip=True, clear=True)  # one that was cut off lacks packages
             pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
             made = subprocess.run(
                 [*pip, "--upgrade", *self.packages], capture_output=True, text=True, timeout=900
