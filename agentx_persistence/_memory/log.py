@@ -63,13 +63,14 @@ class Log:
 
     def add(self, entries: Sequence[Entry]) -> None:
         """Put the entries at the end of the lists. They join the log once `state` counts them."""
-        count = self.state[0]
-        if len(self.ids) > count or len(self.texts) > count:
-            del self.texts[count:], self.ids[count:]
+        position, texts, ids, positions = self.state[0], self.texts, self.ids, self.positions
+        if len(ids) > position or len(texts) > position:
+            del texts[position:], ids[position:]
         for id, text, _ in entries:
-            self.texts.append(text)
-            self.ids.append(id)
-            self.positions[id] = len(self.ids)
+            position += 1
+            texts.append(text)
+            ids.append(id)
+            positions[id] = position
 
     def cut(self, kept: int, entries: Sequence[Entry]) -> None:
         """Replace everything after the first `kept` entries. Doing it twice changes nothing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from agentx_persistence._memory.changes import Changes, Step
 from agentx_persistence._memory.index import Indexes, entries_of
@@ -137,13 +138,15 @@ class MemoryStorage(Storage):
         if not entries:
             return count
         target.add(entries)
-        state = (count + len(entries), current, at if at > updated_at else updated_at)
-        if state[2] // 1000 == updated_at // 1000:
+        count += len(entries)
+        state = (count, current, at if at > updated_at else updated_at)
+        if at // 1000 <= updated_at // 1000:
             target.state = state
         else:
-            moving = self._moving(log, updated_at, state[2])
-            self._changes.do([*moving, lambda: setattr(target, "state", state)])
-        return state[0]
+            self._changes.do(
+                [*self._moving(log, updated_at, at), partial(setattr, target, "state", state)]
+            )
+        return count
 
     def _create_with(
         self, document: Document, entries: Sequence[Entry], at: int, expected: int | None
