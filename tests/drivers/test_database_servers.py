@@ -32,11 +32,6 @@ SECRET = "s3:c/r@e%t"
 
 
 @pytest.fixture
-def server(backend: Backend, request: pytest.FixtureRequest) -> Any:
-    return request.getfixturevalue(f"{backend.name}_server")
-
-
-@pytest.fixture
 def database(backend: Backend) -> str:
     return str(backend.options["database"])
 

@@ -21,11 +21,6 @@ pytestmark = pytest.mark.needs(DATABASE_SERVER)
 
 
 @pytest.fixture
-def server(backend: Backend, request: pytest.FixtureRequest) -> Any:
-    return request.getfixturevalue(f"{backend.name}_server")
-
-
-@pytest.fixture
 def database(backend: Backend) -> str:
     return str(backend.options["database"])
 

@@ -26,11 +26,6 @@ pytestmark = pytest.mark.needs(DATABASE_SERVER)
 
 
 @pytest.fixture
-def server(backend: Backend, request: pytest.FixtureRequest) -> Any:
-    return request.getfixturevalue(f"{backend.name}_server")
-
-
-@pytest.fixture
 def url(backend: Backend, server: Any) -> Any:
     return schema.parse_url(server.url.set(database=backend.options["database"]))
 

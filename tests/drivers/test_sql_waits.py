@@ -30,11 +30,6 @@ pytestmark = pytest.mark.needs(DATABASE_SERVER)
 
 
 @pytest.fixture
-def server(backend: Backend, request: pytest.FixtureRequest) -> Any:
-    return request.getfixturevalue(f"{backend.name}_server")
-
-
-@pytest.fixture
 def is_postgresql(backend: Backend) -> bool:
     return backend.name == "postgresql"
 
