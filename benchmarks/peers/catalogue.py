@@ -10,7 +10,7 @@ _PACKAGES = {
     "langchain": "langchain-community langchain-postgres sqlalchemy psycopg[binary] pymysql"
     " redis[hiredis]",
     "langgraph": "langgraph langgraph-checkpoint-sqlite langgraph-checkpoint-postgres"
-    " psycopg[binary]",
+    " psycopg[binary] alembic sqlalchemy pydantic",
     "openai_agents": "openai-agents[sqlalchemy] aiosqlite asyncpg aiomysql alembic psycopg[binary]"
     " pymysql",
 }
@@ -42,5 +42,12 @@ PEERS = (
     _peer("langchain-community", "langchain", (*_SQL, "redis"), "community"),
     _peer("langchain-postgres", "langchain", ("postgresql",), "postgres"),
     _peer("google-adk", "adk", _SQL),
-    _peer("langgraph", "langgraph", (*_SQLITE, "postgresql")),
+    _peer("langgraph", "langgraph", (*_SQLITE, "postgresql"), "own"),
+    _peer(
+        "PersistentSaver beside langgraph's",
+        "langgraph",
+        (*_SQLITE, "postgresql"),
+        "own",
+        "persistent",
+    ),
 )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from importlib.metadata import version
 from itertools import count
 from typing import Any
@@ -29,23 +30,27 @@ class Langgraph:
     }
 
     def __init__(self, url: str) -> None:
-        self._saver: Any
+        self._saver = self._open(url)
+        self._threads: dict[str, tuple[Any, list[HumanMessage]]] = {}
+        self._steps = count(1)
+
+    def _open(self, url: str) -> Any:
+        saver: Any
         if url.startswith("sqlite"):
             self.version = version("langgraph-checkpoint-sqlite")
             path = url.removeprefix("sqlite:///")
             # As its from_conn_string does; its setup sets the write-ahead log.
             connection = sqlite3.connect(path, check_same_thread=False)
             connection.execute("PRAGMA synchronous = FULL")
-            self._saver = SqliteSaver(connection)
+            saver = SqliteSaver(connection)
         else:
             self.version = version("langgraph-checkpoint-postgres")
             # As its from_conn_string does.
-            self._saver = PostgresSaver(
+            saver = PostgresSaver(
                 psycopg.connect(url, autocommit=True, prepare_threshold=0, row_factory=dict_row)
             )
-        self._saver.setup()
-        self._threads: dict[str, tuple[Any, list[HumanMessage]]] = {}
-        self._steps = count(1)
+        saver.setup()
+        return saver
 
     def fill(self, session: str, size: int) -> None:
         config = _config(session)
@@ -98,9 +103,23 @@ class Langgraph:
         return self._saver.put(config, checkpoint, metadata, {"messages": step})
 
 
+class Persistent(Langgraph):
+    """This package's saver, for the same framework."""
+
+    version = version("langgraph-checkpoint")
+    notes: dict[str, str] = {}  # noqa: RUF012
+
+    def _open(self, url: str) -> Any:
+        from agentx_persistence import create_persistence
+        from agentx_persistence.integrations.langgraph import PersistentSaver
+
+        migrate = {} if url.startswith("sqlite:") else {"migrate": True}
+        return PersistentSaver(create_persistence(url, **migrate))
+
+
 def _config(session: str) -> Any:
     return {"configurable": {"thread_id": session, "checkpoint_ns": ""}}
 
 
 if __name__ == "__main__":
-    serve(Langgraph)
+    serve({"own": Langgraph, "persistent": Persistent}[sys.argv[1]])
