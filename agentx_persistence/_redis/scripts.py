@@ -66,6 +66,9 @@ local function write(k, a, stored)
     end
     i = i + 1
   end
+  if ARGV[a + 5] == 'item' and not indexed then
+    redis.call('ZADD', KEYS[#KEYS], '0', ARGV[a + 15])
+  end
   redis.call('HSET', KEYS[1], 'text', ARGV[a], 'updated_at', ARGV[a + 1],
     'entries', ARGV[a + 2], 'version', version, 'revision', ARGV[a + 4])
   if ARGV[a + 5] == 'session' then redis.call('HSETNX', KEYS[1], 'generation', ARGV[a + 4]) end
@@ -82,9 +85,6 @@ local function write(k, a, stored)
   if ARGV[a + 14] == '1' then
     redis.call('ZREM', KEYS[i], ARGV[a + 7] .. '\\0' .. left)
     i = i + 1
-  end
-  if ARGV[a + 5] == 'item' and not stored[1] then
-    redis.call('ZADD', KEYS[i], '0', ARGV[a + 15])
   end
   return true
 end
@@ -177,9 +177,10 @@ while KEYS[k] do
   end
   k, p = other + (first == '' and 1 or 3), p + 8
 end
+-- The documents go first, so that an error half-way leaves no document without its index entries.
+if gone[1] then redis.call('UNLINK', unpack(gone)) end
 -- Grouped by key, because each call takes time.
 for key, members in pairs(left) do redis.call('ZREM', key, unpack(members)) end
-if gone[1] then redis.call('UNLINK', unpack(gone)) end
 for first, keys in pairs(firsts) do
   if redis.call('EXISTS', KEYS[keys]) == 0 then redis.call('ZREM', KEYS[keys + 1], first) end
 end

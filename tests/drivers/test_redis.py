@@ -15,6 +15,7 @@ from agentx_persistence import (
     BackendError,
     CorruptRecordError,
     InvalidRecordError,
+    ItemRecord,
     Persistence,
     create_persistence,
 )
@@ -317,6 +318,47 @@ def test_a_save_restores_index_entries_that_are_missing(
     raw.delete(keys.index(IMAGES, {}), keys.index(IMAGES, {"name": "plan"}))
     store.images.save(saved)
     assert store.images.find_all() == store.images.find_all(name="plan") == [saved]
+
+
+def test_a_deletion_that_fails_half_way_leaves_nothing_that_no_listing_finds(
+    store: Persistence, redis_backend: Backend, raw: Redis
+) -> None:
+    keys = Keys(redis_backend.options["base"])
+    boxes = [f"box {number}" for number in range(12)]  # which key fails first depends on its name
+    for box in boxes:
+        for id in ("one", "two"):
+            store.sessions.save(session(f"{box} {id}", container_id=box, image_id="image"))
+            store.sessions.add_message(f"{box} {id}", message())
+        raw.delete(keys.active(box))
+        raw.set(keys.active(box), "of another type")
+        for delete, id in ((store.sessions.delete, f"{box} one"), (store.containers.delete, box)):
+            with pytest.raises(CorruptRecordError):
+                delete(id)
+        raw.delete(keys.active(box))
+        there = store.sessions.find_many([f"{box} one", f"{box} two"])
+        listed = store.sessions.find_all(container_id=box)
+        assert there == {found.session_id: found for found in listed}
+        store.containers.delete(box)
+        assert store.sessions.find_all(container_id=box) == []
+        assert store.sessions.find_all(container_id=box, image_id="image") == []
+    assert store.sessions.find_all() == store.sessions.find_all(image_id="image") == []
+    assert keys_of(raw, redis_backend) == []
+
+
+def test_an_item_is_not_saved_if_it_cannot_be_listed(
+    store: Persistence, redis_backend: Backend, raw: Redis
+) -> None:
+    firsts = Keys(redis_backend.options["base"]).firsts()
+    item = ItemRecord(namespace=("box",), key="key", value=1)
+    raw.set(firsts, "of another type")
+    with pytest.raises(CorruptRecordError):
+        store.items.create(item)
+    assert store.items.find(("box",), "key") is None
+    raw.delete(firsts)
+    store.items.save(item)
+    raw.delete(firsts)
+    store.items.save(item)
+    assert raw.zrange(firsts, 0, -1) == [b"box"]
 
 
 def test_a_damaged_time_is_told_by_every_way_of_reading(
