@@ -1,19 +1,18 @@
-"""Cutting, replacing and copying messages."""
+"""Cutting and replacing messages."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, bindparam, delete, insert, select, update
+from sqlalchemy import BigInteger, bindparam, update
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
 from agentx_persistence._sql import tables
-from agentx_persistence._sql.documents import DELETED, Documents
+from agentx_persistence._sql.documents import DELETED
 from agentx_persistence._sql.engine import Database, DuplicateError
 from agentx_persistence._sql.rows import (
     CHUNK,
-    COLUMNS,
     VALUES,
     LogRows,
     State,
@@ -21,7 +20,7 @@ from agentx_persistence._sql.rows import (
     entry_values,
 )
 from agentx_persistence.errors import BackendUnavailableError, RecordNotFoundError
-from agentx_persistence.storage import Document, Entry, Found, Head
+from agentx_persistence.storage import Entry, Found, Head
 
 _sessions, _messages = tables.sessions.c, tables.messages.c
 
@@ -57,8 +56,8 @@ class Tail(NamedTuple):
 class Rewriting:
     """Changes logs. A driver overrides `replace_tail` if its database needs fewer round trips."""
 
-    def __init__(self, database: Database, documents: Documents, rows: LogRows) -> None:
-        self.database, self._documents, self._rows = database, documents, rows
+    def __init__(self, database: Database, rows: LogRows) -> None:
+        self.database, self._rows = database, rows
 
     def rewrite(
         self,
@@ -201,52 +200,6 @@ class Rewriting:
 
         self.database.write(work, first.was_undone)
 
-    def fork(self, log: str, through: str | None, document: Document) -> int | None:
-        row = self._documents.checked_session(document)
-        if log == document.key:  # the copy would be created first, and then found as the original
-            self.database.write(lambda cursor: self._rows.lock_visible(cursor, log))
-            return None
-        while True:
-            try:
-                return self.database.write(lambda cursor: self._copy(cursor, log, through, row))
-            except DuplicateError:
-                taken = self.database.write(lambda cursor: self._taken(cursor, row))
-            if isinstance(taken, State):
-                return taken.count if taken.revision == row["revision"] else None
-
-    def _taken(self, cursor: Cursor, row: dict[str, Any]) -> State | None:
-        """Return the state of the session that has the key, or ``None`` if there is none.
-
-        If the session is being deleted, delete one chunk of it and return ``None``.
-        """
-        state = self._rows.lock(cursor, row["session_id"])
-        if state is None or state.revision:
-            return state
-        if self._rows.clear(cursor, row["session_id"], 0, Walk()):
-            statement = self.database.statement(
-                "delete session",
-                lambda: delete(tables.sessions).where(_sessions.session_id == bindparam("session")),
-            )
-            cursor.execute(statement.sql, statement.bind({"session": row["session_id"]}))
-        return None
-
-    def _copy(self, cursor: Cursor, log: str, through: str | None, row: dict[str, Any]) -> int:
-        self._documents.insert(cursor, row)
-        statement = self.database.statement(
-            ("copy messages", through is None), lambda: _copying(through is None)
-        )
-        key = row["session_id"]
-        values = {"session": log, "message": through, "key": key}
-        cursor.execute(statement.sql, statement.bind(values))
-        count: int = cursor.rowcount
-        if count:
-            self._rows.change(cursor, key, count, row["updated_at"])
-        else:
-            state = self._rows.lock_visible(cursor, log)
-            if through is not None:
-                self._rows.position(cursor, log, through, state.count)
-        return count
-
     def _check_sizes(self, log: str, entries: Sequence[Entry]) -> None:
         check_size = self.database.flavour.check_size
         for entry in entries:
@@ -287,28 +240,3 @@ class FirstAttempt:
         """Forget the generation: the attempts are certainly undone, so another call may change it
         meanwhile."""
         self._generation, self._number = None, 0
-
-
-def _copying(whole: bool) -> Any:
-    source = tables.messages.alias()
-    last = (
-        select(_sessions.message_count)
-        .where(_sessions.session_id == bindparam("session"), _sessions.revision != DELETED)
-        .scalar_subquery()
-    )
-    rows = select(
-        bindparam("key", type_=tables.IdText).label("session_id"),
-        *(source.c[name] for name in COLUMNS[1:]),
-    ).where(
-        source.c.session_id == bindparam("session"),
-        source.c.position <= last,
-    )
-    if not whole:
-        named = tables.messages.alias()
-        position = select(named.c.position).where(
-            named.c.session_id == bindparam("session"),
-            named.c.message_id == bindparam("message"),
-            named.c.position <= last,
-        )
-        rows = rows.where(source.c.position <= position.scalar_subquery())
-    return insert(tables.messages).from_select(COLUMNS, rows)

@@ -9,6 +9,7 @@ from agentx_persistence._sql.appending import Append, Appending
 from agentx_persistence._sql.deletion import Deletion
 from agentx_persistence._sql.documents import Documents, key_values
 from agentx_persistence._sql.engine import Database
+from agentx_persistence._sql.forking import Forking
 from agentx_persistence._sql.listings import Listings
 from agentx_persistence._sql.reading import Reading
 from agentx_persistence._sql.rewriting import Rewriting
@@ -44,7 +45,8 @@ class SqlStorage(Storage):
         self._listings = Listings(database, self._documents)
         self._reading = Reading(database)
         self._appending = appending(database, self._documents, rows, self._reading)
-        self._rewriting = rewriting(database, self._documents, rows)
+        self._rewriting = rewriting(database, rows)
+        self._forking = Forking(database, self._documents, rows)
         self._deletion = Deletion(database, self._documents, rows)
 
     def __repr__(self) -> str:
@@ -112,7 +114,7 @@ class SqlStorage(Storage):
         self._rewriting.swap(log, entry, at, token)
 
     def fork(self, log: str, through: str | None, document: Document) -> int | None:
-        return self._rewriting.fork(log, through, document)
+        return self._forking.fork(log, through, document)
 
     def within(self, transaction: Any) -> SqlStorage:
         database = self._database.within(transaction)

@@ -218,3 +218,12 @@ def test_a_large_cut_leaves_no_rows(storage: Storage) -> None:
     log_of(storage, long("log", 30))
     assert storage.rewrite("log", "log-1", entries("new"), 1, "token") == 28
     assert rows_of(storage, "messages") == 3
+
+
+def test_a_fork_replaces_messages_whose_session_others_have_deleted(storage: Any) -> None:
+    log_of(storage, ["a", "b", "c"])
+    storage.append("copy", entries(*"abcdefgh"), 1, create=session("copy"))
+    storage._database.execute("DELETE FROM agentx_sessions WHERE session_id = 'copy'")
+    assert storage.fork("log", "b", session("copy")) == 2
+    assert history(storage, "copy") == ["a", "b"]
+    assert rows_of(storage, "messages") == 5

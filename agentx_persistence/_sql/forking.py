@@ -1,0 +1,108 @@
+"""Copying messages into new sessions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
+
+from agentx_persistence._sql import tables
+from agentx_persistence._sql.documents import DELETED, Documents
+from agentx_persistence._sql.engine import Database, DuplicateError
+from agentx_persistence._sql.rows import COLUMNS, LogRows, State, Walk
+from agentx_persistence.storage import Document
+
+_sessions = tables.sessions.c
+
+
+class Forking:
+    def __init__(self, database: Database, documents: Documents, rows: LogRows) -> None:
+        self._database, self._documents, self._rows = database, documents, rows
+
+    def fork(self, log: str, through: str | None, document: Document) -> int | None:
+        row = self._documents.checked_session(document)
+        if log == document.key:  # the copy would be created first, and then found as the original
+            self._database.write(lambda cursor: self._rows.lock_visible(cursor, log))
+            return None
+        count, again = 0, False
+
+        def work(cursor: Cursor) -> int:
+            nonlocal count
+            count = self._copy(cursor, log, through, row, again)
+            return count
+
+        while True:
+            try:
+                return self._database.write(work)
+            except DuplicateError:
+                taken = self._database.write(lambda cursor: self._taken(cursor, row))
+            if isinstance(taken, State):
+                # An earlier attempt made the session, if it has the revision or the generation of
+                # this call. Others may have changed one of them since, and the number of messages.
+                made = row["revision"] in (taken.revision, taken.generation)
+                return count if made else None
+            again = True
+
+    def _taken(self, cursor: Cursor, row: dict[str, Any]) -> State | None:
+        """Return the state of the session that has the key, or ``None`` if there is none.
+
+        If the session is being deleted, delete one chunk of it and return ``None``.
+        """
+        state = self._rows.lock(cursor, row["session_id"])
+        if state is None or state.revision:
+            return state
+        if self._rows.clear(cursor, row["session_id"], 0, Walk()):
+            statement = self._database.statement(
+                "delete session",
+                lambda: delete(tables.sessions).where(_sessions.session_id == bindparam("session")),
+            )
+            cursor.execute(statement.sql, statement.bind({"session": row["session_id"]}))
+        return None
+
+    def _copy(
+        self, cursor: Cursor, log: str, through: str | None, row: dict[str, Any], again: bool
+    ) -> int:
+        self._documents.insert(cursor, row)
+        key = row["session_id"]
+        if again:
+            # There can be messages without a session, if others have deleted its row.
+            self._rows.delete_range(cursor, key, 0, self._rows.top(cursor, key))
+        statement = self._database.statement(
+            ("copy messages", through is None), lambda: _copying(through is None)
+        )
+        values = {"session": log, "message": through, "key": key}
+        cursor.execute(statement.sql, statement.bind(values))
+        count: int = cursor.rowcount
+        if count:
+            self._rows.change(cursor, key, count, row["updated_at"])
+        else:
+            state = self._rows.lock_visible(cursor, log)
+            if through is not None:
+                self._rows.position(cursor, log, through, state.count)
+        return count
+
+
+def _copying(whole: bool) -> Any:
+    source = tables.messages.alias()
+    last = (
+        select(_sessions.message_count)
+        .where(_sessions.session_id == bindparam("session"), _sessions.revision != DELETED)
+        .scalar_subquery()
+    )
+    rows = select(
+        bindparam("key", type_=tables.IdText).label("session_id"),
+        *(source.c[name] for name in COLUMNS[1:]),
+    ).where(
+        source.c.session_id == bindparam("session"),
+        source.c.position <= last,
+    )
+    if not whole:
+        named = tables.messages.alias()
+        position = select(named.c.position).where(
+            named.c.session_id == bindparam("session"),
+            named.c.message_id == bindparam("message"),
+            named.c.position <= last,
+        )
+        rows = rows.where(source.c.position <= position.scalar_subquery())
+    return insert(tables.messages).from_select(COLUMNS, rows)

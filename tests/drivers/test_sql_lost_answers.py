@@ -1,0 +1,90 @@
+"""Answers that are lost after the server has done its work: the repeated call is applied once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from agentx_persistence import BackendUnavailableError
+from agentx_persistence._sql.connections import LostConnectionError
+from agentx_persistence.storage import SESSIONS, Storage
+from tests.backends.backend import Backend
+from tests.port.given import entries, history, log_of, session, token
+
+
+@pytest.fixture(params=["mysql", "mariadb", "postgresql"])
+def storage(request: pytest.FixtureRequest) -> Iterator[Storage]:
+    backend: Backend = request.getfixturevalue(f"{request.param}_backend")
+    storage = backend.driver().create_storage()
+    yield storage
+    storage.close()
+
+
+def lose(storage: Any, meanwhile: Callable[[], object] = lambda: None) -> None:
+    """Lose the answer to the next transaction; then do something before the next one."""
+    connections = storage._database._connections
+    lost: list[Any] = []
+
+    def losing(call: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            answer = call(*arguments)
+            if lost:
+                return answer
+            lost.append(answer)
+            writing, storage._database._writing = storage._database._writing, set()
+            meanwhile()  # another client would do this
+            storage._database._writing = writing
+            raise LostConnectionError
+
+        return run
+
+    for name in ("fetch", "write"):
+        setattr(connections, name, losing(getattr(connections, name)))
+
+
+@pytest.mark.parametrize("given", [(), ("x", "b"), tuple("uvwxyz")])
+def test_a_tail_is_replaced_once(storage: Storage, given: tuple[str, ...]) -> None:
+    log_of(storage, "abc")
+    count, generation = storage.head("log")
+    lose(storage)
+    new = entries(*given)
+    assert storage.rewrite("log", 1, new, 9, token(), expected=count, generation=generation) == 2
+    assert history(storage) == ["a", *given]
+
+
+def test_a_tail_is_replaced_once_and_what_is_added_then_stays(storage: Storage) -> None:
+    log_of(storage, "abc")
+    count, generation = storage.head("log")
+    lose(storage, lambda: storage.append("log", entries("later"), 9000))
+    new = entries("x", "y")
+    assert storage.rewrite("log", 2, new, 9, token(), expected=count, generation=generation) == 1
+    assert history(storage) == ["a", "b", "x", "y", "later"]
+
+
+def test_a_change_after_a_lost_answer_leaves_open_if_the_tail_was_replaced(
+    storage: Storage,
+) -> None:
+    log_of(storage, "abc")
+    count, generation = storage.head("log")
+    lose(storage, lambda: storage.rewrite("log", "a", entries("other"), 9, token()))
+    with pytest.raises(BackendUnavailableError, match="was lost"):
+        storage.rewrite("log", 2, [], 9, token(), expected=count, generation=generation)
+    assert history(storage) == ["a", "other"]
+
+
+def test_a_fork_knows_how_much_it_has_copied(storage: Storage) -> None:
+    log_of(storage, "abc")
+    meanwhile: list[Callable[[], object]] = [
+        lambda: None,
+        lambda: storage.append("copy", entries("later"), 9000),
+        lambda: storage.put(SESSIONS, session("copy", "other")),
+        lambda: storage.rewrite("copy", "b", entries("later"), 9000, token()),
+    ]
+    for change in meanwhile:
+        lose(storage, change)
+        assert storage.fork("log", "b", session("copy")) == 2
+        assert history(storage, "copy")[:2] == ["a", "b"]
+        assert storage.fork("log", "b", session("copy")) is None
+        assert storage.delete(SESSIONS, "copy")
