@@ -42,7 +42,8 @@ def count() -> dict[str, int]:
                     # The raw side does nothing here.
                     contest = Contest(persistence, MagicMock(), driver, MagicMock(), "MongoDB")
                     for name, ours, _, _ in operations(contest, 10, 1_000, 30):
-                        ours()  # the first call may find something out for all
+                        for _ in range(3):  # what the first calls find out, others need not
+                            ours()
                         counter.commands = 0
                         ours()
                         found[name] = counter.commands
