@@ -38,6 +38,8 @@ class Flavour(ABC):
     unit_isolation: ClassVar[str | None] = "READ COMMITTED"
     # Whether a listing can lock its rows. If not, they are locked in the order of their keys.
     locks_as_it_lists: ClassVar[bool] = True
+    # Whether reading a row reads its text from the disk, even where the statement does not use it.
+    reads_whole_rows: ClassVar[bool] = False
     # Seconds between two transactions of a large deletion, in which others can write.
     rest: ClassVar[float] = 0.0
 

@@ -52,6 +52,7 @@ class MysqlFlavour(Flavour):
     # A listing locks an entry of its index before the row. A save that moves the row locks them in
     # the other order, so that the two would be a deadlock.
     locks_as_it_lists = False
+    reads_whole_rows = True
     packet_limit = 0
 
     def check(self, cursor: Any) -> None:

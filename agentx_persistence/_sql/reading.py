@@ -178,20 +178,36 @@ class Reading:
         )
 
     def _read(self, shape: _Shape) -> Any:
-        text = self._text
-        if shape.small:
-            text = case((_messages.size <= bindparam("most"), text))
-        text = text.label("body")
-        window = self._window(
-            shape, select(_messages.position, text) if shape.headed else select(text)
-        )
-        if shape.sized:
-            window = window.where(self._within_size(shape))
-        window = _ordered(shape, window)
+        if shape.small and self._database.flavour.reads_whole_rows:
+            window = self._small(shape)
+        else:
+            text = self._text
+            if shape.small:
+                text = case((_messages.size <= bindparam("most"), text))
+            window = self._window(shape, _columns(shape, _messages.position, text))
+            if shape.sized:
+                window = window.where(self._within_size(shape))
+            window = _ordered(shape, window)
         if not shape.headed:
             return window
         entries = window.subquery()
         return union_all(_head(), select(entries.c.position, entries.c.body))
+
+    def _small(self, shape: _Shape) -> Select[Any]:
+        """Return the window, with NULL instead of large texts, which are not read."""
+        window = _ordered(shape, self._window(shape, select(_messages.position, _messages.size)))
+        places = window.subquery()
+        position = places.c.position
+        is_small = and_(
+            _messages.session_id == bindparam("session"),
+            _messages.position == position,
+            places.c.size <= bindparam("most"),
+        )
+        return (
+            _columns(shape, position, self._text)
+            .select_from(places.outerjoin(tables.messages, is_small))
+            .order_by(position.desc() if shape.newest_first else position)
+        )
 
     def _window(self, shape: _Shape, columns: Select[Any]) -> Select[Any]:
         window = columns.where(
@@ -218,6 +234,11 @@ class Reading:
         last = select(furthest(totals.c.position)).where(fits).scalar_subquery()
         position = _messages.position
         return position >= last if shape.newest_first else position <= last
+
+
+def _columns(shape: _Shape, position: ColumnElement[Any], text: ColumnElement[Any]) -> Select[Any]:
+    body = text.label("body")
+    return select(position, body) if shape.headed else select(body)
 
 
 def _ordered(shape: _Shape, window: Select[Any]) -> Select[Any]:
