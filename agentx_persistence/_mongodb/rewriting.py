@@ -23,6 +23,7 @@ class Rewriting:
         self._scope, self._log, self._at = scope, Log(scope, session_id), at
         self._session_id = session_id
         self._staging = Staging(self._log, Messages(scope, session_id))
+        self._copied: int | None = None
 
     def _hold(self, attempt: int, entries: Sequence[Entry]) -> None:
         """Hold the head, if other writers have been faster in earlier attempts."""
@@ -131,8 +132,8 @@ class Rewriting:
             count = int(head.count if through is None else found[through]["position"])
             taken = documents.revision(document.key)
             if taken is not None:
-                return count if taken == document.revision else None
-            token = ObjectId()
+                return self._copied if self._has_made(document, taken) else None
+            self._copied, token = count, ObjectId()
             self._copy(head, count, document.key, token)
             now = log.find_head()
             if now is None or now.is_past(head):  # the log was changed while it was copied
@@ -142,6 +143,14 @@ class Rewriting:
                 return count
             target.discard(token, count)
         raise AssertionError
+
+    def _has_made(self, document: Document, revision: str) -> bool:
+        """Return whether an earlier attempt has made the session that has this revision now.
+
+        Others may have changed its revision or its generation since.
+        """
+        copy = Log(self._scope, document.key).find_head()
+        return document.revision in (revision, copy and copy.generation)
 
     def _copy(self, head: LogHead, count: int, key: str, token: ObjectId) -> None:
         messages = self._scope.messages(latest=True)

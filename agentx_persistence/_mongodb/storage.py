@@ -121,9 +121,8 @@ class MongoStorage(Storage):
         self._in_turn(log, lambda again: rewriting.swap(entry, token, again))
 
     def fork(self, log: str, through: str | None, document: Document) -> int | None:
-        return self._scope.run(
-            lambda _: Rewriting(self._scope, log, document.updated_at).fork(through, document)
-        )
+        rewriting = Rewriting(self._scope, log, document.updated_at)
+        return self._scope.run(lambda _: rewriting.fork(through, document))
 
     def head(self, log: str) -> Head:
         found = Log(self._scope, log)

@@ -18,9 +18,6 @@ NO_SESSION, DAMAGED, NO_ENTRY, TAKEN, AGAIN = -1, -2, -3, -4, -5
 FOUND, ELSEWHERE, MOVED, COPY_FIRST = 1, 2, 3, 4
 # The most entries that are cut off in one step.
 LARGE = 50_000
-# The most entries that the command COPY copies in one step. For so many it takes half as long as a
-# chunk of `Logs._copy`.
-COPIED = 20_000
 
 HEAD = """
 local found = redis.call('HMGET', KEYS[1], 'version', 'count', 'updated_at', 'generation', 'past')
@@ -235,55 +232,6 @@ redis.call('LSET', KEYS[2], place - 1, ARGV[8])
 redis.call('HSET', KEYS[1], 'updated_at', now, 'generation', ARGV[6], 'past', past)
 """
 
-# Copies a log on the same server in one step, if it is not too long for that. KEYS: document,
-# messages, positions, those three of the log to copy, those of `write`. ARGV: "id" or "", the id of
-# the last entry to copy, those of `write`.
-# Returns the number of entries, or 4 in a list if the client has to copy them first.
-_FORK_AT_ONCE = """
-local stored = redis.call('HMGET', KEYS[1], 'revision', 'forked')
-if stored[1] and stored[1] == ARGV[7] and stored[2] then return tonumber(stored[2]) end
-local found = redis.call('HMGET', KEYS[4], 'version', 'count', 'generation')
-if not found[1] then return -1 end
-local length = tonumber(found[2] or 0)
-if not found[3] or redis.call('LLEN', KEYS[5]) ~= length
-    or redis.call('ZCARD', KEYS[6]) ~= length then
-  return -2
-end
-local count = length
-if ARGV[1] == 'id' then count = tonumber(redis.call('ZSCORE', KEYS[6], ARGV[2]) or nil) end
-if not count then return -3 end
-if redis.call('EXISTS', KEYS[1]) == 1 then return -4 end
-if length > COPIED then return {4} end
-if not write(7, 3, {}) then return -5 end
-redis.call('COPY', KEYS[5], KEYS[2], 'REPLACE')
-redis.call('COPY', KEYS[6], KEYS[3], 'REPLACE')
-if count < length then
-  redis.call('LTRIM', KEYS[2], 0, count - 1)
-  redis.call('ZREMRANGEBYSCORE', KEYS[3], '(' .. count, '+inf')
-end
-redis.call('HSET', KEYS[1], 'count', count, 'forked', count)
-return count
-"""
-
-# KEYS: document, messages, positions, those of the copy, those of `write`.
-# ARGV: the number of entries, those of `write`.
-_FORK = """
-local stored = redis.call('HMGET', KEYS[1], 'revision', 'forked')
-local count = tonumber(ARGV[1])
-if stored[1] and stored[1] == ARGV[6] and stored[2] then return tonumber(stored[2]) end
-if redis.call('EXISTS', KEYS[1]) == 1 then return -4 end
-if redis.call('LLEN', KEYS[4]) ~= count or redis.call('ZCARD', KEYS[5]) ~= count then return -5 end
-if not write(6, 2, {}) then return -5 end
-if count > 0 then
-  redis.call('RENAME', KEYS[4], KEYS[2])
-  redis.call('RENAME', KEYS[5], KEYS[3])
-  redis.call('PERSIST', KEYS[2])
-  redis.call('PERSIST', KEYS[3])
-end
-redis.call('HSET', KEYS[1], 'count', count, 'forked', count)
-return count
-"""
-
 
 class LogScripts:
     """The scripts that differ between a single server and a cluster."""
@@ -301,5 +249,3 @@ class LogScripts:
         )
         swap_guards = _WRITE.replace("FIRST", "#ARGV + 1")
         self.swap = Script(THERE, HEAD, _SWAP, swap_guards, check, _PAST, _SWAP_REST, done)
-        self.fork = Script(write, _FORK)
-        self.fork_at_once = Script(write, _FORK_AT_ONCE.replace("COPIED", str(COPIED)))

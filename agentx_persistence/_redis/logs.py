@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import chain, pairwise
 from typing import Any, NamedTuple
 
 from agentx_persistence._redis.connection import Connection
+from agentx_persistence._redis.copy_scripts import COPY, COPY_IN, COPY_OUT, ForkScripts
 from agentx_persistence._redis.indexing import ATTEMPTS, contended
 from agentx_persistence._redis.keys import Entries, member
 from agentx_persistence._redis.log_reading import LogReading, bound
@@ -24,7 +24,6 @@ from agentx_persistence._redis.log_scripts import (
     LogScripts,
 )
 from agentx_persistence._redis.pool import Argument
-from agentx_persistence._redis.read_scripts import COPY, COPY_IN, COPY_OUT
 from agentx_persistence._redis.scripts import Script
 from agentx_persistence.errors import RecordNotFoundError
 from agentx_persistence.storage import Document, Entry, Found
@@ -45,6 +44,7 @@ class Logs(LogReading):
     def __init__(self, connection: Connection, base: str, limit: int) -> None:
         super().__init__(connection, base, limit)
         self._scripts = LogScripts(cluster=connection.cluster)
+        self._forks = ForkScripts(cluster=connection.cluster)
         self._active: OrderedDict[str, _Activity] = OrderedDict()
 
     def append(
@@ -166,12 +166,12 @@ class Logs(LogReading):
         def run(keys: Sequence[bytes], write: Sequence[Argument]) -> Any:
             names, arguments = [*self._keys.log(key), *copy, *keys], [count, *write]
             subject = ("session", key)
-            return self._connection.script(self._scripts.fork, subject, names, arguments, _taken)
+            return self._connection.script(self._forks.fork, subject, names, arguments, _taken)
 
         def run_at_once(keys: Sequence[bytes], write: Sequence[Argument]) -> Any:
             names = [*self._keys.log(key), *self._keys.log(log), *keys]
             arguments = [*bound(through), *write]
-            subject, script = ("session", log), self._scripts.fork_at_once
+            subject, script = ("session", log), self._forks.fork_at_once
             return self._connection.script(script, subject, names, arguments, _taken)
 
         if not self._connection.cluster:
@@ -206,23 +206,22 @@ class Logs(LogReading):
         """Copy the first `count` entries; return False if the log was changed meanwhile."""
         self._connection.pipeline([("UNLINK", key) for key in copy])
         names, subject = self._keys.log(log), ("session", log)
-        ends = [*range(0, count, _COPY_CHUNK), count]
-        for start, stop in pairwise(ends):
-            chunk: list[Argument] = [generation, start + 1, stop]
+        copied = 0
+        while copied < count:
+            chunk: list[Argument] = [generation, copied + 1, min(copied + _COPY_CHUNK, count)]
             if self._connection.cluster and to != log:
                 reply = self._connection.script(COPY_OUT, subject, names, chunk)
                 if isinstance(reply, list):
-                    texts, ids = reply
-                    if not len(texts) == len(ids) == stop - start:
-                        raise self._damaged_log(log)
-                    flat = chain.from_iterable(zip(ids, texts, strict=True))
                     keys = [self._keys.log(to)[0], *copy]
-                    reply = self._connection.script(COPY_IN, ("session", to), keys, [start, *flat])
+                    reply = self._connection.script(
+                        COPY_IN, ("session", to), keys, [copied, *reply]
+                    )
             else:
                 reply = self._connection.script(COPY, subject, [*names, *copy], chunk)
             self._check(log, None, reply)
-            if reply != stop:
+            if not copied < reply <= count:
                 return False
+            copied = reply
         return True
 
     def _flat(self, entries: Sequence[Entry]) -> list[bytes]:

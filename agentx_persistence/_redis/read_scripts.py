@@ -1,43 +1,9 @@
-"""The Lua scripts that read and copy logs. Their KEYS begin like those in `log_scripts`."""
+"""The Lua scripts that read logs. Their KEYS begin like those in `log_scripts`."""
 
 from __future__ import annotations
 
-from agentx_persistence._redis.log_scripts import ADD, HEAD, THERE
+from agentx_persistence._redis.log_scripts import HEAD, THERE
 from agentx_persistence._redis.scripts import Script
-
-# Copies a chunk of a log. KEYS: document, messages, positions, those two of the copy.
-# ARGV: generation, first and last position of this chunk.
-# Returns how many entries the copy has, or -5 if the log has been changed meanwhile.
-COPY = Script("""
-if redis.call('HGET', KEYS[1], 'generation') ~= ARGV[1] then return -5 end
-local texts = redis.call('LRANGE', KEYS[2], ARGV[2] - 1, ARGV[3] - 1)
-local placed = redis.call('ZRANGEBYSCORE', KEYS[3], ARGV[2], ARGV[3], 'WITHSCORES')
-if #texts ~= ARGV[3] - ARGV[2] + 1 or #placed ~= 2 * #texts then return -2 end
-for i = 1, #placed, 2 do placed[i], placed[i + 1] = placed[i + 1], placed[i] end
-for i = 1, #texts, 500 do
-  redis.call('RPUSH', KEYS[4], unpack(texts, i, math.min(i + 499, #texts)))
-  redis.call('ZADD', KEYS[5], unpack(placed, 2 * i - 1, math.min(2 * i + 998, #placed)))
-end
-redis.call('PEXPIRE', KEYS[4], 3600000)
-redis.call('PEXPIRE', KEYS[5], 3600000)
-return redis.call('LLEN', KEYS[4])
-""")
-# In a cluster, the copy may be on another server. COPY_OUT returns texts and ids, and COPY_IN adds
-# them to the copy.
-COPY_OUT = Script("""
-if redis.call('HGET', KEYS[1], 'generation') ~= ARGV[1] then return -5 end
-return {redis.call('LRANGE', KEYS[2], ARGV[2] - 1, ARGV[3] - 1),
-  redis.call('ZRANGEBYSCORE', KEYS[3], ARGV[2], ARGV[3])}
-""")
-COPY_IN = Script(
-    ADD,
-    """
-add(tonumber(ARGV[1]), 2)
-redis.call('PEXPIRE', KEYS[2], 3600000)
-redis.call('PEXPIRE', KEYS[3], 3600000)
-return redis.call('LLEN', KEYS[2])
-""",
-)
 
 # KEYS: document and messages of each log. Returns for each version, count, generation, length, and
 # the last text, or an error in their place.

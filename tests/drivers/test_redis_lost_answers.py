@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 from redis.exceptions import ConnectionError
 
+from agentx_persistence._redis import copy_scripts
 from agentx_persistence.errors import BackendUnavailableError
 from agentx_persistence.storage import IMAGES, SESSIONS, Query, Storage
 from tests.backends.backend import Backend
@@ -104,6 +105,73 @@ def test_rewriting_swapping_and_forking_are_applied_once(storage: Storage) -> No
 
     for call in (rewrite, swap, fork):
         assert each_exchange(storage, prepare, call) > 0
+
+
+@pytest.mark.parametrize("through", ["b", None])
+@pytest.mark.parametrize("change", ["append", "put", "rewrite", "grow"])
+def test_a_fork_knows_how_much_it_has_copied(
+    storage: Storage, change: str, through: str | None
+) -> None:
+    changes: dict[str, Callable[[], object]] = {
+        "append": lambda: storage.append("copy", entries("later"), 9000),
+        "put": lambda: storage.put(SESSIONS, session("copy", "other")),
+        "rewrite": lambda: storage.rewrite("copy", "b", entries("later"), 9000, token()),
+        "grow": lambda: storage.append("log", entries("later"), 9000),
+    }
+    changed = 0
+
+    def meanwhile() -> None:
+        nonlocal changed
+        if storage.get(SESSIONS, ["copy"]):
+            changes[change]()
+            changed += 1
+
+    for which in range(1, 10):
+        storage.delete(SESSIONS, "log")
+        log_of(storage, "abc")
+        losing(storage, which, meanwhile)
+        copied = storage.fork("log", through, session("copy"))
+        del cast(Any, storage)._connection._exchange  # a fork may have fewer exchanges
+        assert copied == (2 if through else 3)
+        assert history(storage, "copy")[:2] == ["a", "b"]
+        assert storage.delete(SESSIONS, "copy")
+    assert changed
+
+
+def test_a_fork_replaces_messages_that_lie_there_without_a_session(storage: Storage) -> None:
+    log_of(storage, "")
+    for texts in ("abc", ""):
+        storage.rewrite("log", None, entries(*texts), 9000, token())
+        log_of(storage, "xyz", "copy")
+        connection, keys = cast(Any, storage)._connection, cast(Any, storage)._keys
+        connection.pipeline([("UNLINK", keys.log("copy")[0])])
+        assert storage.fork("log", None, session("copy")) == len(texts)
+        assert history(storage, "copy") == [*texts]
+        assert storage.delete(SESSIONS, "copy")
+
+
+def test_large_messages_are_copied_some_at_a_time_and_each_once(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copy_scripts, "COPIED_BYTES", 2**20)
+    cast(Any, storage)._forks = copy_scripts.ForkScripts(
+        cluster=cast(Any, storage)._connection.cluster
+    )
+    storage.put(SESSIONS, session())
+    large = [entry(f"{number}", f"{number}".ljust(50_000, "x")) for number in range(450)]
+    storage.append("log", large, 9000)
+
+    def prepare() -> None:
+        storage.delete(SESSIONS, "copy")
+
+    def fork() -> None:
+        assert storage.fork("log", None, session("copy")) == 450
+        assert history(storage, "copy") == [entry.text for entry in large]
+        ids = [entry.id for entry in large]
+        found = storage.lookup("copy", ids).there
+        assert [found[id][0] for id in ids] == list(range(1, 451))
+
+    assert each_exchange(storage, prepare, fork) > 5
 
 
 def test_a_rewrite_knows_its_answer_after_others_have_rewritten_the_log(storage: Storage) -> None:
