@@ -5,12 +5,13 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from pymongo.collection import Collection
 from pymongo.database import Database
+from pymongo.errors import AutoReconnect
 
 from agentx_persistence import (
     BackendError,
@@ -19,10 +20,13 @@ from agentx_persistence import (
     RecordNotFoundError,
     create_persistence,
 )
+from agentx_persistence._mongodb.documents import Documents
 from agentx_persistence.mongodb import mongodb_driver
+from agentx_persistence.storage import SESSIONS, Document
 from tests.backends.backend import Backend
 from tests.backends.mongodb import checked_history
 from tests.contract.records import message, saved_session, texts
+from tests.port.given import entries, history, log_of, session, token
 from tests.servers.mongodb import Commands
 
 
@@ -163,3 +167,35 @@ def test_a_call_from_a_signal_handler_inside_another_call_is_refused_at_once(
         signal.signal(signal.SIGUSR1, before)
     assert len(refused) == 3
     assert not isinstance(refused[0], BackendUnavailableError)
+
+
+@pytest.mark.parametrize("change", ["append", "put", "rewrite", "grow"])
+def test_a_fork_whose_answer_is_lost_knows_how_much_it_has_copied(
+    mongodb_backend: Backend, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    storage, other = (mongodb_backend.driver().create_storage() for _ in range(2))
+    changes: dict[str, Callable[[], object]] = {
+        "append": lambda: other.append("copy", entries("later"), 9000),
+        "put": lambda: other.put(SESSIONS, session("copy", "other")),
+        "rewrite": lambda: other.rewrite("copy", "b", entries("later"), 9000, token()),
+        "grow": lambda: other.append("log", entries("later"), 9000),
+    }
+    insert, lost = Documents.insert, list[str]()
+
+    def lose(documents: Documents, document: Document, *rest: Any) -> bool:
+        inserted = insert(documents, document, *rest)
+        if document.key == "copy" and not lost:
+            lost.append(document.key)
+            changes[change]()
+            raise AutoReconnect("the answer is lost")
+        return inserted
+
+    log_of(storage, "abc")
+    with monkeypatch.context() as patch:
+        patch.setattr(Documents, "insert", lose)
+        assert storage.fork("log", None, session("copy")) == 3
+        assert lost
+    assert history(storage, "copy")[:2] == ["a", "b"]
+    assert storage.fork("log", None, session("copy")) is None
+    storage.close()
+    other.close()
