@@ -6,6 +6,7 @@ The long form: ``AGENTX_TEST_INTERRUPTS=2000``.
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import random
 import signal
@@ -79,10 +80,24 @@ class Storm:
             work()
             self.raging = False
         except Interrupted:
+            self.raging = False
+            _unlock_logging()
             return False
         finally:
             self.raging = False
         return True
+
+
+def _unlock_logging() -> None:
+    """Release what `logging` has left locked.
+
+    Before Python 3.13 it takes its locks before its `try`, and an exception in between leaves them
+    locked. redis-py asks for a logger for each connection, so that this happens here as well.
+    """
+    handlers = [handler for reference in logging._handlerList if (handler := reference())]
+    for lock in [logging._lock, *(handler.lock for handler in handlers)]:
+        while lock is not None and lock._is_owned():
+            lock.release()
 
 
 def test_interrupts_lose_double_and_damage_nothing_and_leave_nothing_locked(
