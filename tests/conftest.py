@@ -58,7 +58,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             file, _, parameters = nodeid.partition("[")
             named = (name for name in BACKENDS if parameters.startswith((f"{name}]", f"{name}-")))
-            return next(named, file.partition("::")[0])
+            scope = next(named, file.partition("::")[0])
+            # The server that stands for MongoDB takes longest: each worker starts one.
+            is_contract = file.startswith("tests/contract/")
+            return f"{scope} contract" if scope == "mongodb" and is_contract else scope
 
     return BackendScheduling(config, log)
 
