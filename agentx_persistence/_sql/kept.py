@@ -24,9 +24,6 @@ T = TypeVar("T")
 # Seconds between two attempts to write. The pauses of SQLite's own busy handler grow to 100 times
 # this: the longer a writer has waited, the longer it pauses, with all threads that wait for it.
 _PAUSE = 0.001
-# For how many seconds after it has waited for another process a process pauses before each write.
-# Otherwise one that has just written would be the first to write again, as the others pause.
-_CONTENDED = 0.05
 # Seconds between two checks whether the file was deleted or replaced.
 _LOOK = 1.0
 # For how many seconds a fork waits for the calls that are under way.
@@ -45,7 +42,6 @@ class KeptConnections(Connections):
         self._path, self._timeout = path, timeout
         self._identity: tuple[int, int] | None = None
         self._looked = 0.0
-        self._contended = -_CONTENDED
         self._closed = False
         self._start()
 
@@ -92,10 +88,7 @@ class KeptConnections(Connections):
         return self._write(lambda connection: work(connection.cursor()), begin=True)
 
     def _write(self, work: Callable[[Any], T], *, begin: bool) -> T:
-        began = time.monotonic()
-        deadline = began + self._timeout
-        if began - self._contended < _CONTENDED:
-            _pause()
+        deadline = time.monotonic() + self._timeout
         while True:
             call = object()
             try:
@@ -111,10 +104,9 @@ class KeptConnections(Connections):
                 # wait for this call.
                 if not self._flavour.is_transient(error) or time.monotonic() > deadline:
                     raise
-                self._contended = time.monotonic()
             finally:
                 self._inside.pop(call, None)
-            _pause()
+            time.sleep(_PAUSE * random.uniform(0.5, 1.5))
 
     def _write_alone(self, work: Callable[[Any], T], begin: bool) -> T:
         try:
@@ -210,10 +202,6 @@ class KeptConnections(Connections):
         self._torn = torn
         if self._path is None and not torn:
             self._writer = writer
-
-
-def _pause() -> None:
-    time.sleep(_PAUSE * random.uniform(0.5, 1.5))
 
 
 def _fetch(connection: Any, sql: str, parameters: Any) -> Rows:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-import multiprocessing
 import os
 import signal
 import sqlite3
-import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -82,32 +78,6 @@ def test_each_of_many_waiters_has_a_deadline_of_its_own(
     assert len(waited) == 6
     assert 0.9 < min(waited) < max(waited) < 2.5
     assert persistence.sessions.add_message("session", message()) == 1
-
-
-def _append_one_after_another(path: Path, barrier: Barrier, name: str) -> None:
-    with create_persistence(sqlite_driver(path)) as persistence:
-        barrier.wait(60)
-        for _ in range(100):
-            persistence.sessions.add_message("session", message(name))
-
-
-def test_processes_that_write_at_once_take_turns(persistence: Persistence, path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    barrier, names = context.Barrier(4), ["one", "two", "three", "four"]
-    running = [
-        context.Process(target=_append_one_after_another, args=(path, barrier, name))
-        for name in names
-    ]
-    for process in running:
-        process.start()
-    for process in running:
-        process.join(120)
-    assert [process.exitcode for process in running] == [0] * 4
-    order = [message.text for message in persistence.sessions.get_messages("session")]
-    at_once = order[: min(len(order) - order[::-1].index(name) for name in names)]
-    in_a_row = [len(list(same)) for _, same in itertools.groupby(at_once)]
-    # Without pauses a process wrote four messages in a row on average, and up to 38.
-    assert statistics.mean(in_a_row) < 2
 
 
 def test_reading_and_forking_wait_for_no_writer(persistence: Persistence, path: Path) -> None:
