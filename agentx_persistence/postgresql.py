@@ -15,19 +15,7 @@ except ModuleNotFoundError as error:
     raise MissingDependencyError("postgresql", "psycopg") from error
 
 try:
-    from sqlalchemy import (
-        ARRAY,
-        URL,
-        ColumnElement,
-        Connection,
-        Engine,
-        String,
-        Table,
-        any_,
-        bindparam,
-        create_engine,
-        event,
-    )
+    from sqlalchemy import URL, ColumnElement, Connection, Engine, Table, create_engine, event
     from sqlalchemy.dialects.postgresql import insert
     from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
     from sqlalchemy.sql.dml import Insert
@@ -37,7 +25,7 @@ except ModuleNotFoundError as error:
 from agentx_persistence._sql import hosts
 from agentx_persistence._sql.flavour import Flavour, replacement
 from agentx_persistence._sql.pool import ServerPool
-from agentx_persistence._sql.postgresql_appending import PostgresqlAppending
+from agentx_persistence._sql.postgresql_appending import PostgresqlAppending, in_array
 from agentx_persistence._sql.postgresql_rewriting import PostgresqlRewriting
 from agentx_persistence._sql.schema import split_schema
 from agentx_persistence._sql.server import ServerDriver, check_numbers, server_url
@@ -186,7 +174,7 @@ class _PostgresqlFlavour(Flavour):
 
     def among(self, column: ColumnElement[Any], name: str, size: int) -> ColumnElement[bool]:
         # One array is a single parameter: psycopg takes long to place a thousand of them.
-        return column == any_(bindparam(name, type_=ARRAY(String)))
+        return in_array(column, name)
 
     def listed(self, name: str, values: Sequence[str]) -> dict[str, Any]:
         return {name: list(values)}

@@ -11,8 +11,8 @@ COPIED = 20_000
 # The most bytes, if all entries were as large as the larger one of the first and the last.
 COPIED_BYTES = 64 * 2**20
 
-# Reads entries from the position `first` to `last`, and hands them to `take` a hundred at a time,
-# until they are large together. Returns false if some are missing.
+# Reads the entries from the position `first` to `last`, and hands a hundred at a time to `take`.
+# Stops when their texts have 4 MB together. Returns false if an entry is missing.
 _BATCHES = """
 local function batches(first, last, take)
   local bytes = 0

@@ -32,17 +32,15 @@ class Script:
 # by time; the number of index keys by time to leave, and of the other kind; for an item the first
 # element. KEYS from `k` on are: the index keys to enter, those to leave, and for an item the key of
 # the first elements.
-# A document that has another version than the one to leave must have entries in the same indexes,
-# of which only the time differs; then these are left. Otherwise `write` does nothing and returns
-# false.
+# If the document has another version than the one to leave, but entries that differ only in the
+# time, `write` leaves those. If they differ otherwise, it does nothing and returns false.
 ATOMIC_WRITE = """
 local function other_place(a, entries)
   local time, fields = (entries or ''):match('^%[(%d+),(.*)$')
   if not time or fields ~= ARGV[a + 2]:match('^%[%-?%d+,(.*)$') then return nil end
   local rest = 2^53 - time
   -- In two halves, as the integers that Lua formats may have only 32 bits.
-  local digits = string.format('%07x%07x', math.floor(rest / 2^28), rest % 2^28)
-  return digits .. ARGV[a + 6]:sub(15)
+  return string.format('%07x%07x', math.floor(rest / 2^28), rest % 2^28) .. ARGV[a + 6]:sub(15)
 end
 local function write(k, a, stored)
   local version, left, other = ARGV[a + 3], ARGV[a + 11], nil

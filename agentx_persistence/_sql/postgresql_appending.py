@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Integer, Text, bindparam, func, select, true
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    String,
+    Text,
+    any_,
+    bindparam,
+    func,
+    select,
+    true,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.sql import ClauseElement
 
@@ -52,6 +63,11 @@ def in_binary(sql: str) -> str:
     In text format psycopg escapes their elements one by one.
     """
     return sql.replace(")s::TEXT[]", ")b::TEXT[]")
+
+
+def in_array(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+    """Return the condition that the column has one of the texts in this parameter, an array."""
+    return column == any_(bindparam(name, type_=ARRAY(String)))
 
 
 def unnested() -> Any:
