@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
 from agentx_persistence._sql.connections import Connections
-from agentx_persistence._sql.engine import Database, DuplicateError
+from agentx_persistence._sql.engine import ATTEMPTS, Database, DuplicateError, refused
 from agentx_persistence._sql.statements import Statement, chunks, named, numbered
 from agentx_persistence._sql.tables import TABLES, latest
 from agentx_persistence.errors import BackendUnavailableError
@@ -96,7 +96,8 @@ class Documents:
         row = self._checked(kind, document)
         statement = self._insert(kind, row)
         attempt = _Attempts(self._database, statement, row)
-        while True:
+        what = f"{kind.noun} {document.key!r}"
+        for _ in range(ATTEMPTS):
             try:
                 attempt.run()
                 return True
@@ -105,9 +106,10 @@ class Documents:
                     lambda cursor: self._recreate(cursor, kind, document, row)
                 )
             if created is False:
-                attempt.require_first(f"{kind.noun} {document.key!r}")
+                attempt.require_first(what)
             if created is not None:
                 return created
+        raise refused(self._database.flavour.backend, what)
 
     def _recreate(
         self, cursor: Cursor, kind: Kind, document: Document, row: dict[str, Any]

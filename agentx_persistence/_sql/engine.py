@@ -41,6 +41,18 @@ class DuplicateError(BackendError):
     """A key is taken. `SqlStorage` handles this error, and never passes it on to its caller."""
 
 
+# How often a call tries to create what is refused as a duplicate, though nothing has its key.
+ATTEMPTS = 100
+
+
+def refused(backend: str, what: str) -> ConfigurationError:
+    return ConfigurationError(
+        backend,
+        f"{what} is refused as a duplicate, though nothing has its id; remove the unique index that"
+        " was added to the tables of this package",
+    )
+
+
 class Database(ForkAware):
     """Runs statements. Each call is a transaction, which is repeated after errors that may pass."""
 

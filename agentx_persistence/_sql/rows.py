@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, bindparam, delete, insert, literal_column, select, update
+from sqlalchemy import bindparam, delete, insert, literal_column, select, update
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
 from agentx_persistence._sql import tables
@@ -182,20 +182,20 @@ class LogRows:
 
     def top(self, cursor: Cursor, log: str) -> int:
         """Return the highest position of a row, leftovers included, or 0."""
-        return self._end(cursor, log, 0, _messages.position.desc()) or 0
+        return self._end(cursor, log, 0, last=True) or 0
 
-    def _end(self, cursor: Cursor, log: str, after: int, order: ColumnElement[int]) -> int | None:
-        """Return the position of the first row in this order of those with a higher one."""
+    def _end(self, cursor: Cursor, log: str, after: int, *, last: bool) -> int | None:
+        """Return the position of the first row after this position, or of the last one."""
         # With a lock, MySQL reads the latest rows instead of those of the transaction's snapshot.
         statement = self._database.statement(
-            ("position of row", str(order)),
+            ("position of row", last),
             lambda: (
                 select(_messages.position)
                 .where(
                     _messages.session_id == bindparam("session"),
                     _messages.position > bindparam("after"),
                 )
-                .order_by(order)
+                .order_by(_messages.position.desc() if last else _messages.position)
                 .limit(literal_column("1"))
                 .with_for_update()
             ),
@@ -208,7 +208,7 @@ class LogRows:
         """Delete a chunk of the rows after the first `count`; return whether none are left."""
         (place,) = walk.place or (0,)
         # In ascending order, because InnoDB takes twice as long in the other one.
-        first = self._end(cursor, log, max(count, place), _messages.position.asc())
+        first = self._end(cursor, log, max(count, place), last=False)
         if first is None:
             return walk.reached(None)
         last = first - 1 + CHUNK

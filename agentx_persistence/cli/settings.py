@@ -25,8 +25,6 @@ _DURABLE = {
 # How mountinfo writes blanks and the like in paths.
 _OCTAL = re.compile(r"\\([0-7]{3})")
 _SAFE = {"remote_apply", "remote_write", "ON", "DETECT_AND_RECOVER"}
-
-
 # Filesystems that keep nothing on a disk.
 _IN_MEMORY = {"tmpfs", "ramfs"}
 
@@ -61,7 +59,7 @@ _COMPARED = {
 
 
 def findings(url: str) -> Iterator[Finding]:
-    """Yield what is wrong with the place of a store, and with the tables of an SQL database."""
+    """Yield what is wrong with the place of a store, or with an SQL database."""
     path = path_of(url)
     if path and (kind := _kind_of_filesystem(Path(path).resolve())) in _IN_MEMORY:
         what = f"{path} lies in memory ({kind}): a restart of the machine loses everything"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agentx_persistence import RecordNotFoundError
+from agentx_persistence import ConfigurationError, RecordNotFoundError
 from agentx_persistence._sql import deletion, owned, rewriting, rows
 from agentx_persistence.storage import CONTAINERS, IMAGES, ITEMS, SESSIONS, Kind, Query, Storage
 from tests.backends.backend import Backend
@@ -227,3 +227,19 @@ def test_a_fork_replaces_messages_whose_session_others_have_deleted(storage: Any
     assert storage.fork("log", "b", session("copy")) == 2
     assert history(storage, "copy") == ["a", "b"]
     assert rows_of(storage, "messages") == 5
+
+
+def test_a_unique_index_of_the_application_is_named(storage: Any) -> None:
+    database = storage._database
+    database.execute("CREATE UNIQUE INDEX mine ON agentx_sessions (message_count)")
+    try:
+        assert storage.create(SESSIONS, session("one"))
+        for call in (
+            lambda: storage.create(SESSIONS, session("two")),
+            lambda: storage.fork("one", None, session("two")),
+        ):
+            with pytest.raises(ConfigurationError, match="remove the unique index"):
+                call()
+    finally:
+        table = "ON agentx_sessions" if database.flavour.backend == "mysql" else ""
+        database.execute(f"DROP INDEX mine {table}")
