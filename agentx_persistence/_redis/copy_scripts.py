@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentx_persistence._redis.log_scripts import ADD
+from agentx_persistence._redis.log_scripts import ADD, PLACED
 from agentx_persistence._redis.scripts import ATOMIC_WRITE, JOURNALLED_WRITE, Script
 
 # The most entries that the command COPY copies in one step. For so many it takes half as long as a
@@ -43,9 +43,9 @@ local complete = batches(tonumber(ARGV[2]), tonumber(ARGV[3]), function(texts, p
   redis.call('RPUSH', KEYS[4], unpack(texts))
   redis.call('ZADD', KEYS[5], unpack(placed))
 end)
-if not complete then return -2 end
 redis.call('PEXPIRE', KEYS[4], 3600000)
 redis.call('PEXPIRE', KEYS[5], 3600000)
+if not complete then return -2 end  -- the batches before have been copied
 return redis.call('LLEN', KEYS[4])
 """,
 )
@@ -99,9 +99,9 @@ if not found[3] or redis.call('LLEN', KEYS[5]) ~= length
     or redis.call('ZCARD', KEYS[6]) ~= length then
   return -2
 end
-local count = length
-if ARGV[1] == 'id' then count = tonumber(redis.call('ZSCORE', KEYS[6], ARGV[2]) or nil) end
-if not count then return -3 end
+local count, wrong = length
+if ARGV[1] == 'id' then count, wrong = placed(KEYS[6], ARGV[2], length) end
+if wrong then return wrong end
 if redis.call('EXISTS', KEYS[1]) == 1 then return -4 end
 local first, last = redis.call('LINDEX', KEYS[5], 0), redis.call('LINDEX', KEYS[5], -1)
 local bytes = length * math.max(#(first or ''), #(last or ''))
@@ -145,4 +145,4 @@ class ForkScripts:
         write = JOURNALLED_WRITE if cluster else ATOMIC_WRITE
         limits = f"local COPIED, COPIED_BYTES = {COPIED}, {COPIED_BYTES}"
         self.fork = Script(write, _MADE_BY, _FORK)
-        self.fork_at_once = Script(write, _MADE_BY, limits, _FORK_AT_ONCE)
+        self.fork_at_once = Script(write, _MADE_BY, PLACED, limits, _FORK_AT_ONCE)

@@ -26,6 +26,16 @@ if not found[4] then return -2 end
 local count = tonumber(found[2] or 0)
 """
 
+# Returns the position of an entry, or nil and the answer to give: there is none, or it is damaged.
+PLACED = """
+local function placed(key, id, count)
+  local place = tonumber(redis.call('ZSCORE', key, id) or nil)
+  if not place then return nil, -3 end
+  if place < 1 or place > count or place % 1 ~= 0 then return nil, -2 end
+  return place
+end
+"""
+
 # The ids are every `step`th argument from `first` on. Returns 1, count and generation of the log,
 # then id, position and text of each that the log has at a position of at most `limit`.
 THERE = """
@@ -36,6 +46,7 @@ local function there(found, count, limit, first, step)
     for i = start, math.min(start + 999 * step, #ARGV), step do some[#some + 1] = ARGV[i] end
     for i, place in ipairs(redis.call('ZMSCORE', KEYS[3], unpack(some))) do
       place = tonumber(place or nil)
+      if place and (place < 1 or place % 1 ~= 0) then return -2 end
       if place and place <= limit then
         ids[#ids + 1], places[#places + 1] = some[i], place
         low, high = math.min(low, place), math.max(high, place)
@@ -181,14 +192,14 @@ if #past > 300 then past = past:sub(1, 300):match('^(.*) ') or '' end
 # the last entry that stays, the generation that was copied (or ""), then id and text of each new
 # entry. Returns how many were cut off; or 4, how many entries stay, and the generation to copy.
 _REWRITE = """
-local kept = 0
+local kept, wrong
 local first, tokens = 10, ' ' .. found[4] .. ' ' .. (found[5] or '')
 local _, at = tokens:find(' ' .. ARGV[6] .. '.', 1, true)
 if at then return tonumber(tokens:match('^%d+', at + 1)) end
 if redis.call('ZCARD', KEYS[3]) ~= count or redis.call('LLEN', KEYS[2]) ~= count then return -2 end
 if ARGV[7] == 'id' then
-  kept = tonumber(redis.call('ZSCORE', KEYS[3], ARGV[8]) or nil)
-  if not kept then return -3 end
+  kept, wrong = placed(KEYS[3], ARGV[8], count)
+  if wrong then return wrong end
 else
   kept = tonumber(ARGV[8])
   if kept > count then return -3 end
@@ -221,11 +232,12 @@ redis.call('HSET', KEYS[1], 'count', kept + (#ARGV - first + 1) / 2, 'updated_at
 
 # ARGV: token, id, text. Returns 0.
 _SWAP = """
-local answer, place = 0, tonumber(redis.call('ZSCORE', KEYS[3], ARGV[7]) or nil)
+local answer = 0
 local tokens = ' ' .. found[4] .. ' ' .. (found[5] or '') .. ' '
 if tokens:find(' ' .. ARGV[6] .. ' ', 1, true) then return 0 end
 if redis.call('ZCARD', KEYS[3]) ~= count or redis.call('LLEN', KEYS[2]) ~= count then return -2 end
-if not place then return -3 end
+local place, wrong = placed(KEYS[3], ARGV[7], count)
+if wrong then return wrong end
 """
 _SWAP_REST = """
 redis.call('LSET', KEYS[2], place - 1, ARGV[8])
@@ -244,8 +256,8 @@ class LogScripts:
         guards = _WRITE.replace("FIRST", "first")
         self.append = Script(write, THERE, ADD, create, guards, check, _APPEND, done)
         self.rewrite = Script(
-            *(THERE, ADD, HEAD, _REWRITE, guards, check, _PAST),
+            *(PLACED, THERE, ADD, HEAD, _REWRITE, guards, check, _PAST),
             *(_REWRITE_REST.replace("LARGE", str(LARGE)), done),
         )
         swap_guards = _WRITE.replace("FIRST", "#ARGV + 1")
-        self.swap = Script(THERE, HEAD, _SWAP, swap_guards, check, _PAST, _SWAP_REST, done)
+        self.swap = Script(PLACED, THERE, HEAD, _SWAP, swap_guards, check, _PAST, _SWAP_REST, done)
