@@ -126,13 +126,15 @@ class Rewriting:
         log, documents = self._log, Documents(self._scope, SESSIONS)
         target = Messages(self._scope, document.key)
         for _ in log.scope.attempts(log.what):
+            # Before the log is looked at, as others may have changed or deleted it since.
+            if self._copied is not None and self._has_made(document):
+                return self._copied
             head, found = self._look([] if through is None else [through])
             if through is not None and through not in found:
                 raise RecordNotFoundError("message", through)
             count = int(head.count if through is None else found[through]["position"])
-            taken = documents.revision(document.key)
-            if taken is not None:
-                return self._copied if self._has_made(document, taken) else None
+            if documents.revision(document.key) is not None:
+                return self._copied if self._has_made(document) else None
             self._copied, token = count, ObjectId()
             self._copy(head, count, document.key, token)
             now = log.find_head()
@@ -144,11 +146,12 @@ class Rewriting:
             target.discard(token, count)
         raise AssertionError
 
-    def _has_made(self, document: Document, revision: str) -> bool:
-        """Return whether an earlier attempt has made the session that has this revision now.
+    def _has_made(self, document: Document) -> bool:
+        """Return whether an earlier attempt has made this session.
 
         Others may have changed its revision or its generation since.
         """
+        revision = Documents(self._scope, SESSIONS).revision(document.key)
         copy = Log(self._scope, document.key).find_head()
         return document.revision in (revision, copy and copy.generation)
 

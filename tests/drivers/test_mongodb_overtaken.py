@@ -169,7 +169,7 @@ def test_a_call_from_a_signal_handler_inside_another_call_is_refused_at_once(
     assert not isinstance(refused[0], BackendUnavailableError)
 
 
-@pytest.mark.parametrize("change", ["append", "put", "rewrite", "grow"])
+@pytest.mark.parametrize("change", ["append", "put", "rewrite", "grow", "cut", "delete"])
 def test_a_fork_whose_answer_is_lost_knows_how_much_it_has_copied(
     mongodb_backend: Backend, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
@@ -179,6 +179,8 @@ def test_a_fork_whose_answer_is_lost_knows_how_much_it_has_copied(
         "put": lambda: other.put(SESSIONS, session("copy", "other")),
         "rewrite": lambda: other.rewrite("copy", "b", entries("later"), 9000, token()),
         "grow": lambda: other.append("log", entries("later"), 9000),
+        "cut": lambda: other.rewrite("log", "a", [], 9000, token()),
+        "delete": lambda: other.delete(SESSIONS, "log"),
     }
     insert, lost = Documents.insert, list[str]()
 
@@ -193,9 +195,11 @@ def test_a_fork_whose_answer_is_lost_knows_how_much_it_has_copied(
     log_of(storage, "abc")
     with monkeypatch.context() as patch:
         patch.setattr(Documents, "insert", lose)
-        assert storage.fork("log", None, session("copy")) == 3
+        through = "c" if change == "cut" else None
+        assert storage.fork("log", through, session("copy")) == 3
         assert lost
     assert history(storage, "copy")[:2] == ["a", "b"]
-    assert storage.fork("log", None, session("copy")) is None
+    log_of(storage, "abc", "another")
+    assert storage.fork("another", None, session("copy")) is None
     storage.close()
     other.close()
