@@ -128,7 +128,7 @@ class _SqliteDriver(PersistenceDriver):
             poolclass=pool.StaticPool if in_memory else pool.NullPool,
             pool_reset_on_return=None,
         )
-        _configure(engine, self._synchronous, in_memory, self._timeout)
+        _configure(engine, self._synchronous, in_memory, self._timeout, self._migrate)
         flavour = _SqliteFlavour(self._path)
         connections = KeptConnections(
             engine, flavour, path=None if in_memory else self._path, timeout=self._timeout
@@ -225,12 +225,16 @@ def _sqlite_module() -> ModuleType:
     return module
 
 
-def _configure(engine: Engine, synchronous: str, in_memory: bool, timeout: float) -> None:
+def _configure(
+    engine: Engine, synchronous: str, in_memory: bool, timeout: float, migrate: bool
+) -> None:
     schema.begin_immediately(engine)
     journal = "memory" if in_memory else "wal"
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, record: object) -> None:
+        if not (migrate or _has_tables(connection)):
+            return  # opening fails, and leaves the file of another application as it was
         _switch_journal(connection, journal, timeout)
         for pragma, value, shown in (
             ("foreign_keys", "ON", 1),
@@ -240,6 +244,13 @@ def _configure(engine: Engine, synchronous: str, in_memory: bool, timeout: float
         ):
             connection.execute(f"PRAGMA {pragma} = {value}").close()
             _verify(connection, pragma, shown)
+
+
+def _has_tables(connection: Any) -> bool:
+    cursor = connection.execute(f"PRAGMA table_info({schema.VERSION_TABLE})")
+    found = cursor.fetchone()
+    cursor.close()
+    return found is not None
 
 
 def _switch_journal(connection: Any, journal: str, timeout: float) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,25 @@ def test_what_only_reads_makes_no_file(run: Run, store: str, tmp_path: Path) -> 
     assert run("copy", f"sqlite:///{tmp_path}/typo.db", store).status == 2
     assert run("compare", store, f"sqlite:///{tmp_path}/typo.db").status == 2
     assert not (tmp_path / "typo.db").exists()
+
+
+@pytest.mark.parametrize("create", ["CREATE TABLE theirs (a)", "SELECT 1"])
+def test_what_only_reads_leaves_a_file_of_another_application_as_it_is(
+    run: Run, store: str, tmp_path: Path, create: str
+) -> None:
+    path = tmp_path / "theirs.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(create)
+    before, beside = path.read_bytes(), set(tmp_path.iterdir())
+    for scheme in ("sqlite", "SQLite", "sqlite+pysqlite"):
+        url = f"{scheme}:///{path}"
+        for command in ("list", "stats", "doctor", "check"):
+            assert run(command, url).status
+        for arguments in (("show", url, "id"), ("copy", url, store), ("compare", store, url)):
+            ended = run(*arguments)
+            assert (ended.status, "tables are missing" in ended.err) == (2, True)
+    assert path.read_bytes() == before
+    assert set(tmp_path.iterdir()) == beside
 
 
 def test_secrets_are_hidden_wherever_the_url_has_them() -> None:
