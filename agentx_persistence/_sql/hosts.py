@@ -27,7 +27,8 @@ _READ_ONLY = 1290
 
 
 def parse(url: str | URL) -> URL:
-    """Return the URL; several hosts and their ports are in its query, separated by commas.
+    """Return the URL with its scheme in lower case; several hosts and their ports are in its query,
+    separated by commas.
 
     :raises ValueError: if a port is not a number, or the numbers of hosts and ports differ
     """
@@ -38,6 +39,9 @@ def parse(url: str | URL) -> URL:
             raise ValueError(f"{wrong[0]} has more than one port")
         url = found[1] + found[3]
     parsed = make_url(url)
+    scheme = parsed.drivername.lower()
+    # A file of SQLite is opened with Python's own library, whichever the URL names.
+    parsed = parsed.set(drivername="sqlite" if scheme.startswith("sqlite+") else scheme)
     places = places or (parsed.host or "").split(",")
     if places == [""]:
         places = _listed(parsed, "host")

@@ -103,7 +103,7 @@ def _revision(rows: Sequence[Sequence[Any]]) -> str | None:
         return None
     found, *oldest = map(str, rows[0])
     # A migration that only adds something must not stop workers that still run this version.
-    return HEAD if found not in REVISIONS and oldest[0] in REVISIONS else found
+    return HEAD if found not in REVISIONS and oldest[:1] and oldest[0] in REVISIONS else found
 
 
 def problem(revision: str | None, url: URL) -> SchemaError | None:

@@ -88,7 +88,7 @@ def test_a_file_that_is_only_looked_at_gets_no_tables(
     assert "upgrade" in ended.out + ended.err
     with closing(sqlite3.connect(file)) as connection:
         assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("orders",)]
-    assert len(file.read_bytes()) == len(before)
+    assert file.read_bytes() == before
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a filesystem in memory")
@@ -100,6 +100,14 @@ def test_doctor_notes_a_store_in_memory(run: Run, scheme: str) -> None:
         ended = run("doctor", url)
     assert ended.status == 0, ended
     assert f"{folder}/a store lies in memory (tmpfs)" in ended.out
+
+
+@pytest.mark.parametrize("scheme", ["SQLite", "SQLITE+PYSQLITE", "sqlite+aiosqlite"])
+def test_each_spelling_of_a_scheme_is_the_same_store(run: Run, store: str, scheme: str) -> None:
+    spelt = store.replace("sqlite", scheme, 1)
+    for command in ("list", "check", "upgrade", "doctor"):
+        assert run(command, spelt) == run(command, store)
+        assert run(command, spelt).status == 0
 
 
 @pytest.mark.parametrize(
@@ -119,6 +127,15 @@ def test_doctor_finds_tables_of_another_version(
     ended = run("doctor", store)
     assert ended.status == 1, ended
     assert said in ended.out
+
+
+@pytest.mark.parametrize("command", ["list", "doctor", "check"])
+def test_a_revision_of_unknown_origin_is_told(run: Run, store: str, command: str) -> None:
+    _change(store, "UPDATE agentx_alembic_version SET version_num = 'theirs'")
+    _change(store, "ALTER TABLE agentx_alembic_version DROP COLUMN oldest")
+    ended = run(command, store)
+    assert ended.status
+    assert "the schema has revision 'theirs'" in ended.out + ended.err
 
 
 @pytest.mark.parametrize("name", ["mysql", "mariadb", "postgresql"])

@@ -72,6 +72,7 @@ def test_what_only_reads_leaves_a_file_of_another_application_as_it_is(
         for arguments in (("show", url, "id"), ("copy", url, store), ("compare", store, url)):
             ended = run(*arguments)
             assert (ended.status, "tables are missing" in ended.err) == (2, True)
+        assert "the tables are missing" in run("check", url).out
     assert path.read_bytes() == before
     assert set(tmp_path.iterdir()) == beside
 
