@@ -11,19 +11,20 @@ COPIED = 20_000
 # The most bytes, if all entries were as large as the larger one of the first and the last.
 COPIED_BYTES = 64 * 2**20
 
-# Reads the entries from the position `first` to `last`, and hands a hundred at a time to `take`.
-# Stops when their texts have 4 MB together. Returns false if an entry is missing.
+# Reads the entries from the position `first` to `last`, and hands some at a time to `take`: first
+# one, then two, and so on up to a hundred, as they may be large. Stops when their texts have 4 MB
+# together. Returns false if an entry is missing.
 _BATCHES = """
 local function batches(first, last, take)
-  local bytes = 0
+  local bytes, size = 0, 1
   while first <= last and bytes < ENOUGH do
-    local stop = math.min(first + 99, last)
+    local stop = math.min(first + size - 1, last)
     local texts = redis.call('LRANGE', KEYS[2], first - 1, stop - 1)
     local placed = redis.call('ZRANGEBYSCORE', KEYS[3], first, stop, 'WITHSCORES')
     if #texts ~= stop - first + 1 or #placed ~= 2 * #texts then return false end
     for i = 1, #texts do bytes = bytes + #texts[i] end
     take(texts, placed)
-    first = stop + 1
+    first, size = stop + 1, math.min(2 * size, 100)
   end
   return true
 end

@@ -7,6 +7,7 @@ from typing import Any, TextIO
 from urllib.parse import unquote, urlsplit
 
 from agentx_persistence.errors import ConfigurationError
+from agentx_persistence.storage import SESSIONS
 
 
 def secret_free(text: str, *urls: str) -> str:
@@ -42,17 +43,22 @@ class SecretFree:
 
 
 def require_existing(url: str) -> None:
-    """Refuse the URL of a file or folder that does not exist, where a driver would make it.
+    """Refuse the URL of a file that does not exist, or of a folder without a store, where a driver
+    would make one.
 
     :raises ConfigurationError: naming it
     """
     if not exists(url):
-        raise ConfigurationError(url.partition(":")[0], f"there is nothing at {path_of(url)}")
+        path = path_of(url)
+        what = "no store in the folder" if Path(path).exists() else "nothing at"
+        raise ConfigurationError(url.partition(":")[0], f"there is {what} {path}")
 
 
 def exists(url: str) -> bool:
-    """Tell whether the file or folder of the URL exists; True for the URL of a server."""
+    """Tell whether there is a store at the file or folder of the URL; True for that of a server."""
     path = path_of(url)
+    if url.lower().startswith("file:") and Path(path).is_dir():
+        return (Path(path) / SESSIONS.name).is_dir()
     return not path or Path(path).exists()
 
 

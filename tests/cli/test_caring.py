@@ -91,6 +91,31 @@ def test_a_file_that_is_only_looked_at_gets_no_tables(
     assert file.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    "command",
+    [["list"], ["show", "talk"], ["stats"], ["doctor"], ["prune", "--inactive", "1d"], ["check"]],
+)
+def test_a_folder_that_is_only_looked_at_gets_no_store(
+    run: Run, tmp_path: Path, command: list[str]
+) -> None:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    name, *rest = command
+    ended = run(name, f"file://{folder}", *rest)
+    assert ended.status != 0
+    assert f"there is no store in the folder {folder}" in ended.err
+    assert list(folder.iterdir()) == []
+
+
+def test_a_dry_copy_into_an_empty_folder_makes_no_store(
+    run: Run, store: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "target"
+    folder.mkdir()
+    assert run("copy", "--dry-run", store, f"file://{folder}").status == 0
+    assert list(folder.iterdir()) == []
+
+
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a filesystem in memory")
 @pytest.mark.parametrize("scheme", ["file://", "sqlite:///"])
 def test_doctor_notes_a_store_in_memory(run: Run, scheme: str) -> None:
