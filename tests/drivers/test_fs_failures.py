@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import resource
-import sqlite3
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -169,7 +169,7 @@ def test_on_a_full_disk_nothing_is_half_written_and_later_it_goes_on(
                 lambda: persistence.sessions.add_messages("session", [message(), message(long)]),
             ):
                 # SQLite, which writes to the index first if a second began, has words of its own.
-                with pytest.raises(BackendError, match="File too large|disk I/O error") as raised:
+                with pytest.raises(BackendError, match=r"File too large|disk I/O error") as raised:
                     call()
                 assert isinstance(raised.value.__cause__, (OSError, sqlite3.OperationalError))
             _full(resource.RLIM_INFINITY)
