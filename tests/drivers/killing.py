@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import traceback
 from collections.abc import Callable
 
 
+SECONDS = 120  # more than any child takes, less than a test's time limit
+
+
 def in_child(work: Callable[[], None]) -> int:
-    """Start `work` in a child, which ends with status 0 if it succeeds; return the child's id."""
+    """Start `work` in a child, which ends with status 0 if it succeeds; return the child's id.
+
+    A child that hangs shows where, and ends after `SECONDS`.
+    """
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
+            faulthandler.dump_traceback_later(SECONDS, exit=True, file=2)
             work()
             status = 0
         except BaseException:

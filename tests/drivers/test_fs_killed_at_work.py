@@ -16,12 +16,12 @@ from agentx_persistence.fs import fs_driver
 from tests.contract.records import image, message, saved_session, session
 from tests.drivers.killing import exit_status, in_child
 
+KILLS = int(os.environ.get("AGENTX_TEST_KILLS", "5"))
+
 pytestmark = [
     pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),
-    pytest.mark.timeout(1800),
+    pytest.mark.timeout(300 if KILLS < 50 else 1800),
 ]
-
-KILLS = int(os.environ.get("AGENTX_TEST_KILLS", "5"))
 
 
 def _work_until_killed(persistence: Persistence, acknowledge: int, turn: int) -> None:
