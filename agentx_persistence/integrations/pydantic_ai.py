@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic_core import to_json
 
-from agentx_persistence import (
-    InvalidRecordError,
-    MissingDependencyError,
-    OtherMessage,
-    Persistence,
-    RecordNotFoundError,
-    SessionRecord,
-)
+from agentx_persistence import OtherMessage, Persistence, SessionRecord, errors
 
 try:
     from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter
 except ModuleNotFoundError as error:
-    raise MissingDependencyError("pydantic-ai", "pydantic-ai") from error
+    raise errors.MissingDependencyError("pydantic-ai", "pydantic-ai") from error
 
 _NAME = "pydantic-ai"
 _ROLES = {"request": "user", "response": "assistant"}
@@ -46,23 +40,20 @@ class PersistentHistory:
         :raises InvalidRecordError: if the session has messages that this class did not add
         """
         try:
-            messages = self._sessions.get_messages(self._new.session_id, last=last)
-        except RecordNotFoundError:
+            messages: list[Any] = self._sessions.get_messages(self._new.session_id, last=last)
+        except errors.RecordNotFoundError:
             return []
-        if strange := {message.subtype for message in messages} - {_NAME}:
-            raise InvalidRecordError("message", "subtype", f"is {min(strange)!r}, not {_NAME!r}")
-        found = [message.message for message in messages if isinstance(message, OtherMessage)]
-        return ModelMessagesTypeAdapter.validate_json(to_json(found))  # in which bytes are base64
+        if odd := {message.subtype for message in messages} - {_NAME}:
+            raise errors.InvalidRecordError("message", "subtype", f"is {min(odd)!r}, not {_NAME!r}")
+        # As JSON, in which bytes are base64.
+        return ModelMessagesTypeAdapter.validate_json(to_json([one.message for one in messages]))
 
     def append(self, messages: Sequence[ModelMessage]) -> None:
         """Append all the messages or none, such as ``result.new_messages()``.
 
         The session is created with its first messages.
         """
-        dumped = ModelMessagesTypeAdapter.dump_python(list(messages), mode="json")
-        kept = [
-            OtherMessage(role=_ROLES[message["kind"]], subtype=_NAME, message=message)
-            for message in dumped
-        ]
-        if kept:
-            self._sessions.add_messages(self._new.session_id, kept, create=self._new)
+        wire = ModelMessagesTypeAdapter.dump_python(list(messages), mode="json")
+        new = [OtherMessage(role=_ROLES[one["kind"]], subtype=_NAME, message=one) for one in wire]
+        if new:
+            self._sessions.add_messages(self._new.session_id, new, create=self._new)
