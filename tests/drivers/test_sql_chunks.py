@@ -63,9 +63,9 @@ def long(log: str, number: int = 11) -> list[str]:
     return [f"{log}-{n}" for n in range(number)]
 
 
-def fill(storage: Storage) -> None:
-    """Make a container with everything, and as much in another one."""
-    for box in ("box", "other"):
+def fill(storage: Storage, *boxes: str) -> None:
+    """Make containers with everything: as a rule one, and another one with as much."""
+    for box in boxes or ("box", "other"):
         storage.put(CONTAINERS, document(CONTAINERS, box))
         for number in range(5):
             image = f"{box}-image-{number}"
@@ -117,8 +117,9 @@ def test_an_image_goes_with_its_sessions(storage: Storage) -> None:
 
 
 def test_an_interrupted_deletion_hides_the_document_and_can_be_repeated(storage: Storage) -> None:
+    fill(storage, "other")
     for after in range(1, 400, 9):
-        fill(storage)
+        fill(storage, "box")
         undo = interrupt(storage, after)
         try:
             storage.delete(CONTAINERS, "box")
@@ -131,10 +132,10 @@ def test_an_interrupted_deletion_hides_the_document_and_can_be_repeated(storage:
         assert not storage.delete(CONTAINERS, "box")
         assert everything(storage, "box") == []
         assert len(everything(storage, "other")) == 1 + 5 + 25 + 7 + 16
-        storage.delete(CONTAINERS, "other")
-        for table in ("containers", "images", "sessions", "messages", "items"):
-            assert rows_of(storage, table) == 0
     assert 20 < after < 390
+    storage.delete(CONTAINERS, "other")
+    for table in ("containers", "images", "sessions", "messages", "items"):
+        assert rows_of(storage, table) == 0
 
 
 @pytest.mark.parametrize("after", [1, 2, 3])
