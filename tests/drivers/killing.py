@@ -7,7 +7,6 @@ import os
 import traceback
 from collections.abc import Callable
 
-
 SECONDS = 120  # more than any child takes, less than a test's time limit
 
 
