@@ -1,10 +1,13 @@
-"""python -m benchmarks: this package beside the raw client library, call by call in one run.
+"""python -m benchmarks: this package beside the raw client library and beside other packages.
 
-Times are microseconds per call; trust the ratio, not the times.
+    python -m benchmarks sqlite-full redis   print how long each call takes on both sides
+    python -m benchmarks peers               the same beside other packages
+    python -m benchmarks --publish           measure all, and write docs/performance.md
 
-    python -m benchmarks sqlite-full redis   measure these and print tables
-    python -m benchmarks peers               beside other packages
-    python -m benchmarks publish             measure all, and write docs/performance.md
+Times are microseconds per call; trust the ratio, not the times. Beside raw code it is ours divided
+by raw. Beside others it is theirs divided by ours: above 1, this package is the faster one.
+docs/performance.md says what is measured. sqlite-tmpfs is a file in memory and counts processor
+time of all threads, so that one sees the libraries, and neither the disk nor other processes.
 """
 
 from __future__ import annotations
@@ -13,48 +16,77 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
+from benchmarks import startup
 from benchmarks.backends import BACKENDS
-from benchmarks.measure import Comparison, compare
 from benchmarks.operations import operations
+from benchmarks.peers import catalogue
+
+_ALL = (*BACKENDS, "startup", "peers")
 
 
-def main(arguments: Sequence[str]) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("backend", nargs="*", default=list(BACKENDS), help=", ".join(BACKENDS))
+    parser.add_argument("what", nargs="*", default=_ALL, help=", ".join(_ALL))
     parser.add_argument("--rounds", type=int, default=1000, help="calls of each (1000)")
     parser.add_argument("--largest", type=int, default=100_000, help="largest store (100000)")
     parser.add_argument("--sessions", type=int, default=1_000, help="sessions to list (1000)")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    asked = parser.parse_args(arguments)
-    for name in asked.backend:
-        with tempfile.TemporaryDirectory() as folder, BACKENDS[name](Path(folder)) as contest:
-            shown, results = sys.stderr if asked.json else sys.stdout, list[Comparison]()
-            print(f"\n{contest.version:<48} {'ours':>10} {'raw':>10} {'ratio':>7}", file=shown)
-            for each in operations(contest, asked.rounds, asked.largest, asked.sessions):
-                found = compare(*each)
-                results.append(found)
-                times = f"{found.ours:>10,.0f} {found.raw:>10,.0f} {found.ours / found.raw:>7.2f}"
-                print(f"{found.operation:<48} {times}", file=shown)
+    parser.add_argument("--peer", action="append", choices=catalogue.PEERS, help="only this one")
+    parser.add_argument("--on", action="append", choices=catalogue.PLACES, help="peers, only there")
+    parser.add_argument("--seconds", type=float, default=10, help="most for a row of peers (10)")
+    parser.add_argument("--json", action="store_true", help="print JSON, too, a line for each")
+    parser.add_argument("--publish", action="store_true", help="keep results, write the page")
+    parser.add_argument("--runs", type=int, default=3, help="to publish the medians of (3)")
+    parser.add_argument("--draw", action="store_true", help="measure nothing, only write the page")
+    asked = parser.parse_args()
+    if asked.publish or asked.draw:
+        from benchmarks import publish  # needs what measuring alone can do without
+
+        sizes = [f"--{name}={getattr(asked, name)}" for name in ("rounds", "largest", "sessions")]
+        for what in () if asked.draw else asked.what:
+            publish.keep(what, 1 if what in ("peers", "mongodb") else asked.runs, sizes)
+        publish.write()
+        return
+    for what in asked.what:
+        rows: list[dict[str, Any]] = []
+        for row in _rows(what, asked):
+            if not rows:
+                _print(row, asked)
+            rows.append(row)
+            _print(row.values(), asked)
         if asked.json:
-            print(json.dumps({"version": contest.version, "results": results}, default=vars))
+            print(json.dumps(rows))
+
+
+def _print(cells: Iterable[object], asked: argparse.Namespace) -> None:
+    shown = (f"{cell:<12,.2f}" if isinstance(cell, float) else f"{cell!s:<12}" for cell in cells)
+    print(*shown, sep="  ", file=sys.stderr if asked.json else sys.stdout, flush=True)
+
+
+def _rows(what: str, asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    if what == "startup":
+        yield from startup.run(20)
+    elif what == "peers":
+        limits = min(asked.rounds, 200), asked.largest, asked.seconds
+        for backend in asked.on or catalogue.PLACES:
+            for name in asked.peer or catalogue.PEERS:
+                if backend in catalogue.PEERS[name][1]:
+                    yield from catalogue.compare(name, backend, *limits)
+    else:
+        sizes = asked.rounds, asked.largest, asked.sessions
+        if what == "mongodb":  # where there is nothing to take the median of
+            sizes = 10, 1_000, 30
+        with tempfile.TemporaryDirectory() as folder, BACKENDS[what](Path(folder)) as contest:
+            for operation in operations(contest, *sizes):
+                yield {"version": contest.version, **contest.measure(operation)}
 
 
 if __name__ == "__main__":
-    # The other two bring what measuring alone can do without.
-    if sys.argv[1:2] == ["peers"]:
-        from benchmarks.peers.__main__ import main as main_of_peers
-
-        main_of_peers(sys.argv[2:])
-    elif sys.argv[1:2] == ["publish"]:
-        from benchmarks.publish import publish
-
-        publish(sys.argv[2:])
-    else:
-        main(sys.argv[1:])
+    main()

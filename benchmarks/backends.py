@@ -6,26 +6,27 @@ measured alike. A file is not shared: each side has its own, in the same folder.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 from agentx_persistence import Persistence, PersistenceDriver, create_persistence, memory_driver
-from agentx_persistence._sql.documents import row_of
 from agentx_persistence.fs import fs_driver
-from agentx_persistence.mysql import mysql_driver
-from agentx_persistence.postgresql import postgresql_driver
+from agentx_persistence.mongodb import mongodb_driver
 from agentx_persistence.redis import redis_driver
 from agentx_persistence.sqlite import sqlite_driver
-from benchmarks.raw.databases import RawMysql, RawPostgresql, RawSqlite
-from benchmarks.raw.fs import RawFs
-from benchmarks.raw.memory import RawMemory
+from benchmarks.measure import Operation, compare
+from benchmarks.raw.local import RawFs, RawMemory
 from benchmarks.raw.redis import RawRedis
-from tests.servers import mariadb, mysql, postgresql, redis
+from benchmarks.raw.sql import RawMysql, RawPostgresql, RawSqlite
+from tests.servers.mongodb import Commands
 
 
 @dataclass(frozen=True)
@@ -35,111 +36,113 @@ class Contest:
     driver: PersistenceDriver
     open_raw: Callable[[], object]  # connects, asks something, closes
     version: str
+    measure: Callable[[Operation], dict[str, Any]] = compare
 
-    def fill(self, repository: Any, records: Sequence[Any]) -> None:
-        """Save many records, to have something to measure on."""
-        storage: Any = self.persistence._storage
-        if not hasattr(storage, "_database"):
-            for record in records:
-                repository.save(record)
-            return
-        kind = repository.kind
-        rows = [row_of(kind, repository._document(record)) for record in records]
-        save = storage._documents._upsert(kind, rows[0])
-        bound = [save.bind(row) for row in rows]
-        storage._database.write(lambda cursor: cursor.executemany(save.sql, bound))
+    def open_ours(self) -> None:
+        create_persistence(self.driver).close()
+
+    def save(self, kind: str, record: Any, row: Sequence[Any]) -> None:
+        """Save it on both sides."""
+        getattr(self.persistence, kind).save(record)
+        self.raw.save(kind, *row)
+
+
+@contextmanager
+def started(name: str, folder: Path) -> Iterator[Any]:
+    """Run a server of the tests in this folder; it is durable, as in production."""
+    module = import_module(f"tests.servers.{name}")
+    how: dict[str, Any] = {} if name == "mongodb" else {"durable": True}
+    if name == "redis":  # which is durable by default
+        how = {"binary": module.redis_binary()}
+    server = module.start_server(folder, **how)
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 @contextmanager
 def _sqlite(synchronous: Any, folder: Path) -> Iterator[Contest]:
     driver = sqlite_driver(folder / "ours.db", synchronous=synchronous)
-    path = str(folder / "raw.db")
-    raw = RawSqlite(path, synchronous)
-    open_raw = lambda: RawSqlite(path, synchronous, make=False).close()  # noqa: E731
+    open_raw = partial(RawSqlite, str(folder / "raw.db"), synchronous)
     version = f"SQLite {sqlite3.sqlite_version}, synchronous={synchronous}"
-    with create_persistence(driver) as persistence:
-        yield Contest(persistence, raw, driver, open_raw, version)
-    raw.close()
+    with create_persistence(driver) as persistence, closing(open_raw()) as raw:
+        yield Contest(persistence, raw, driver, lambda: open_raw(make=False).close(), version)
 
 
 @contextmanager
-def _server(
-    start: Callable[..., Any],
-    make_driver: Callable[..., PersistenceDriver],
-    make_raw: Callable[[Any], Any],
-    version: Callable[[Any], str],
-    folder: Path,
-) -> Iterator[Contest]:
-    server = start(folder, durable=True)
-    try:
+def _sql(name: str, raw: Callable[[Any], Any], title: str, folder: Path) -> Iterator[Contest]:
+    with started(name, folder) as server:
         server.recreate("bench")
-        driver = make_driver(**server.options("bench"), migrate=True)
+
+        def ask(question: str = "SELECT 1") -> Any:
+            with server.connect("bench") as connection, connection.cursor() as cursor:
+                cursor.execute(question)
+                return cursor.fetchone()[0]
+
+        (number,) = re.findall(r"^\D*([\d.]+)", ask("SELECT version()"))
+        driver = server.driver("bench", migrate=True)
         with create_persistence(driver) as persistence:
-            storage: Any = persistence._storage
+            pool: Any = persistence._storage._database.engine.pool
             # The connection that the repositories use as long as one thread calls them.
-            entry = storage._database.engine.pool.take()
-            storage._database.engine.pool.give(entry)
-
-            def open_raw() -> None:
-                with server.connect("bench") as other:
-                    other.cursor().execute("SELECT 1")
-
-            connection = entry.dbapi_connection
-            yield Contest(persistence, make_raw(connection), driver, open_raw, version(connection))
-    finally:
-        server.stop()
+            entry = pool.take()
+            pool.give(entry)
+            sides = persistence, raw(entry.dbapi_connection)
+            yield Contest(*sides, driver, ask, f"{title} {number}")
 
 
 @contextmanager
 def _redis(folder: Path) -> Iterator[Contest]:
-    server = redis.start_server(folder, redis.redis_binary())
-    try:
-        with server.client() as client:
-            driver = redis_driver(client=client)
-            version = f"Redis {client.info('server')['redis_version']}"
+    with started("redis", folder) as server, server.client() as client:
 
-            def open_raw() -> None:
-                with server.client() as other:
-                    other.ping()
+        def open_raw() -> None:
+            with server.client() as other:
+                other.ping()
 
-            with create_persistence(driver) as persistence:
-                yield Contest(persistence, RawRedis(client), driver, open_raw, version)
-    finally:
-        server.stop()
+        driver = redis_driver(client=client)
+        version = f"Redis {client.info('server')['redis_version']}"
+        with create_persistence(driver) as persistence:
+            yield Contest(persistence, RawRedis(client), driver, open_raw, version)
 
 
 @contextmanager
-def _alone(
-    name: str,
-    make_driver: Callable[..., PersistenceDriver],
-    make_raw: Callable[..., Any],
-    folder: Path,
-) -> Iterator[Contest]:
-    """Compare without a server: in memory, or in a folder for each side."""
-    ours, raw = ([], []) if name == "memory" else ([folder / "ours"], [folder / "raw"])
-    driver, made = make_driver(*ours), make_raw(*raw)
+def _mongodb(folder: Path) -> Iterator[Contest]:
+    """Count commands: the server of the tests is too slow for times to mean anything."""
+    commands = Commands()
+
+    def count(operation: Operation) -> dict[str, Any]:
+        for _ in range(3):  # what the first calls find out, others need not
+            operation.calls()[0]()
+        ours, _ = operation.calls()
+        commands.sent.clear()
+        ours()
+        return {"operation": operation.name, "commands": len(commands.sent)}
+
+    with started("mongodb", folder) as server:
+        client = server.connect(event_listeners=[commands], w="majority")
+        driver = mongodb_driver(client=client)
+        with client, create_persistence(driver) as persistence:
+            # The raw side does nothing here.
+            yield Contest(persistence, MagicMock(), driver, MagicMock(), "MongoDB", count)
+
+
+@contextmanager
+def _alone(name: str, folder: Path) -> Iterator[Contest]:
+    driver, raw, open_raw = memory_driver(), RawMemory(), RawMemory
+    if name == "fs":
+        driver, raw, open_raw = fs_driver(folder / "a"), RawFs(folder / "b"), (folder / "b").exists
     with create_persistence(driver) as persistence:
-        yield Contest(persistence, made, driver, raw[0].exists if raw else make_raw, name)
-
-
-def _mysql(connection: Any) -> str:
-    version: str = connection.get_server_info().removeprefix("5.5.5-")
-    return f"MariaDB {version.partition('-')[0]}" if "MariaDB" in version else f"MySQL {version}"
-
-
-def _postgresql(connection: Any) -> str:
-    return f"PostgreSQL {connection.info.server_version // 10_000}"
+        yield Contest(persistence, raw, driver, open_raw, name)
 
 
 BACKENDS: dict[str, Callable[[Path], AbstractContextManager[Contest]]] = {
     "sqlite-full": partial(_sqlite, "FULL"),
     "sqlite-normal": partial(_sqlite, "NORMAL"),
-    "postgresql": partial(
-        _server, postgresql.start_server, postgresql_driver, RawPostgresql, _postgresql
-    ),
-    "mariadb": partial(_server, mariadb.start_server, mysql_driver, RawMysql, _mysql),
-    "mysql": partial(_server, mysql.start_server, mysql_driver, RawMysql, _mysql),
+    "postgresql": partial(_sql, "postgresql", RawPostgresql, "PostgreSQL"),
+    "mariadb": partial(_sql, "mariadb", RawMysql, "MariaDB"),
+    "mysql": partial(_sql, "mysql", RawMysql, "MySQL"),
     "redis": _redis,
-    "fs": partial(_alone, "fs", fs_driver, RawFs),
-    "memory": partial(_alone, "memory", memory_driver, RawMemory),
+    "mongodb": _mongodb,
+    "fs": partial(_alone, "fs"),
+    "memory": partial(_alone, "memory"),
 }

@@ -1,27 +1,34 @@
-"""Keeps what was measured in benchmarks/results, and writes docs/performance.md from it."""
+"""Keeps what was measured in benchmarks/results, and writes the figures of docs/performance.md."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from benchmarks import commands, plots, startup
-from benchmarks.backends import BACKENDS
+import matplotlib
+from matplotlib import pyplot
+from pandas import DataFrame, isna
 
-_HERE = Path(__file__).parent
-_DOCS = _HERE.parent / "docs"
+matplotlib.use("svg")
+# The same SVG for the same figures.
+matplotlib.rcParams["svg.hashsalt"] = "agentx-persistence"
+matplotlib.rcParams["svg.fonttype"] = "none"
+
+_SIDES = ("ours", "raw")
+_PANELS = ("SQLite, no disk", "PostgreSQL", "MariaDB", "Redis")
+_WIDEST = 2.5
+_RESULTS = Path(__file__).parent / "results"
+_DOCS = Path(__file__).parents[1] / "docs"
 _LIBRARIES = ("pydantic", "SQLAlchemy", "psycopg", "PyMySQL", "redis", "pymongo")
-_STREAMED = 100_000
-_NAMES = {
+_BACKENDS = {
     "sqlite-full": "SQLite",
     "sqlite-normal": "SQLite, NORMAL",
     "postgresql": "PostgreSQL",
@@ -30,179 +37,173 @@ _NAMES = {
     "redis": "Redis",
     "fs": "filesystem",
     "memory": "memory",
-    # Where other packages are measured:
-    "sqlite": "SQLite",
-    "sqlite-tmpfs": "SQLite, no disk",
 }
+# Where other packages are measured.
+_PLACES = {**_BACKENDS, "sqlite": "SQLite", "sqlite-tmpfs": "SQLite, no disk"}
 _LENGTH = 1_000  # of a history, where other packages are compared at one length
-# What an application does most, and the operation that is measured for it.
+# What an application does most, by the operation that is measured for it.
 _FIRST = {
-    "add a message": "append at 10,000 stored",
-    "add 100 messages": "append a batch of 100",
-    "read the last 50 messages": "last 50 of 10,000",
-    "read 1,000 messages": "load 1,000",
-    "list 20 sessions": "page of 20 by activity among 1,000 sessions",
-    "get a record": "get an image",
-    "save a record": "save an image",
+    "append at 10,000 stored": "add a message",
+    "append a batch of 100": "add 100 messages",
+    "last 50 of 10,000": "read the last 50 messages",
+    "load 1,000": "read 1,000 messages",
+    "page of 20 by activity among 1,000 sessions": "list 20 sessions",
+    "get an image": "get a record",
+    "save an image": "save a record",
 }
 
 
-def publish(arguments: Sequence[str]) -> None:
-    """Measure, keep the results, and write docs/performance.md from them."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks publish", description=publish.__doc__
-    )
-    choices = [*BACKENDS, "startup", "mongodb", "peers"]
-    parser.add_argument("what", nargs="*", default=choices, help=", ".join(choices))
-    parser.add_argument("--runs", type=int, default=3, help="of which the medians are given (3)")
-    parser.add_argument("--rounds", type=int, default=1000, help="calls of each (1000)")
-    parser.add_argument("--largest", type=int, default=100_000, help="largest store (100000)")
-    parser.add_argument("--draw", action="store_true", help="measure nothing, only write the page")
-    asked = parser.parse_args(arguments)
-    sizes = f"--rounds={asked.rounds}", f"--largest={asked.largest}"
-    for what in () if asked.draw else asked.what:
-        if what == "startup":
-            found = [{"version": "", "results": startup.run(20)} for _ in range(asked.runs)]
-            megabytes = startup.streaming_megabytes(_STREAMED)
-            kept = {**_kept(found), "streamed": _STREAMED, "streaming_megabytes": megabytes}
-        elif what == "mongodb":
-            kept = commands.count()
-        elif what == "peers":
-            kept = _measured("peers")
-        else:
-            kept = _kept([_measured(what, *sizes) for _ in range(asked.runs)])
-        text = json.dumps(kept, indent=1, default=vars)
-        (_HERE / "results" / f"{what}.json").write_text(f"{text}\n")
-    write()
-
-
-def _measured(*arguments: str) -> Any:
+def keep(what: str, runs: int, sizes: Sequence[str]) -> None:
+    """Measure this and keep the results."""
     # Each run is a process of its own: what one did to its memory must not help or hinder the next.
-    command = [sys.executable, "-m", "benchmarks", *arguments, "--json"]
-    return json.loads(subprocess.check_output(command))
-
-
-def _kept(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "version": runs[0]["version"],
+    command = [sys.executable, "-m", "benchmarks", what, "--json", *sizes]
+    kept = {
         "date": date.today().isoformat(),
         "python": platform.python_version(),
         "libraries": {name: version(name) for name in _LIBRARIES},
-        "runs": [list(run["results"]) for run in runs],
+        "runs": [json.loads(subprocess.check_output(command)) for _ in range(runs)],
     }
+    (_RESULTS / f"{what}.json").write_text(json.dumps(kept, indent=1) + "\n")
 
 
 def write() -> None:
-    """Write the page anew; what was not measured is not in it."""
-    backends = {name: kept for name in BACKENDS if (kept := _read(name))}
-    rows = {name: _medians(kept) for name, kept in backends.items()}
-    peers = _read("peers") or []
-    first = {
-        name: {title: found[each] for title, each in _FIRST.items() if each in found}
-        for name, found in rows.items()
+    """Write plots and tables anew; what was not measured is not in them."""
+    results = {path.stem: json.loads(path.read_text()) for path in _RESULTS.glob("*.json")}
+    measured = {name: results[name] for name in _BACKENDS if name in results}
+    raw = _medians(measured)
+    first = raw.assign(operation=raw["operation"].map(_FIRST)).dropna()
+    peers = DataFrame([{"note": "", **row} for row in results["peers"]["runs"][0]])
+    peers["backend"] = peers["backend"].map(_PLACES)
+    grid = _grid(first).reindex(_FIRST.values()).dropna(how="all")
+    _draw_ratios(_DOCS / "ratios.svg", grid)
+    _draw_histories(_DOCS / "histories.svg", raw, peers)
+    turns = peers[(peers["operation"] == "turn") & (peers["stored"] == _LENGTH)]
+    inside = turns["peer"].str.contains(" beside ")
+    commands = ([row["operation"], row["commands"]] for row in results["mongodb"]["runs"][0])
+    tables = {
+        "first": _table(grid),
+        "ratios": _table(_grid(raw)),
+        "times": _table(_grid(raw, values="times")),
+        "startup": _startup(results["startup"]),
+        "commands": _rows(["MongoDB", "commands"], commands),
+        "turns": _table(_grid(turns[~inside], "peer"), 1),
+        "integrations": _table(_grid(turns[inside], "peer"), 1),
+        "peers": _peers(peers),
+        "versions": _versions(measured),
     }
-    plots.draw_ratios(_DOCS / "ratios.svg", first, _NAMES)
-    plots.draw_histories(_DOCS / "histories.svg", rows, peers, _NAMES)
-    page = (_HERE / "performance.in.md").read_text()
-    parts = {
-        "{first}": _ratios(first),
-        "{ratios}": _ratios(rows),
-        "{times}": "\n\n".join(_times(name, found) for name, found in rows.items()),
-        "{startup}": _startup(_read("startup")),
-        "{commands}": _table(["MongoDB", "commands"], (_read("mongodb") or {}).items()),
-        "{peers}": _peers(peers),
-        "{turns}": _turns(peers),
-        "{versions}": _versions(backends),
-    }
-    for place, text in parts.items():
-        page = page.replace(place, text)
-    (_DOCS / "performance.md").write_text(page)
+    path = _DOCS / "performance.md"
+    place = re.compile(r"(?<=<!-- measured: )(\w+)( -->\n).*?(?=<!-- end -->)", re.S)
+    page = place.sub(lambda at: f"{at[1]}{at[2]}\n{tables[at[1]]}\n\n", path.read_text())
+    path.write_text(page)
 
 
-def _read(name: str) -> Any:
-    path = _HERE / "results" / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else None
+def _medians(measured: dict[str, Any]) -> DataFrame:
+    """Return the medians over the runs of ours, of raw, and of their ratio."""
+    rows = [
+        {"backend": _BACKENDS.get(name, name), **row}
+        for name, kept in measured.items()
+        for run in kept["runs"]
+        for row in run
+    ]
+    sides = DataFrame(rows).groupby(["backend", "operation"], sort=False)
+    found = sides.median(numeric_only=True).reset_index()
+    ours, raw = (found[side].map(lambda time: f"{time:,.{int(time < 100)}f}") for side in _SIDES)
+    return found.assign(times=ours + " / " + raw)
 
 
-def _medians(results: dict[str, Any]) -> plots.Rows:
-    """Return, by operation, the medians over the runs of ours, of raw, and of their ratio."""
-    found = {}
-    for rows in zip(*results["runs"], strict=True):
-        pairs = [(row["ours"], row["raw"]) for row in rows]
-        ours, raw = (median(side) for side in zip(*pairs, strict=True))
-        found[rows[0]["operation"]] = ours, raw, median(a / b for a, b in pairs)
-    return found
+def _grid(found: DataFrame, rows: str = "operation", values: str = "ratio") -> DataFrame:
+    grid = found.pivot(index=rows, columns="backend", values=values)
+    return grid.reindex(index=found[rows].unique(), columns=found["backend"].unique())
 
 
-def _ratios(rows: dict[str, plots.Rows]) -> str:
-    operations = dict.fromkeys(operation for found in rows.values() for operation in found)
-    lines = (
-        [name, *(f"{found[name][2]:.2f}" if name in found else "" for found in rows.values())]
-        for name in operations
-    )
-    return _table(["", *map(_NAMES.get, rows)], lines)
-
-
-def _times(backend: str, rows: plots.Rows) -> str:
-    lines = (
-        [name, *(f"{value:,.{int(value < 100)}f}" for value in found[:2])]
-        for name, found in rows.items()
-    )
-    return f"**{_NAMES[backend]}**\n\n" + _table(["", "ours, µs", "raw, µs"], lines)
-
-
-def _startup(kept: dict[str, Any] | None) -> str:
-    if kept is None:
+def _table(grid: DataFrame, digits: int = 2) -> str:
+    if grid.empty:
         return "Not measured."
-    lines = [[name, f"{found[2]:.2f}"] for name, found in _medians(kept).items()]
-    growth = f"{kept['streaming_megabytes']:.1f} MB"
-    lines.append(
-        [f"memory while streaming {kept['streamed']:,} messages, more than before", growth]
+    number = f"{{:,.{digits}f}}".format
+    shown = grid.map(lambda cell: number(cell) if isinstance(cell, float) else cell, "ignore")
+    cells = shown.fillna("").reset_index()
+    index = [""] if len(grid.index.names) == 1 else grid.index.names
+    return _rows([*index, *grid.columns], cells.itertuples(index=False))
+
+
+def _startup(kept: dict[str, Any]) -> str:
+    rows = (
+        [row.operation, f"{row.megabytes:.1f} MB" if isna(row.ratio) else f"{row.ratio:.2f}"]
+        for row in _medians({"": kept}).itertuples()
     )
-    return _table(["a new process", "importing pydantic = 1"], lines)
+    return _rows(["a new process", "importing pydantic = 1"], rows)
 
 
-def _peers(rows: list[dict[str, Any]]) -> str:
-    sizes = sorted({row["stored"] for row in rows})
-    lines: dict[tuple[str, str, str], dict[int, str]] = {}
-    notes: dict[str, dict[str, None]] = {}
-    for row in rows:
-        name = f"{row['peer']} {row['peer_version']}"
-        line = lines.setdefault((_NAMES[row["backend"]], name, row["operation"]), {})
-        line[row["stored"]] = "–" if row["ratio"] is None else f"{row['ratio']:,.1f}"
-        if row["note"]:
-            notes.setdefault(name, {})[f"{row['operation']}: {row['note']}"] = None
-    table = _table(
-        ["", "package", "operation", *(f"{size:,}" for size in sizes)],
-        ([*key, *(line.get(size, "") for size in sizes)] for key, line in sorted(lines.items())),
+def _peers(peers: DataFrame) -> str:
+    package = peers["peer"] + " " + peers["peer_version"].fillna("")
+    shown = peers["ratio"].map(lambda ratio: "–" if isna(ratio) else f"{ratio:,.1f}")
+    named, keys = peers.assign(package=package, shown=shown), ["backend", "package", "operation"]
+    grid = named.pivot(index=keys, columns="stored", values="shown")
+    failed = peers[peers["note"].str.startswith("does not run")]
+    failed = failed.drop_duplicates(["peer", "backend", "note"])
+    notes = (f"* {row.peer} on {row.backend} {row.note}" for row in failed.itertuples())
+    return "\n".join([_table(grid), "", *notes])
+
+
+def _versions(measured: dict[str, dict[str, Any]]) -> str:
+    rows = (
+        [_BACKENDS[name], kept["runs"][0][0]["version"], kept["date"], len(kept["runs"])]
+        for name, kept in measured.items()
     )
-    said = "\n".join(f"* **{name}**: {'; '.join(texts)}." for name, texts in notes.items())
-    return f"{table}\n\n{said}"
+    last = [*measured.values()][-1]
+    named = ", ".join(f"{name} {version}" for name, version in last["libraries"].items())
+    table = _rows(["", "version", "date", "runs"], rows)
+    return f"{table}\n\nPython {last['python']}; {named}."
 
 
-def _turns(rows: list[dict[str, Any]]) -> str:
-    """Return, for each package and backend, how many times as long as ours a turn takes."""
-    wanted = [row for row in rows if (row["operation"], row["stored"]) == ("turn", _LENGTH)]
-    backends = dict.fromkeys(row["backend"] for row in wanted)
-    found = {
-        (row["peer"], row["backend"]): "" if row["ratio"] is None else f"{row['ratio']:,.1f}"
-        for row in wanted
-    }
-    peers = dict.fromkeys(row["peer"] for row in wanted)
-    lines = ([peer, *(found.get((peer, each), "") for each in backends)] for peer in peers)
-    return _table(["", *map(_NAMES.get, backends)], lines)
-
-
-def _versions(backends: dict[str, dict[str, Any]]) -> str:
-    lines = (
-        [_NAMES[name], kept["version"], kept["date"], len(kept["runs"]), kept["python"]]
-        for name, kept in backends.items()
-    )
-    libraries = next(iter(backends.values()), {}).get("libraries", {})
-    named = ", ".join(f"{name} {version}" for name, version in libraries.items())
-    return _table(["", "version", "date", "runs", "Python"], lines) + f"\n\nLibraries: {named}."
-
-
-def _table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
+def _rows(head: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def _draw_histories(path: Path, raw: DataFrame, peers: DataFrame) -> None:
+    """Draw the cost of one message against the length of the history; ours is 1."""
+    figure, axes = pyplot.subplots(1, len(_PANELS), figsize=(13.6, 4.6), sharey=True)
+    stored = raw["operation"].str.extract(r"^append at ([\d,]+) stored$")[0].str.replace(",", "")
+    raw = raw.assign(stored=stored.astype(float).clip(lower=1)).dropna(subset="stored")
+    peers = peers[(peers["operation"] == "append") & ~peers["peer"].str.contains(" beside ")]
+    peers = peers.assign(stored=peers["stored"].clip(lower=1)).dropna(subset="ratio")
+    colours = {peer: f"C{at}" for at, peer in enumerate(sorted(peers["peer"].unique()))}
+    shown: dict[str, Any] = {}
+    for axis, title in zip(axes, _PANELS, strict=True):
+        ours = raw[raw["backend"] == title.removesuffix(", no disk")]
+        (shown["agentx-persistence"],) = axis.plot(ours["stored"], [1] * len(ours), "k-", lw=4)
+        (shown["raw code"],) = axis.plot(ours["stored"], 1 / ours["ratio"], "k:")
+        for peer, rows in peers[peers["backend"] == title].groupby("peer"):
+            line = rows.sort_values("stored")
+            (shown[peer],) = axis.plot(line["stored"], line["ratio"], ".-", color=colours[peer])
+        axis.set(xscale="log", yscale="log", title=title, xlabel="messages stored already")
+        axis.set_xticks([1, 100, 1_000, 10_000, 100_000], ["0", "100", "1k", "10k", "100k"])
+        axis.set_yticks([1, 10, 100, 1_000], ["1×", "10×", "100×", "1000×"])
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("time to add one message")
+    figure.suptitle("Adding one message: agentx-persistence is 1×, higher is slower")
+    figure.legend(shown.values(), shown, loc="outside lower center", ncol=4)
+    _save(figure, path, bottom=0.2)
+
+
+def _draw_ratios(path: Path, grid: DataFrame) -> None:
+    """Draw, for each backend, how many times as long as raw code each operation takes."""
+    size = {"ncols": len(grid.columns), "figsize": (1.7 * len(grid.columns) + 3, 3.4)}
+    figure, axes = pyplot.subplots(**size, sharey=True, squeeze=False)
+    for axis, (name, ratios) in zip(axes[0], grid.items(), strict=True):
+        bars = axis.barh(grid.index, ratios.fillna(0).clip(upper=_WIDEST), color="C0")
+        axis.bar_label(bars, [f"{each:.1f}" if each > 0 else "" for each in ratios], padding=2)
+        axis.axvline(1, color="black", linewidth=1)
+        axis.set(title=name, xlim=(0, _WIDEST + 0.7), xticks=[1], xticklabels=["raw"])
+        axis.spines[["top", "right", "bottom"]].set_visible(False)
+    axes[0][0].invert_yaxis()
+    figure.suptitle("Time of each call, beside hand-written code on the same client library (= 1)")
+    _save(figure, path)
+
+
+def _save(figure: Any, path: Path, bottom: float = 0) -> None:
+    figure.tight_layout(rect=(0, bottom, 1, 1))
+    figure.savefig(path, format="svg", metadata={"Date": None})
+    pyplot.close(figure)

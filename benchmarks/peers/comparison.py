@@ -1,122 +1,103 @@
-"""One peer beside this package on one backend, a few calls of each in turn."""
+"""A process in a peer's environment: measures the peer beside this package, prints JSON lines."""
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from statistics import median
+import traceback
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+from importlib import import_module
+from typing import Any
 
-from benchmarks.peers.environments import Peer, PeerError, Worker
-from benchmarks.peers.worker import LAST, PAGE
+from benchmarks.measure import Call, finished, medians
+from benchmarks.peers.ours import LAST, PAGE
 
-SIZES = (0, 100, 1_000, 10_000)
-_AT_ONCE = 5  # calls of one side before it is the other's turn: the first one wakes the process
-_FEWEST = 5  # calls, however long they take
-_SLOW = 0.05  # seconds for a call: such calls take turns one by one
-_TOO_SLOW = 1.0  # seconds for a call: larger sizes are left out
-
-
-@dataclass(frozen=True)
-class Result:
-    peer: str
-    peer_version: str
-    backend: str
-    operation: str
-    stored: int
-    ours: float | None
-    theirs: float | None
-    ratio: float | None
-    """Theirs divided by ours: above 1, ours is faster."""
-    note: str
+_SIZES = (0, 100, 1_000, 10_000)
+# What is measured, where the peer has it; how many things it returns, if any; at which sizes.
+_OPERATIONS = (
+    ("append", None, slice(None)),
+    ("turn", None, slice(None)),
+    ("load", LAST, slice(1, None)),
+    ("list", PAGE, slice(-1, None)),
+)
+_TOO_SLOW = 1e6  # microseconds for a call: larger sizes are left out
 
 
-@dataclass(frozen=True)
-class Limits:
-    rounds: int
-    largest: int
-    seconds: float
-    """How long one row may take, beyond a few calls."""
+async def rows(
+    stores: Sequence[Any], rounds: int, largest: int, seconds: float, processor: bool
+) -> AsyncIterator[dict[str, Any]]:
+    """Measure each operation that the peer has; what it cannot do is a row, too.
+
+    :param seconds: how long one row may take, beyond a few calls
+    :param processor: measure processor time, of all threads
+    """
+    sizes = [size for size in _SIZES if size <= largest]
+    clock, sessions = time.process_time if processor else time.perf_counter, _Sessions(stores)
+    for operation, length, wanted in _OPERATIONS:
+        for size in sizes[wanted] if hasattr(stores[1], operation) else ():
+            row = {"operation": operation, "stored": size, "peer_version": stores[1].version}
+            limits = {"seconds": seconds, "clock": clock, "length": length}
+            try:
+                if operation == "list":
+                    for store in stores:
+                        await finished(store.fill_list(size))
+                calls = partial(sessions.calls, operation, size)
+                ours, theirs = await medians(calls, rounds, **limits)
+            except Exception as error:
+                traceback.print_exc()
+                text = " ".join(str(error).split())[:300]
+                yield {**row, "note": f"does not run: {type(error).__name__}: {text}"}
+                break
+            yield {**row, "ours": ours, "theirs": theirs, "ratio": theirs / ours}
+            if theirs > _TOO_SLOW and size < sizes[-1]:
+                note = "left out: more than a second for a call"
+                yield {**row, "stored": sizes[-1], "note": note}
+                break
 
 
-def compare(
-    peer: Peer, backend: str, urls: tuple[str, str], folder: Path, limits: Limits
-) -> Iterator[Result]:
-    """Measure each operation that the peer has; what it cannot do is a result, too."""
-    version, operation = "", "open"
+class _Sessions:
+    """What is stored on both sides, by size."""
 
-    def result(stored: int, note: str, timings: tuple[float, float] | None = None) -> Result:
-        ours, theirs = timings or (None, None)
-        ratio = timings and timings[1] / timings[0]
-        return Result(peer.name, version, backend, operation, stored, ours, theirs, ratio, note)
-
-    try:
-        command = peer.command()
-        with Worker(peer.our_command(), folder) as ours, Worker(command, folder) as theirs:
-            # Where there is no disk to wait for, what others do on this machine need not count.
-            processor = backend == "sqlite-tmpfs"
-            ours.ask("open", url=urls[0], processor=processor)
-            opened = theirs.ask("open", url=urls[1], processor=processor)
-            version = opened["version"]
-            pair = _Pair(ours, theirs, limits)
-            for operation in opened["operations"]:
-                for size in _sizes(operation, limits.largest):
-                    timings = pair.measure(operation, size)
-                    yield result(size, opened["notes"].get(operation, ""), timings)
-                    if timings[1] > _TOO_SLOW * 1e6 and size < limits.largest:
-                        yield result(limits.largest, "left out: more than a second for a call")
-                        break
-    except PeerError as error:
-        yield result(0, f"does not run: {error}")
-
-
-def _sizes(operation: str, largest: int) -> list[int]:
-    sizes = [size for size in SIZES if size <= largest]
-    if operation == "load":
-        return [size for size in sizes if size >= LAST]
-    return sizes[-1:] if operation == "list" else sizes
-
-
-class _Pair:
-    def __init__(self, ours: Worker, theirs: Worker, limits: Limits) -> None:
-        self._sides, self._limits = (ours, theirs), limits
-        self._sessions: dict[int, tuple[str, int]] = {}
+    def __init__(self, stores: Sequence[Any]) -> None:
+        self._stores = stores
+        self._filled: dict[int, tuple[str, int]] = {}
         self._made = 0
 
-    def measure(self, operation: str, size: int) -> tuple[float, float]:
+    async def calls(self, operation: str, size: int) -> list[Call]:
+        """Return the next call of this operation on each side."""
         if operation == "list":
-            for side in self._sides:
-                side.ask("fill_list", arguments=[size])
-            owner = f"owner {size // PAGE // 2}"
-            return self._alternate(operation, lambda: owner)
-        return self._alternate(operation, lambda: self._session(size, operation != "load"))
+            return [partial(store.list, f"owner {size // PAGE // 2}") for store in self._stores]
+        name = await self._session(size, growing=operation != "load")
+        if operation == "load":
+            return [partial(store.load, name) for store in self._stores]
+        return [
+            partial(getattr(store, operation), name, store.message(name)) for store in self._stores
+        ]
 
-    def _session(self, size: int, growing: bool) -> str:
+    async def _session(self, size: int, growing: bool) -> str:
         """Return a session of this size, to which a tenth has been added at most."""
-        name, added = self._sessions.get(size, ("", 0))
+        name, added = self._filled.get(size, ("", 0))
         if not name or (growing and added >= max(1, size // 10)):
             self._made += 1
             name, added = f"session {self._made}", 0
-            for side in self._sides:
-                side.ask("fill", arguments=[name, size])
-        self._sessions[size] = name, added + growing
+            for store in self._stores:
+                await finished(store.fill(name, size))
+        self._filled[size] = name, added + growing
         return name
 
-    def _alternate(self, operation: str, argument: Callable[[], str]) -> tuple[float, float]:
-        warm_up = [argument()]
-        took = [side.time(operation, warm_up)[0] for side in self._sides]
-        at_once = 1 if max(took) > _SLOW else _AT_ONCE
-        warm_up = [argument() for _ in range(at_once)]
-        for side in self._sides:
-            side.time(operation, warm_up)
-        taken: tuple[list[float], list[float]] = ([], [])
-        until = time.monotonic() + self._limits.seconds
-        while len(taken[0]) < self._limits.rounds:
-            arguments = [argument() for _ in range(at_once)]
-            # Each goes first in half of the turns: the first may warm something for the second.
-            for which in (0, 1) if len(taken[0]) // at_once % 2 else (1, 0):
-                taken[which].extend(self._sides[which].time(operation, arguments))
-            if time.monotonic() > until and len(taken[0]) >= _FEWEST:
-                break
-        return median(taken[0]) * 1e6, median(taken[1]) * 1e6
+
+async def _compare(framework: str, name: str, urls: Sequence[str], **limits: Any) -> None:
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a peer prints, and some do, is no row
+    opened = zip(import_module(f"benchmarks.peers.{framework}").PAIRS[name], urls, strict=True)
+    async for row in rows([store(url) for store, url in opened], **limits):
+        print(json.dumps(row), file=out, flush=True)
+    os._exit(0)  # without waiting for the threads of connections that a peer left open
+
+
+if __name__ == "__main__":
+    asyncio.run(_compare(**json.loads(sys.argv[1])))

@@ -1,55 +1,77 @@
-"""This package, answering as a peer does."""
+"""This package, asked as a peer is."""
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from collections.abc import Sequence
+from typing import Any
 
-from agentx_persistence import ImageRecord, SessionRecord, UserMessage, create_persistence
-from benchmarks.peers.worker import LAST, PAGE, TEXT, Call, serve
+from agentx_persistence import (
+    ImageRecord,
+    Persistence,
+    SessionRecord,
+    UserMessage,
+    __version__,
+    create_persistence,
+)
+
+TEXT = "x" * 400  # makes a message of about 500 bytes of JSON
+LAST = 50
+PAGE = 20
+
+
+def opened(url: str) -> Persistence:
+    migrate = {} if url.startswith(("sqlite:", "redis:")) else {"migrate": True}
+    return create_persistence(url, **migrate)
+
+
+def with_driver(url: str, **drivers: str) -> str:
+    """Return the URL with the driver for its scheme, as SQLAlchemy spells it."""
+    scheme, rest = url.split(":", 1)
+    return f"{scheme}+{drivers[scheme]}:{rest}" if scheme in drivers else url
+
+
+def write_ahead(connection: Any, record: object = None) -> None:
+    """Set a connection of SQLite as this package does."""
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.close()
 
 
 class Ours:
-    version = version("agentx-persistence")
-    notes: dict[str, str] = {}  # noqa: RUF012
+    version = __version__
 
     def __init__(self, url: str) -> None:
-        migrate = {} if url.startswith(("sqlite:", "redis:")) else {"migrate": True}
-        self._persistence = create_persistence(url, **migrate)
-        self._sessions = self._persistence.sessions
+        self.persistence = opened(url)
+        self._images, self._sessions = self.persistence.images, self.persistence.sessions
 
     def fill(self, session: str, size: int) -> None:
-        record = SessionRecord(session_id=session, image_id="image", container_id="box")
-        self._sessions.save(record)
+        self._sessions.save(SessionRecord(session_id=session))
         for start in range(0, size, 1000):
-            messages = [UserMessage(content=TEXT) for _ in range(min(size - start, 1000))]
+            messages = [self.message(session) for _ in range(min(size - start, 1000))]
             self._sessions.add_messages(session, messages)
 
-    def append(self, session: str) -> Call:
-        message = UserMessage(content=TEXT)
-        return lambda: self._sessions.add_message(session, message)
+    def message(self, session: str) -> UserMessage:
+        return UserMessage(content=TEXT)
 
-    def turn(self, session: str) -> Call:
-        message = UserMessage(content=TEXT)
+    def append(self, session: str, message: UserMessage) -> None:
+        self._sessions.add_message(session, message)
 
-        def call() -> None:
-            self._sessions.get_messages(session, last=LAST)
-            self._sessions.add_message(session, message)
+    def turn(self, session: str, message: UserMessage) -> None:
+        self.load(session)
+        self.append(session, message)
 
-        return call
-
-    def load(self, session: str) -> Call:
-        return lambda: self._sessions.get_messages(session, last=LAST)
+    def load(self, session: str) -> Sequence[Any]:
+        return self._sessions.get_messages(session, last=LAST)
 
     def fill_list(self, count: int) -> None:
         for number in range(count):
-            owner = f"owner {number // PAGE}"
-            self._persistence.images.save(
-                ImageRecord(container_id=owner, name=f"name {number}", system_prompt="Be brief.")
-            )
+            owner, name = f"owner {number // PAGE}", f"name {number}"
+            image = ImageRecord(container_id=owner, name=name, system_prompt="Be brief.")
+            self._images.save(image)
 
-    def list(self, owner: str) -> Call:
-        return lambda: self._persistence.images.find_all(container_id=owner, limit=PAGE)
+    def list(self, owner: str) -> Sequence[Any]:
+        return self._images.find_all(container_id=owner, limit=PAGE)
 
 
-if __name__ == "__main__":
-    serve(Ours)
+PAIRS = {"agentx-persistence": (Ours, Ours)}

@@ -1,92 +1,33 @@
-"""What the raw code of all SQL databases has in common: nearly all of it."""
+"""The raw code of the SQL databases, of which the most is the same."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+import sqlite3
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-# Times are stored negated, so that one ascending index gives the newest first, then by id.
-_TABLES = """
-raw_sessions (id {id} PRIMARY KEY, container_id {id}, image_id {id}, newest bigint, latest bigint,
-  count integer NOT NULL DEFAULT 0 CHECK (count >= 0), at bigint, body {text});
-raw_messages (session_id {id} NOT NULL, position integer NOT NULL, id {id} NOT NULL,
-  body {text} NOT NULL, PRIMARY KEY (session_id, position), UNIQUE (session_id, id),
-  FOREIGN KEY (session_id) REFERENCES raw_sessions (id) ON DELETE CASCADE);
-raw_images (id {id} PRIMARY KEY, container_id {id}, name_digest varchar(32), name {text},
-  newest bigint, body {text});
-raw_items (namespace {id}, name {id}, newest bigint, body {text}, PRIMARY KEY (namespace, name))
-"""
-_INDEXES = (
-    "raw_sessions (newest, id)",
-    "raw_sessions (container_id, newest, id)",
-    "raw_sessions (image_id, newest, id)",
-    "raw_sessions (container_id, latest, id)",
-    "raw_images (newest, id)",
-    "raw_images (container_id, newest, id)",
-    "raw_images (name_digest, newest, id)",
-    "raw_images (container_id, name_digest, newest, id)",
-    "raw_items (namespace, newest, name)",
-)
-_IMAGE = "INSERT INTO raw_images VALUES (%s, %s, %s, %s, %s, %s)"
-_ITEM = "INSERT INTO raw_items VALUES (%s, %s, %s, %s)"
-_MESSAGES = "SELECT body FROM raw_messages WHERE session_id = %s"
-_TOUCH = "UPDATE raw_sessions SET at = %s, latest = %s, count ="
-STATEMENTS = {
-    "save session": "INSERT INTO raw_sessions (id, container_id, image_id, newest, latest, at,"
-    " body) VALUES (%s, %s, %s, %s, %s, %s, %s)",
-    "reserve": f"{_TOUCH} count + %s WHERE id = %s RETURNING count",
-    "insert": "INSERT INTO raw_messages VALUES (%s, %s, %s, %s)",
-    "load": f"{_MESSAGES} ORDER BY position",
-    "last": f"{_MESSAGES} ORDER BY position DESC LIMIT %s",
-    "next": f"{_MESSAGES} AND position > %s ORDER BY position LIMIT %s",
-    "lock session": "SELECT m.position FROM raw_sessions s JOIN raw_messages m"
-    " ON m.session_id = s.id AND m.id = %s WHERE s.id = %s FOR UPDATE",
-    "cut": "DELETE FROM raw_messages WHERE session_id = %s AND position > %s"
-    " RETURNING position, body",
-    "set count": f"{_TOUCH} %s WHERE id = %s",
-    "fork session": "INSERT INTO raw_sessions (id, container_id, image_id, newest, latest, at,"
-    " body, count) SELECT %s, %s, %s, %s, %s, %s, %s, count FROM raw_sessions WHERE id = %s",
-    "fork messages": "INSERT INTO raw_messages SELECT %s, position, id, body FROM raw_messages"
-    " WHERE session_id = %s",
-    "active": "SELECT body, at FROM raw_sessions WHERE container_id = %s"
-    " ORDER BY latest, id LIMIT %s",
-    "summaries": "SELECT s.id, s.count, m.body FROM raw_sessions s LEFT JOIN raw_messages m"
-    " ON m.session_id = s.id AND m.position = s.count"
-    " WHERE s.id IN (%s" + 19 * ", %s" + ")",
-    "add image": _IMAGE,
-    "save image": f"{_IMAGE} ON CONFLICT (id) DO UPDATE SET container_id = excluded.container_id,"
-    " name_digest = excluded.name_digest, name = excluded.name, newest = excluded.newest,"
-    " body = excluded.body",
-    "get image": "SELECT body FROM raw_images WHERE id = %s",
-    "page": "SELECT body FROM raw_images WHERE container_id = %s ORDER BY newest, id LIMIT %s",
-    "set image": "UPDATE raw_images SET body = %s WHERE id = %s AND body = %s",
-    "delete sessions": "DELETE FROM raw_sessions WHERE image_id = %s",
-    "delete image": "DELETE FROM raw_images WHERE id = %s",
-    "save item": f"{_ITEM} ON CONFLICT (namespace, name) DO UPDATE SET newest = excluded.newest,"
-    " body = excluded.body",
-    "get item": "SELECT body FROM raw_items WHERE namespace = %s AND name = %s",
-    "set item": "UPDATE raw_items SET body = %s WHERE namespace = %s AND name = %s AND body = %s",
-}
-_CHUNK = 500
+from benchmarks.raw import Raw, decoded, parts
+
+_SQL = parts("statements.sql")
 
 
-class RawSql:
+class RawSql(Raw):
     """Names are found by a digest: 500 characters beside an id are more than an index takes."""
 
     ID: ClassVar[str]
     TEXT: ClassVar[str] = "text"
-    SQL: ClassVar[dict[str, str]] = STATEMENTS
+    BEGIN: ClassVar[str] = "BEGIN"
+    SQL: ClassVar = _SQL
 
     def __init__(self, connection: Any, *, make: bool = True) -> None:
         self._connection = connection
         if make:
-            for table in _TABLES.format(id=self.ID, text=self.TEXT).split(";"):
-                self._do(f"CREATE TABLE {table}")
-            for number, index in enumerate(_INDEXES):
-                self._do(f"CREATE INDEX raw_{number} ON {index}")
+            for statement in _SQL["tables"].format(id=self.ID, text=self.TEXT).split(";"):
+                self._do(statement)
 
     @abstractmethod
     def _do(self, sql: str, *values: Any) -> Any:
@@ -99,11 +40,8 @@ class RawSql:
         """Execute a statement that is a transaction by itself."""
         return self._do(self.SQL[statement], *values)
 
-    def _many(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
-        self._connection.cursor().executemany(self.SQL[statement], rows)
-
     def _begin(self) -> None:
-        self._do("BEGIN")
+        self._do(self.BEGIN)
 
     def _commit(self) -> None:
         self._do("COMMIT")
@@ -112,13 +50,20 @@ class RawSql:
         self._do("ROLLBACK")
         return LookupError(id)
 
-    def save_session(self, *session: Any) -> None:
-        self._alone("save session", *_session(session))
+    def save(self, kind: str, *document: Any) -> None:
+        self._alone(f"save {kind}", *_row(kind, *document))
 
-    def save_sessions(self, sessions: Sequence[Sequence[Any]]) -> None:
-        self._begin()
-        self._many("save session", [_session(session) for session in sessions])
-        self._commit()
+    def _text(self, kind: str, key: str) -> Any:
+        return self._alone(f"get {kind}", key).fetchone()[0]
+
+    def _replace(self, kind: str, key: str, text: str, new: str) -> bool:
+        return bool(self._alone(f"set {kind}", new, key, text).rowcount)
+
+    def page(self, kind: str, owner: str, size: int) -> list[Any]:
+        rows = self._alone(f"page {kind}", owner, size + 1).fetchall()[:size]
+        if kind == "images":
+            return decoded(body for (body,) in rows)
+        return [{**json.loads(body), "updatedAt": changed} for body, changed in rows]
 
     def append(self, session_id: str, messages: Sequence[tuple[str, str]], at: int) -> int:
         self._begin()
@@ -130,27 +75,22 @@ class RawSql:
             self._run("insert", session_id, first, *messages[0])
         else:
             rows = [(session_id, first + n, *message) for n, message in enumerate(messages)]
-            self._many("insert", rows)
+            self._connection.cursor().executemany(self.SQL["insert"], rows)
         self._commit()
         return last
 
     def _reserve(self, session_id: str, number: int, at: int) -> int | None:
         """Add to the session's count; return the new count, if there is such a session."""
-        row = self._run("reserve", at, latest(at), number, session_id).fetchone()
+        row = self._run("reserve", at, _latest(at), number, session_id).fetchone()
         return None if row is None else int(row[0])
 
-    def load(self, session_id: str, last: int | None = None) -> list[Any]:
+    def _texts(self, session_id: str, last: int | None) -> list[str]:
         if last is None:
-            return _decoded(self._alone("load", session_id).fetchall())
-        return _decoded(reversed(self._alone("last", session_id, last).fetchall()))
+            return _bodies(self._alone("load", session_id))
+        return _bodies(self._alone("last", session_id, last))[::-1]
 
-    def stream(self, session_id: str) -> int:
-        count = 0
-        while rows := self._alone("next", session_id, count, _CHUNK).fetchall():
-            for (body,) in rows:
-                json.loads(body)
-            count += len(rows)
-        return count
+    def _part(self, session_id: str, read: int) -> list[str]:
+        return _bodies(self._alone("next", session_id, read))
 
     def rewrite(self, session_id: str, after: str, id: str, text: str, at: int) -> list[Any]:
         self._begin()
@@ -160,7 +100,7 @@ class RawSql:
         ((kept,),) = found
         removed = [json.loads(body) for _, body in sorted(self._cut(session_id, kept))]
         self._run("insert", session_id, kept + 1, id, text)
-        self._run("set count", at, latest(at), kept + 1, session_id)
+        self._run("set count", at, _latest(at), kept + 1, session_id)
         self._commit()
         return removed
 
@@ -180,36 +120,15 @@ class RawSql:
 
     def fork(self, session_id: str, *new: Any) -> int:
         self._begin()
-        if not self._run("fork session", *_session(new), session_id).rowcount:
+        if not self._run("fork session", *_row("sessions", *new), session_id).rowcount:
             raise self._missing(session_id)
         copied = self._run("fork messages", new[0], session_id).rowcount
         self._commit()
         return int(copied)
 
-    def active(self, container_id: str, size: int) -> list[Any]:
-        rows = self._alone("active", container_id, size + 1).fetchall()
-        return [{**json.loads(body), "updatedAt": changed} for body, changed in rows[:size]]
-
     def summaries(self, session_ids: Sequence[str]) -> dict[str, tuple[int, Any]]:
         rows = self._alone("summaries", *session_ids).fetchall()
         return {id: (count, body and json.loads(body)) for id, count, body in rows}
-
-    def save_image(self, *image: Any) -> None:
-        self._alone("save image", *_image(image))
-
-    def save_images(self, images: Sequence[Sequence[Any]]) -> None:
-        self._begin()
-        self._many("add image", [_image(image) for image in images])
-        self._commit()
-
-    def get_image(self, id: str) -> Any:
-        return json.loads(self._alone("get image", id).fetchone()[0])
-
-    def page(self, container_id: str, size: int) -> list[Any]:
-        return _decoded(self._alone("page", container_id, size + 1).fetchall()[:size])
-
-    def update_image(self, id: str, change: Callable[[Any], object]) -> None:
-        self._update("image", change, id)
 
     def delete_image(self, id: str) -> None:
         self._begin()
@@ -217,39 +136,101 @@ class RawSql:
         self._run("delete image", id)
         self._commit()
 
-    def save_item(self, namespace: str, key: str, at: int, text: str) -> None:
-        self._alone("save item", namespace, key, -at, text)
 
-    def get_item(self, namespace: str, key: str) -> Any:
-        return json.loads(self._alone("get item", namespace, key).fetchone()[0])
-
-    def update_item(self, namespace: str, key: str, change: Callable[[Any], object]) -> None:
-        self._update("item", change, namespace, key)
-
-    def _update(self, noun: str, change: Callable[[Any], object], *key: str) -> None:
-        replaced = 0
-        while not replaced:  # as long as another changes it between reading and writing
-            (text,) = self._alone(f"get {noun}", *key).fetchone()
-            document = json.loads(text)
-            change(document)
-            replaced = self._alone(f"set {noun}", json.dumps(document), *key, text).rowcount
-
-
-def latest(at: int) -> int:
+def _latest(at: int) -> int:
     return -(at // 1000)  # changes once a second, so that few appends change its index
 
 
-def _session(session: Sequence[Any]) -> tuple[Any, ...]:
-    id, container_id, image_id, at, text = session
-    return id, container_id, image_id, -at, latest(at), at, text
-
-
-def _image(image: Sequence[Any]) -> tuple[Any, ...]:
-    id, container_id, name, at, text = image
+def _row(kind: str, key: str, text: str, at: int, owner: str, second: str) -> tuple[Any, ...]:
+    if kind == "items":
+        return key, owner, -at, text
+    if kind == "sessions":
+        return key, owner, second, -at, text, _latest(at), at
     # MySQL has no md5() any more.
-    digest = hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
-    return id, container_id, digest, name, -at, text
+    digest = hashlib.blake2b(second.encode(), digest_size=16).hexdigest()
+    return key, owner, digest, -at, text, second
 
 
-def _decoded(rows: Iterable[tuple[str]]) -> list[Any]:
-    return [json.loads(body) for (body,) in rows]
+def _bodies(cursor: Any) -> list[str]:
+    return [body for (body,) in cursor.fetchall()]
+
+
+class RawSqlite(RawSql):
+    ID, BEGIN = "TEXT", "BEGIN IMMEDIATE"
+    SQL: ClassVar = {n: s.replace("%s", "?").replace(" FOR UPDATE", "") for n, s in _SQL.items()}
+
+    def __init__(self, path: str, synchronous: str, *, make: bool = True) -> None:
+        connection = sqlite3.connect(path, isolation_level=None)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(f"PRAGMA synchronous = {synchronous}")
+        connection.execute("PRAGMA foreign_keys = ON")
+        super().__init__(connection, make=make)
+        connection.execute("SELECT count(*) FROM (SELECT 1 FROM raw_images LIMIT 1)")
+
+    def _do(self, sql: str, *values: Any) -> Any:
+        return self._connection.execute(sql, values)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class RawPostgresql(RawSql):
+    """On a connection in autocommit: one statement is one round trip and one transaction."""
+
+    ID = 'varchar(255) COLLATE "C"'
+
+    def _do(self, sql: str, *values: Any) -> Any:
+        return self._connection.execute(sql, values, prepare=True)
+
+    def append(self, session_id: str, messages: Sequence[tuple[str, str]], at: int) -> int:
+        name, values = "postgresql append one", messages[0]
+        if len(messages) > 1:
+            name = "postgresql append"
+            values = len(messages), *map(list, zip(*messages, strict=True))
+        rows = self._run(name, len(messages), at, _latest(at), session_id, *values).fetchall()
+        if not rows:
+            raise LookupError(session_id)
+        return max(position for (position,) in rows)
+
+    def pop(self, session_id: str, at: int) -> Any:
+        popped = 0
+        while not popped:
+            count, id, body = self._run("postgresql newest", session_id).fetchone()
+            message = json.loads(body)
+            # Only if it is still the newest.
+            values = session_id, count, id, at, _latest(at), count
+            popped = self._run("postgresql pop", *values).rowcount
+        return message
+
+
+def _translated(sql: str) -> str:
+    """Return what MySQL, too, understands: it has neither RETURNING nor ON CONFLICT."""
+    sql = re.sub(r"ON CONFLICT .* SET", "ON DUPLICATE KEY UPDATE", sql.partition(" RETURNING ")[0])
+    return re.sub(r"excluded\.(\w+)", r"VALUES(\1)", sql)
+
+
+class RawMysql(RawSql):
+    ID = "varchar(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+    TEXT = "longtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+    SQL: ClassVar = {name: _translated(statement) for name, statement in _SQL.items()}
+
+    def _do(self, sql: str, *values: Any) -> Any:
+        cursor = self._connection.cursor()
+        cursor.execute(sql, values or None)
+        return cursor
+
+    def _alone(self, statement: str, *values: Any) -> Any:
+        self._connection.autocommit(True)  # a round trip only where the mode changes
+        return self._run(statement, *values)
+
+    def _begin(self) -> None:
+        self._connection.autocommit(False)
+
+    def _reserve(self, session_id: str, number: int, at: int) -> int | None:
+        cursor = self._run("mysql reserve", at, _latest(at), number, session_id)
+        return int(cursor.lastrowid) if cursor.rowcount else None
+
+    def _cut(self, session_id: str, kept: int) -> Any:
+        rows = self._run("mysql tail", session_id, kept).fetchall()
+        self._run("cut", session_id, kept)
+        return rows

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tarfile
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from urllib.request import urlopen
@@ -38,15 +38,20 @@ class EnvironmentFailedError(Exception):
 
 
 def environment(framework: str) -> Path:
-    """Return the folder of the framework's environment, which is made if it is not there.
+    """Return the folder of the environment for the framework's inner suite, as `installed` does."""
+    wanted = _read(HERE, "requirements.txt") + _read(HERE / framework, "requirements.txt")
+    return installed(framework, wanted, _read(HERE / framework, "sources.txt"))
 
-    The package itself is not installed in it: it is imported from the checkout.
+
+def installed(framework: str, packages: Iterable[str], sources: Sequence[str] = ()) -> Path:
+    """Return the folder of an environment with these packages, which is made if it is not there.
+
+    The package itself is not installed in it, but what it needs is: it is imported from the
+    checkout.
 
     :raises EnvironmentFailedError: if it cannot be made, as without a network
     """
-    wanted = _read(HERE, "requirements.txt") + _read(HERE / framework, "requirements.txt")
-    wanted += _own_requirements()
-    sources = _read(HERE / framework, "sources.txt")
+    wanted = [*packages, *_own_requirements()]
     digest = hashlib.sha256(repr((sys.version, wanted, sources)).encode()).hexdigest()[:12]
     folder = _cache() / f"{framework}-{digest}"
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,7 +104,7 @@ def _read(folder: Path, name: str) -> list[str]:
     return [line for line in map(str.strip, lines) if line and not line.startswith("#")]
 
 
-def _unpack(packages: list[str], folder: Path) -> None:
+def _unpack(packages: Sequence[str], folder: Path) -> None:
     """Download the source distributions of the packages and unpack them in the folder."""
     listed = _uv("pip", "compile", "--no-deps", "--format", "pylock.toml", "-", given=packages)
     for package in tomllib.loads(listed)["packages"]:
