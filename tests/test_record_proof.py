@@ -164,9 +164,8 @@ class _AnyThinking(ImageRecord):
     thinking: Any = None  # type: ignore[assignment]
 
 
-class _AnyId(ImageRecord):
+class _AnyId(ImageRecord, ids=()):
     image_id: Any = None
-    _id_fields = ()
 
 
 class _AnyContent(UserMessage):

@@ -99,7 +99,7 @@ def format_entries(entries: Sequence[Entry], first: int, at: int) -> list[bytes]
     """Return the lines of entries at the positions from `first` on. The lines end their call."""
     left = len(entries)
     lines = []
-    for position, (id, text, _) in enumerate(entries, first):
+    for position, (id, text, *_) in enumerate(entries, first):
         left -= 1
         raw = b'"message":' + text.encode() if "\n" not in text else b'"text":' + to_json(text)
         lines.append(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from threading import RLock
-from typing import Any, TypeVar
+from typing import NoReturn, TypeVar
 
 from agentx_persistence.errors import BackendError, PersistenceClosedError
 from agentx_persistence.storage._forking import ForkAware, renew_after_fork
@@ -25,33 +25,40 @@ class Changes(ForkAware):
     def __init__(self) -> None:
         self._closed = False
         # Reentrant because a signal handler may call the storage inside another call of the same
-        # thread. With a plain lock it would wait for itself; now it finds `_busy` and raises.
-        self._lock = RLock()
-        self._busy = False
+        # thread. With a plain lock it would wait for itself; now it finds `busy` and raises.
+        self.lock = RLock()
+        self.busy = False
         self._plan: Sequence[Step] = ()
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        self._lock, self._busy = RLock(), False
+        self.lock, self.busy = RLock(), False
 
-    def run(self, work: Callable[..., T], *arguments: Any) -> T:
+    def run(self, work: Callable[[], T]) -> T:
         """Run `work`, which either reads or makes one change by calling `do`."""
-        with self._lock:
-            if self._busy:
-                raise BackendError(
-                    "memory",
-                    "a signal's handler or a finalizer cannot call this storage inside another "
-                    "call of the same thread; set a flag there, and call it afterwards",
-                )
+        with self.lock:
+            if self.busy:
+                self.refuse_nested()
             try:
-                self._busy = True
-                if self._closed:
-                    raise PersistenceClosedError
-                if self._plan:
-                    self._finish()
-                return work(*arguments)
+                self.busy = True
+                self.begin()
+                return work()
             finally:
-                self._busy = False
+                self.busy = False
+
+    def refuse_nested(self) -> NoReturn:
+        raise BackendError(
+            "memory",
+            "a signal's handler or a finalizer cannot call this storage inside another "
+            "call of the same thread; set a flag there, and call it afterwards",
+        )
+
+    def begin(self) -> None:
+        """Finish a change that was interrupted."""
+        if self._closed:
+            raise PersistenceClosedError
+        if self._plan:
+            self._finish()
 
     def do(self, plan: Sequence[Step]) -> None:
         self._plan = plan  # from here on, this or the next call completes the change

@@ -35,13 +35,6 @@ class Log:
             return None
         return position
 
-    def has_any(self, entries: Iterable[Entry]) -> bool:
-        positions = self.positions
-        for entry in entries:
-            if entry.id in positions and self.position(entry.id) is not None:
-                return True
-        return False
-
     def require(self, entry: str | int | None, default: int) -> int:
         """Return the position of an entry that is named by its id or its position.
 
@@ -61,16 +54,23 @@ class Log:
         texts = self.texts
         return Found(self.head, {id: (at, texts[at - 1]) for id, at in positions.items()})
 
-    def add(self, entries: Sequence[Entry]) -> None:
-        """Put the entries at the end of the lists. They join the log once `state` counts them."""
+    def add(self, entries: Sequence[Entry]) -> bool:
+        """Put the entries at the end of the lists. They join the log once `state` counts them.
+
+        Return False if the log has the id of one of them already.
+        """
         position, texts, ids, positions = self.state[0], self.texts, self.ids, self.positions
         if len(ids) > position or len(texts) > position:
             del texts[position:], ids[position:]
-        for id, text, _ in entries:
+        for entry in entries:
+            id = entry.id
+            if id in positions and self.position(id) is not None:
+                return False
             position += 1
-            texts.append(text)
+            texts.append(entry.text)
             ids.append(id)
             positions[id] = position
+        return True
 
     def cut(self, kept: int, entries: Sequence[Entry]) -> None:
         """Replace everything after the first `kept` entries. Doing it twice changes nothing."""

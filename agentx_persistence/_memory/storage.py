@@ -112,41 +112,37 @@ class MemoryStorage(Storage):
         expected: int | None = None,
         generation: str | None = None,
     ) -> int | Found:
-        return self._changes.run(self._append, log, entries, at, create, expected, generation)
-
-    def _append(
-        self,
-        log: str,
-        entries: Sequence[Entry],
-        at: int,
-        create: Document | None,
-        expected: int | None,
-        generation: str | None,
-    ) -> int | Found:
-        target = self._logs.get(log)
-        if target is None:
-            if create is None:
-                raise RecordNotFoundError("session", log)
-            return self._create_with(create, entries, at, expected)
-        count, current, updated_at = target.state
-        if (
-            (expected is not None and expected != count)
-            or (generation is not None and generation != current)
-            or target.has_any(entries)
-        ):
-            return target.find(entry.id for entry in entries)
-        if not entries:
-            return count
-        target.add(entries)
-        count += len(entries)
-        state = (count, current, at if at > updated_at else updated_at)
-        if at // 1000 <= updated_at // 1000:
-            target.state = state
-        else:
-            self._changes.do(
-                [*self._moving(log, updated_at, at), partial(setattr, target, "state", state)]
-            )
-        return count
+        changes = self._changes
+        with changes.lock:  # as `Changes.run`, without its two calls: it is the most frequent one
+            if changes.busy:
+                changes.refuse_nested()
+            try:
+                changes.busy = True
+                changes.begin()
+                target = self._logs.get(log)
+                if target is None:
+                    if create is None:
+                        raise RecordNotFoundError("session", log)
+                    return self._create_with(create, entries, at, expected)
+                count, current, updated_at = target.state
+                if (
+                    (expected is not None and expected != count)
+                    or (generation is not None and generation != current)
+                    or not target.add(entries)
+                ):
+                    return target.find(entry.id for entry in entries)
+                if not entries:
+                    return count
+                count += len(entries)
+                state = (count, current, at if at > updated_at else updated_at)
+                if at // 1000 <= updated_at // 1000:
+                    target.state = state
+                else:
+                    moving = self._moving(log, updated_at, at)
+                    changes.do([*moving, partial(setattr, target, "state", state)])
+                return count
+            finally:
+                changes.busy = False
 
     def _create_with(
         self, document: Document, entries: Sequence[Entry], at: int, expected: int | None
@@ -241,7 +237,7 @@ class MemoryStorage(Storage):
             if document.key in self._documents[SESSIONS]:
                 return None
             copied = [
-                Entry(id, text, {})
+                Entry(id, text)
                 for id, text in zip(source.ids[:count], source.texts[:count], strict=True)
             ]
             self._create_with(document, copied, document.updated_at, None)

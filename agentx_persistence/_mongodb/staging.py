@@ -26,9 +26,11 @@ class Messages:
         :raises RecordTooLargeError: if one is larger than the server takes
         """
         rows = []
-        for position, (id, text, fields) in enumerate(entries, start):
+        for position, (id, text, role, subtype, timestamp) in enumerate(entries, start):
             row: Row = {
-                **{k: v if isinstance(v, str) else Int64(v) for k, v in fields.items()},
+                "role": role,
+                "subtype": subtype,
+                "timestamp": Int64(timestamp),
                 "_id": ObjectId(),
                 "session_id": self._session_id,
                 "position": Int64(position),

@@ -58,7 +58,7 @@ class KeptConnections(Connections):
 
     def fetch(self, sql: str, parameters: Any) -> Rows:
         if self._path is None or not sql.startswith("SELECT"):
-            return self._write(lambda connection: _fetch(connection, sql, parameters), begin=False)
+            return self._write(lambda cursor: _fetch(cursor, sql, parameters), begin=False)
         call = object()
         try:
             self._inside[call] = get_ident()
@@ -70,7 +70,7 @@ class KeptConnections(Connections):
             except IndexError:
                 reader = self._connect()
             try:
-                rows = _fetch(reader.dbapi_connection, sql, parameters)
+                rows = _fetch(_cursor(reader), sql, parameters)
             except BaseException:
                 reader.invalidate()  # an unfinished statement would keep reading an old snapshot
                 raise
@@ -82,12 +82,12 @@ class KeptConnections(Connections):
         return rows
 
     def execute(self, sql: str, parameters: Any) -> int:
-        return self._write(lambda connection: _execute(connection, sql, parameters), begin=False)
+        return self._write(lambda cursor: _execute(cursor, sql, parameters), begin=False)
 
     def write(self, work: Callable[[Cursor], T]) -> T:
-        return self._write(lambda connection: work(connection.cursor()), begin=True)
+        return self._write(work, begin=True)
 
-    def _write(self, work: Callable[[Any], T], *, begin: bool) -> T:
+    def _write(self, work: Callable[[Cursor], T], *, begin: bool) -> T:
         deadline = time.monotonic() + self._timeout
         while True:
             call = object()
@@ -108,19 +108,20 @@ class KeptConnections(Connections):
                 self._inside.pop(call, None)
             time.sleep(_PAUSE * random.uniform(0.5, 1.5))
 
-    def _write_alone(self, work: Callable[[Any], T], begin: bool) -> T:
+    def _write_alone(self, work: Callable[[Cursor], T], begin: bool) -> T:
         try:
             self._writing = True
             self._look()
             if self._writer is None:
                 writer = self._connect()
                 if self._path is not None:
-                    _fetch(writer.dbapi_connection, "PRAGMA busy_timeout = 0", ())
+                    _fetch(_cursor(writer), "PRAGMA busy_timeout = 0", ())
                 self._writer = writer
             connection: Any = self._writer.dbapi_connection
+            cursor = connection.cursor()
             if begin:
-                self._flavour.begin(connection, connection)
-            result = work(connection)
+                self._flavour.begin(connection, cursor)
+            result = work(cursor)
             connection.commit()
         except BaseException:
             # No other call precedes the rollback, so that a second interrupt cannot prevent it.
@@ -204,11 +205,14 @@ class KeptConnections(Connections):
             self._writer = writer
 
 
-def _fetch(connection: Any, sql: str, parameters: Any) -> Rows:
-    cursor = connection.cursor()
+def _cursor(pooled: PoolProxiedConnection) -> Cursor:
+    return pooled.dbapi_connection.cursor()  # type: ignore[union-attr]
+
+
+def _fetch(cursor: Cursor, sql: str, parameters: Any) -> Rows:
     try:
         cursor.execute(sql, parameters)
-        rows: Rows = cursor.fetchall()
+        rows = cursor.fetchall()
     finally:
         cursor.close()
     return rows
@@ -222,8 +226,8 @@ def _identity(path: str) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _execute(connection: Any, sql: str, parameters: Any) -> int:
-    cursor = connection.execute(sql, parameters)
-    met: int = cursor.rowcount
+def _execute(cursor: Cursor, sql: str, parameters: Any) -> int:
+    cursor.execute(sql, parameters)
+    met = cursor.rowcount
     cursor.close()
     return met

@@ -54,17 +54,18 @@ class Walk:
 
 def entry_values(entry: Entry) -> dict[str, Any]:
     """Return the values of `VALUES` for this entry."""
+    text = entry.text
     return {
         "message_id": entry.id,
-        "role": _short(entry.fields.get("role")),
-        "subtype": _short(entry.fields.get("subtype")),
-        "timestamp": entry.fields.get("timestamp"),
-        "size": len(entry.text.encode()),
-        "body": entry.text,
+        "role": _short(entry.role),
+        "subtype": _short(entry.subtype),
+        "timestamp": entry.timestamp,
+        "size": len(text) if text.isascii() else len(text.encode()),
+        "body": text,
     }
 
 
-def _short(value: str | int | None) -> str | None:
+def _short(value: object) -> str | None:
     # PostgreSQL's text type holds no NUL. In the body it is escaped, as JSON demands.
     return value[:255].replace("\x00", "\ufffd") if isinstance(value, str) else None
 

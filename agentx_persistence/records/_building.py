@@ -1,10 +1,33 @@
-"""Building the classes of records at their first use; their signatures."""
+"""The classes of records: their rules, building them at their first use, their signatures."""
 
 from __future__ import annotations
 
 import os
 from threading import RLock
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Rules(NamedTuple):
+    """What pydantic does not know of a class of records.
+
+    * `kind`: what errors call such a record
+    * `generated`: the fields with a default that is part of the record. They are given back even
+      when the caller did not set them, while any other field that was absent stays absent
+    * `ids`: the fields that hold ids
+    * `open_fields`: the fields that this very class declares and that hold any JSON. The others
+      hold values of their declared types
+    * `foreign`: whether unknown fields belong to another framework, and are not checked for
+      misspellings
+    * `reader`: the class that reads the stored record. A class of this package reads its own; a
+      caller's subclass inherits it. ``None`` means one of the classes of this kind
+    """
+
+    kind: str = "record"
+    generated: frozenset[str] = frozenset()
+    ids: tuple[str, ...] = ()
+    open_fields: tuple[str, ...] = ()
+    foreign: bool = False
+    reader: Any = None
 
 
 class Building:

@@ -1,14 +1,14 @@
 """What all records share: the wire form, and errors that name the field."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from collections.abc import Container, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, Unpack
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticSerializationError, from_json
 
 from agentx_persistence.errors import InvalidRecordError
-from agentx_persistence.records._building import Building, SnakeCaseSignature
+from agentx_persistence.records._building import Building, Rules, SnakeCaseSignature
 from agentx_persistence.records._comparison import first_difference
 from agentx_persistence.records._fields import id_problem
 from agentx_persistence.records._json_values import Json, is_plain
@@ -52,24 +52,32 @@ class Record(BaseModel):
         __pydantic_extra__: dict[str, Json]
         __signature__ = SnakeCaseSignature()
 
-    record_kind: ClassVar[str]
-    # The fields with a default that is part of the record: they are given back even when the
-    # caller did not set them, while any other field that was absent stays absent.
-    _generated: ClassVar[frozenset[str]] = frozenset()
-    _id_fields: ClassVar[tuple[str, ...]] = ()
-    # The fields that hold any JSON. The others hold values of their declared types.
-    _open_fields: ClassVar[frozenset[str]] = frozenset()
-    # The class that reads the stored record. A class of this package reads its own; a caller's
-    # subclass inherits it. (pydantic evaluates these annotations again for each subclass: keep them
-    # simple.)
-    _read_as: ClassVar[Any] = None
-    # Whether unknown fields belong to another framework, and are not checked for misspellings.
-    _keeps_foreign_fields: ClassVar[bool] = False
+    if TYPE_CHECKING:
+        _rules: ClassVar[Rules]
 
-    @classmethod
-    def __pydantic_init_subclass__(cls, **options: Any) -> None:
-        if cls.__module__.startswith(f"{__package__}.") and "_read_as" not in cls.__dict__:
-            cls._read_as = cls
+    def __init_subclass__(
+        cls,
+        *,
+        kind: str | None = None,
+        generated: tuple[str, ...] | None = None,
+        ids: tuple[str, ...] | None = None,
+        open_fields: tuple[str, ...] = (),
+        foreign: bool | None = None,
+        abstract: bool = False,
+        **config: Unpack[ConfigDict],
+    ) -> None:
+        # The rules are arguments of a class, not attributes in its body: pydantic would evaluate
+        # their annotations again for each subclass, which takes a third of the time to make it.
+        inherited = cls._rules
+        reader = cls if cls.__module__.startswith(f"{__package__}.") else inherited.reader
+        cls._rules = Rules(
+            inherited.kind if kind is None else kind,
+            inherited.generated if generated is None else frozenset(generated),
+            inherited.ids if ids is None else ids,
+            open_fields,
+            inherited.foreign if foreign is None else foreign,
+            None if abstract else reader,
+        )
 
     if not TYPE_CHECKING:
 
@@ -77,9 +85,9 @@ class Record(BaseModel):
             try:
                 super().__init__(**data)
             except ValidationError as error:
-                raise invalid(type(self).record_kind, error, data) from error
-            self.__pydantic_fields_set__.update(self._generated)
-            if self.__pydantic_extra__ and not self._keeps_foreign_fields:
+                raise invalid(self._rules.kind, error, data) from error
+            self.__pydantic_fields_set__.update(self._rules.generated)
+            if self.__pydantic_extra__ and not self._rules.foreign:
                 warn_of_misspelt(type(self), self.__pydantic_extra__, data)
 
         # Tells pydantic not to call this constructor for each record that it reads from JSON: that
@@ -88,7 +96,7 @@ class Record(BaseModel):
 
         def __setattr__(self, name: str, value: object) -> None:
             raise InvalidRecordError(
-                self.record_kind,
+                self._rules.kind,
                 name,
                 "a record does not change; make a changed copy with"
                 f" model_copy(update={{{name!r}: …}}), and save that",
@@ -96,12 +104,12 @@ class Record(BaseModel):
 
         def model_dump(self, **options: Any) -> dict[str, Any]:
             """Return the wire form as a dict: what was absent stays absent."""
-            self.__pydantic_fields_set__.update(self._generated)
+            self.__pydantic_fields_set__.update(self._rules.generated)
             return super().model_dump(**{"exclude_unset": True, **options})
 
         def model_dump_json(self, **options: Any) -> str:
             """Return the wire form, like `to_json`, without checking that it can be read back."""
-            self.__pydantic_fields_set__.update(self._generated)
+            self.__pydantic_fields_set__.update(self._rules.generated)
             return super().model_dump_json(**{"exclude_unset": True, **options})
 
         @classmethod
@@ -124,7 +132,7 @@ class Record(BaseModel):
         try:
             return super().model_validate(obj, **options)
         except ValidationError as error:
-            raise invalid(cls.record_kind, error) from error
+            raise invalid(cls._rules.kind, error) from error
 
     @classmethod
     def model_validate_json(cls, json_data: str | bytes | bytearray, **options: Any) -> Self:
@@ -137,7 +145,7 @@ class Record(BaseModel):
         try:
             return super().model_validate_json(json_data, **options)
         except ValidationError as error:
-            raise invalid(cls.record_kind, error) from error
+            raise invalid(cls._rules.kind, error) from error
 
     @classmethod
     def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
@@ -150,7 +158,7 @@ class Record(BaseModel):
         if not update:
             return copy
         update = {_field_name(type(self), name): value for name, value in update.items()}
-        set_before = copy.__pydantic_fields_set__ | self._generated
+        set_before = copy.__pydantic_fields_set__ | self._rules.generated
         values = {
             name: value
             for name, value in copy.__dict__.items()
@@ -160,12 +168,12 @@ class Record(BaseModel):
         try:
             changed: Self = self.__pydantic_validator__.validate_python({**values, **update})
         except ValidationError as error:
-            raise invalid(self.record_kind, error) from error
+            raise invalid(self._rules.kind, error) from error
         # Other fields stay absent, or `Generated`.
         fields_set = changed.__pydantic_fields_set__
         fields_set.clear()
         fields_set.update(set_before.difference(update), update)
-        if not self._keeps_foreign_fields:
+        if not self._rules.foreign:
             warn_of_misspelt(type(self), update, values)
         return changed
 
@@ -187,47 +195,27 @@ class Record(BaseModel):
             class that reads it refuses.
         """
         text = self._serialize()
-        self._check_ids()
-        if not self._is_plain():
+        rules, values = self._rules, self.__dict__
+        self._check_ids(rules, values)
+        if self.__pydantic_extra__ or not _are_plain(values, rules.open_fields):
             self._prove(text)
-        if self._read_as is not type(self):
+        if rules.reader is not type(self):
             self._prove_as_stored(text)
         return text.decode()
 
-    def _is_plain(self) -> bool:
-        """Return True if all values certainly come back exactly, False if that is not certain."""
-        for name, value in self.__dict__.items():
-            kind = type(value)
-            if kind is str or value is None:
-                continue
-            if kind in _UNCHANGING or (kind is int and -(2**63) <= value < 2**63):
-                continue
-            if isinstance(value, Record):
-                plain = value._is_plain()
-            elif kind is tuple:
-                plain = all(type(element) is str for element in value)
-            else:
-                # Only fields that this very class declares: a caller's subclass can redeclare them.
-                plain = name in type(self).__dict__.get("_open_fields", ()) and is_plain(value)
-            if not plain:
-                return False
-        # A key that was added to the unknown fields can be that of a known one.
-        return not self.__pydantic_extra__
-
     def _proven(self) -> Self:
-        self._check_ids()
+        self._check_ids(self._rules, self.__dict__)
         self._prove(self._serialize())
         return self
 
-    def _check_ids(self) -> None:
-        values = self.__dict__
-        for name in self._id_fields:
+    def _check_ids(self, rules: Rules, values: Mapping[str, Any]) -> None:
+        for name in rules.ids:
             value = values.get(name)
             if value is not None and (problem := id_problem(value)):
-                raise InvalidRecordError(self.record_kind, name, problem)
+                raise InvalidRecordError(rules.kind, name, problem)
 
     def _serialize(self) -> bytes:
-        self.__pydantic_fields_set__.update(self._generated)
+        self.__pydantic_fields_set__.update(self._rules.generated)
         try:
             return self.__pydantic_serializer__.to_json(self, exclude_unset=True, warnings=False)
         except (PydanticSerializationError, RecursionError) as error:
@@ -256,7 +244,7 @@ class Record(BaseModel):
 
     @classmethod
     def _read_back(cls, text: bytes) -> "Record":
-        record: Record = cls._read_as.model_validate_json(text)
+        record: Record = cls._rules.reader.model_validate_json(text)
         return record
 
     def _refusal(self, field: str, reason: str) -> InvalidRecordError:
@@ -266,7 +254,34 @@ class Record(BaseModel):
             return named
         except RecursionError:
             reason = "nested too deep"
-        return InvalidRecordError(self.record_kind, field, reason)
+        return InvalidRecordError(self._rules.kind, field, reason)
+
+
+Record._rules = Rules()
+
+
+def _are_plain(values: Mapping[str, Any], open_fields: Container[str]) -> bool:
+    """Return True if all values of a record certainly come back exactly, False if that is not
+    certain.
+    """
+    for name, value in values.items():
+        kind = type(value)
+        if kind is str or value is None:
+            continue
+        if kind in _UNCHANGING or (kind is int and -(2**63) <= value < 2**63):
+            continue
+        if isinstance(value, Record):
+            # A key that was added to the unknown fields can be that of a known one.
+            plain = not value.__pydantic_extra__ and _are_plain(
+                value.__dict__, value._rules.open_fields
+            )
+        elif kind is tuple:
+            plain = all(type(element) is str for element in value)
+        else:
+            plain = name in open_fields and is_plain(value)
+        if not plain:
+            return False
+    return True
 
 
 def _field_name(record: type[Record], name: str) -> str:

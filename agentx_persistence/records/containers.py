@@ -5,13 +5,14 @@ from agentx_persistence.records._json_values import JsonObject
 from agentx_persistence.records._record import Record, many
 
 
-class ContainerRecord(Record):
+class ContainerRecord(
+    Record,
+    kind="container",
+    generated=("container_id", "created_at", "updated_at"),
+    ids=("container_id",),
+    open_fields=("config",),
+):
     """A container owns sessions, images and items. Often there is one for each user."""
-
-    record_kind = "container"
-    _generated = frozenset({"container_id", "created_at", "updated_at"})
-    _id_fields = ("container_id",)
-    _open_fields = frozenset({"config"})
 
     container_id: Id = id_field("ctr")
     created_at: Millis = NOW

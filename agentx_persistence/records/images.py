@@ -5,27 +5,26 @@ from agentx_persistence.records._json_values import JsonObject
 from agentx_persistence.records._record import Record, many
 
 
-class ImageMetadata(Record):
+class ImageMetadata(Record, kind="image metadata"):
     """What an application remembers about an image. Any further keys are kept."""
-
-    record_kind = "image metadata"
 
     driver_session_id: Text | None = None
 
 
-class ImageRecord(Record):
+class ImageRecord(
+    Record,
+    kind="image",
+    generated=("image_id", "session_id", "created_at", "updated_at"),
+    ids=(
+        *("image_id", "container_id", "session_id", "role_id", "os_id"),
+        *("prototype_id", "parent_image_id"),
+    ),
+    open_fields=("mcp_servers", "provider_options", "custom_data"),
+):
     """A snapshot of an agent: its name, model, prompt and settings.
 
     `thinking` is any text. AgentX knows the levels "disabled", "low", "medium" and "high".
     """
-
-    record_kind = "image"
-    _generated = frozenset({"image_id", "session_id", "created_at", "updated_at"})
-    _id_fields = (
-        *("image_id", "container_id", "session_id", "role_id", "os_id"),
-        *("prototype_id", "parent_image_id"),
-    )
-    _open_fields = frozenset({"mcp_servers", "provider_options", "custom_data"})
 
     image_id: Id = id_field("img")
     container_id: Id

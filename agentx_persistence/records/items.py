@@ -8,6 +8,7 @@ from pydantic import GetCoreSchemaHandler, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from agentx_persistence.errors import InvalidRecordError
+from agentx_persistence.records._building import Rules
 from agentx_persistence.records._fields import (
     MAX_ID_LENGTH,
     NOW,
@@ -90,17 +91,18 @@ class _Value:
         return base64.b64encode(value).decode() if isinstance(value, bytes) else value
 
 
-class ItemRecord(Record):
+class ItemRecord(
+    Record,
+    kind="item",
+    generated=("created_at", "updated_at"),
+    ids=("key",),
+    open_fields=("value",),
+):
     """A value under a key, in a namespace such as ``("user-42", "memories")``.
 
     The value is any JSON, or bytes. `value_type` is "bytes" for bytes, else absent; it is set from
     the value. An item belongs to the container whose id is the first element of its namespace.
     """
-
-    record_kind = "item"
-    _generated = frozenset({"created_at", "updated_at"})
-    _id_fields = ("key",)
-    _open_fields = frozenset({"value"})
 
     namespace: Annotated[tuple[str, ...], _Namespace]
     key: Id
@@ -141,9 +143,9 @@ class ItemRecord(Record):
         kind = None if value is change["value"] else "bytes"
         return {"valueType": kind, **change, "value": value}
 
-    def _check_ids(self) -> None:
-        super()._check_ids()
-        check_namespace(self.namespace)
+    def _check_ids(self, rules: Rules, values: Mapping[str, Any]) -> None:
+        super()._check_ids(rules, values)
+        check_namespace(values["namespace"])
 
 
 # Reads a JSON array of items in one pass.

@@ -21,23 +21,22 @@ from agentx_persistence.records.parts import Content, ToolCallPart, ToolResultPa
 _SUBTYPES = ("user", "assistant", "tool-call", "tool-result", "error", "system")
 
 
-class Usage(Record):
+class Usage(Record, kind="usage"):
     """Counted tokens, and whatever else the provider reports."""
-
-    record_kind = "usage"
 
     input_tokens: Count | None = None
     output_tokens: Count | None = None
     total_tokens: Count | None = None
 
 
-class MessageRecord(Record):
+class MessageRecord(
+    Record,
+    kind="message",
+    generated=("id", "role", "subtype", Generated("timestamp")),
+    ids=("id", "parent_id"),
+    abstract=True,
+):
     """The base class of all messages, for annotations. Make messages with its subclasses."""
-
-    record_kind = "message"
-    _generated = frozenset({"id", "role", "subtype", Generated("timestamp")})
-    _id_fields = ("id", "parent_id")
-    _read_as = None
 
     id: Id = id_field("msg")
 
@@ -121,14 +120,11 @@ def _unknown(subtype: str) -> str:
     return subtype
 
 
-class OtherMessage(MessageRecord):
+class OtherMessage(MessageRecord, generated=("id", Generated("timestamp")), foreign=True):
     """A message of a subtype that this version does not know, kept whole.
 
     Use it to keep another framework's message exactly: with the name of the framework as subtype.
     """
-
-    _generated = frozenset({"id", Generated("timestamp")})
-    _keeps_foreign_fields = True
 
     role: Text
     subtype: Annotated[Text, AfterValidator(_unknown)]
@@ -215,6 +211,6 @@ def difference(stored: Message, given: Message) -> str | None:
     """
     names = given.model_fields_set
     generated = "timestamp" not in names or any(type(name) is Generated for name in names)
-    if given._read_as is not type(given):
+    if given._rules.reader is not type(given):
         given = parse_message(given.to_json())
     return first_difference(stored, given, ignored="timestamp" if generated else "")

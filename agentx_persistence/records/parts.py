@@ -15,11 +15,8 @@ from agentx_persistence.records._json_values import Json
 from agentx_persistence.records._record import Record
 
 
-class _Typed(Record):
+class _Typed(Record, kind="message part", generated=("type",)):
     """A piece of a message, told apart by its ``type``."""
-
-    record_kind = "message part"
-    _generated = frozenset({"type"})
 
 
 class TextPart(_Typed):
@@ -51,10 +48,8 @@ class FilePart(_Typed):
     filename: Text | None = None
 
 
-class ToolCallPart(_Typed):
+class ToolCallPart(_Typed, open_fields=("input",)):
     """`input` is any JSON: mostly a mapping, but models also send texts, cut off or empty."""
-
-    _open_fields = frozenset({"input"})
 
     type: Literal["tool-call"] = "tool-call"
     id: Text
@@ -62,12 +57,9 @@ class ToolCallPart(_Typed):
     input: Json
 
 
-class OtherPart(_Typed):
+class OtherPart(_Typed, generated=(), foreign=True):
     """A part of another framework, kept whole: of an unknown type, of none, or of a known type in
     another shape."""
-
-    _generated = frozenset()
-    _keeps_foreign_fields = True
 
     type: Text | None = None
 
@@ -113,9 +105,7 @@ class TextOutput(_Typed):
     value: Text
 
 
-class JsonOutput(_Typed):
-    _open_fields = frozenset({"value"})
-
+class JsonOutput(_Typed, open_fields=("value",)):
     type: Literal["json"] = "json"
     value: Json
 
@@ -125,9 +115,7 @@ class ErrorTextOutput(_Typed):
     value: Text
 
 
-class ErrorJsonOutput(_Typed):
-    _open_fields = frozenset({"value"})
-
+class ErrorJsonOutput(_Typed, open_fields=("value",)):
     type: Literal["error-json"] = "error-json"
     value: Json
 
@@ -142,12 +130,9 @@ class ContentOutput(_Typed):
     value: Annotated[Sequence[OutputPart], _Listed]
 
 
-class OtherOutput(_Typed):
+class OtherOutput(_Typed, generated=(), foreign=True):
     """An output of another framework, kept whole: of an unknown type, of none, or of a known type
     in another shape."""
-
-    _generated = frozenset()
-    _keeps_foreign_fields = True
 
     type: Text | None = None
 

@@ -5,22 +5,21 @@ from agentx_persistence.records._json_values import JsonObject
 from agentx_persistence.records._record import Record, many
 
 
-class ForkOrigin(Record):
+class ForkOrigin(Record, kind="fork origin"):
     """Where a session was forked from: another session, up to and including one message."""
-
-    record_kind = "fork origin"
 
     session_id: Id
     message_id: Id | None = None
 
 
-class SessionRecord(Record):
+class SessionRecord(
+    Record,
+    kind="session",
+    generated=("session_id", "image_id", "container_id", "created_at", "updated_at"),
+    ids=("session_id", "image_id", "container_id"),
+    open_fields=("metadata",),
+):
     """A conversation; it owns messages."""
-
-    record_kind = "session"
-    _generated = frozenset({"session_id", "image_id", "container_id", "created_at", "updated_at"})
-    _id_fields = ("session_id", "image_id", "container_id")
-    _open_fields = frozenset({"metadata"})
 
     session_id: Id = id_field("sess")
     image_id: Id = id_field("img")

@@ -22,9 +22,9 @@ def as_function(record_type: type[R], change: Change[R]) -> Callable[[R], R]:
         return change
     if not isinstance(change, Mapping):
         reason = f"must be a mapping or a function, not {type(change).__name__}"
-        raise InvalidRecordError(record_type.record_kind, "change", reason)
+        raise InvalidRecordError(record_type._rules.kind, "change", reason)
     patch = _wire(
-        record_type, exact_json(record_type.record_kind, "change", record_type._patch(change))
+        record_type, exact_json(record_type._rules.kind, "change", record_type._patch(change))
     )
 
     def apply(record: R) -> R:
@@ -70,7 +70,7 @@ def checked(record_type: type[R], key: str, old: R, new: object) -> R:
 
     :param key: the field, or fields separated by commas, that cannot change
     """
-    kind = record_type.record_kind
+    kind = record_type._rules.kind
     if not isinstance(new, record_type):
         reason = f"must return {record_type.__name__}, not {type(new).__name__}"
         raise InvalidRecordError(kind, "change", reason)

@@ -14,7 +14,7 @@ _new = tuple.__new__
 
 
 def entry_of(message: Message) -> Entry:
-    """Return the message's id, its wire form, and the fields that SQL users query by.
+    """Return the message's id, its wire form, and the values that SQL users query by.
 
     :raises InvalidRecordError: if it is no message, or cannot be given back exactly
     """
@@ -23,9 +23,7 @@ def entry_of(message: Message) -> Entry:
         raise InvalidRecordError("message", "message", reason)
     text = message.to_json()
     values = message.__dict__
-    role, subtype, timestamp = values["role"], values["subtype"], values["timestamp"]
-    fields = {"role": role, "subtype": subtype, "timestamp": timestamp}
-    return _new(Entry, (values["id"], text, fields))
+    return _new(Entry, (values["id"], text, values["role"], values["subtype"], values["timestamp"]))
 
 
 def unique_entries(messages: Sequence[Message]) -> dict[str, Entry]:

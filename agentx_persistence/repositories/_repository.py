@@ -124,7 +124,7 @@ class RecordStore(Generic[R]):
     def _document(self, record: R) -> Document:
         if not isinstance(record, self.record):
             reason = f"must be {self.record.__name__}, not {type(record).__name__}"
-            raise InvalidRecordError(self.record.record_kind, "record", reason)
+            raise InvalidRecordError(self.record._rules.kind, "record", reason)
         text = record.to_json()
         values = record.__dict__
         fields = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from agentx_persistence.errors import RecordConflictError, RecordNotFoundError
 from agentx_persistence.records import MESSAGES, Message, SessionRecord, check_id
@@ -18,8 +18,7 @@ _CHUNK_COUNT = 500
 _CHUNK_BYTES = 2_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class SessionSummary:
+class SessionSummary(NamedTuple):
     """What a list of conversations shows. `last_message` is ``None`` if there are no messages."""
 
     message_count: int

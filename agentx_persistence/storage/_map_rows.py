@@ -112,7 +112,7 @@ class Rows:
 
     def there(self, log: str, entries: Sequence[Entry]) -> dict[str, tuple[int, str]]:
         there = {}
-        for id, _, _ in entries:
+        for id, *_ in entries:
             if found := self._map.load(key_of("position", log, id)):
                 position = int(found)
                 ((_, text),) = self.entries(log, range(position, position + 1))
@@ -120,7 +120,7 @@ class Rows:
         return there
 
     def add(self, log: str, count: int, entries: Sequence[Entry]) -> None:
-        for position, (id, text, _) in enumerate(entries, count + 1):
+        for position, (id, text, *_) in enumerate(entries, count + 1):
             self._map.store(entry_key(log, position), f"{id}{SEPARATOR}{text}")
             self._map.store(key_of("position", log, id), str(position))
 

@@ -179,7 +179,7 @@ class TransactionalStorage(Storage):
 
     @_one_step
     def lookup(self, log: str, ids: Sequence[str]) -> Found:
-        return Found(self._rows.head(log), self._rows.there(log, [Entry(id, "", {}) for id in ids]))
+        return Found(self._rows.head(log), self._rows.there(log, [Entry(id, "") for id in ids]))
 
     @_one_step
     def newest(self, logs: Sequence[str]) -> dict[str, Slice]:
@@ -229,7 +229,7 @@ class TransactionalStorage(Storage):
         count = self._rows.position(log, through, self._rows.head(log).count)
         if self._rows.read(SESSIONS, document.key):
             return None
-        copied = [Entry(id, text, {}) for id, text in self._rows.entries(log, range(1, count + 1))]
+        copied = [Entry(id, text) for id, text in self._rows.entries(log, range(1, count + 1))]
         self._rows.write(SESSIONS, document, Head(count, document.revision), None)
         self._rows.add(document.key, 0, copied)
         return count

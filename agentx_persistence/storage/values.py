@@ -83,11 +83,14 @@ class Listing(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One entry of a log: a message. `fields` are for users who query the database themselves."""
+    """One entry of a log: a message. All but the first two fields are for users who query the
+    database themselves."""
 
     id: str
     text: str
-    fields: Mapping[str, str | int]
+    role: str = ""
+    subtype: str = ""
+    timestamp: int = 0
 
 
 class Head(NamedTuple):

@@ -130,8 +130,8 @@ def entry_of(storage: Storage, log: str, position: int, text: Text) -> Entry:
     """
     try:
         values = from_json(text)
-        fields = {name: values[name] for name in ("role", "subtype", "timestamp")}
-        return Entry(values["id"], raw(text).decode(), fields)
+        fields = [values[name] for name in ("role", "subtype", "timestamp")]
+        return Entry(values["id"], raw(text).decode(), *fields)
     except (ValueError, TypeError, KeyError) as error:
         where = storage.where(SESSIONS, log, position)
         raise CorruptRecordError("message", f"#{position}", where) from error

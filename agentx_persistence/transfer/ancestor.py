@@ -140,7 +140,7 @@ class _Import:
 
     def _orphan(self, session_id: str, entries: list[Entry]) -> Stored:
         """Make the session of messages whose own was never saved, or is gone."""
-        times = [int(entry.fields["timestamp"]) for entry in entries]
+        times = [entry.timestamp for entry in entries]
         image = self.images.get(session_id, session_id)
         record = SessionRecord(
             session_id=session_id,

@@ -183,8 +183,8 @@ def _import_lines(lines: IO[bytes], writer: Writer, progress: Progress | None) -
             if session is None:
                 raise _refusal(number, "is a message before any session")
             message = parse_message(text)
-            fields = {key: values[key] for key in ("role", "subtype", "timestamp")}
-            batch.append(Entry(message.id, text, fields))
+            fields = [values[key] for key in ("role", "subtype", "timestamp")]
+            batch.append(Entry(message.id, text, *fields))
             size += len(text)
             if len(batch) < _BATCH_COUNT and size < _BATCH_BYTES:
                 continue

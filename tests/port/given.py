@@ -80,8 +80,7 @@ def namespace_of(*elements: str) -> str:
 
 
 def entry(id: str, text: str | None = None) -> Entry:
-    fields = {"role": "user", "subtype": "user", "timestamp": 5}
-    return Entry(id, id if text is None else text, fields)
+    return Entry(id, id if text is None else text, "user", "user", 5)
 
 
 def entries(*ids: str) -> list[Entry]:
