@@ -12,6 +12,7 @@ from agentx_persistence.errors import InvalidRecordError
 
 # The limits of pydantic's JSON parser: 200 levels, and integers of at most 4,300 digits (Python's
 # own limit on int <-> str, https://docs.python.org/3/library/stdtypes.html#int-max-str-digits).
+# Before 2.14.2 it counts the sign as a digit, and refuses a negative integer of 4,300 digits.
 _MAX_DEPTH = 200
 _MAX_INTEGER = 10**4300
 _PLAIN = frozenset({str, bool, type(None)})

@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from packaging.version import Version
+from pydantic import VERSION
+
 IDS = [
     "a:b",
     "a/b",
@@ -140,6 +143,8 @@ NAMES = [
 
 # Within all that it is put into: pydantic takes 200 levels in a record, and half of that on PyPy.
 DEEPEST = 90 if sys.implementation.name == "pypy" else 190
+# 4,300 digits. Before 2.14.2, pydantic counts the sign as a digit and refuses such a record.
+LEAST = -(10 ** (4299 if Version(VERSION) >= Version("2.14.2") else 4298))
 
 
 def nested(levels: int) -> Any:

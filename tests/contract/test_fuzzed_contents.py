@@ -60,7 +60,7 @@ _KEYS = [
 ]
 _STRINGS = [value for value in hostile.CONTENTS.values() if isinstance(value, str)]
 _NUMBERS = [
-    *(0, -0.0, 0.0, 1, 1.0, 2**53 + 1, 2**63, -(2**63) - 1, 2**64, 10**400, -(10**4299)),
+    *(0, -0.0, 0.0, 1, 1.0, 2**53 + 1, 2**63, -(2**63) - 1, 2**64, 10**400, hostile.LEAST),
     *(
         5e-324,
         2.2250738585072014e-308,

@@ -166,7 +166,6 @@ def _in_child(work: object) -> int:
 
 
 @pytest.mark.needs(SHARED)
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_parent_and_forked_children_go_on_with_the_same_persistence(
     persistence: Persistence,
 ) -> None:
@@ -184,7 +183,6 @@ def test_parent_and_forked_children_go_on_with_the_same_persistence(
     assert (history[0], history[-1], history.count("child")) == ("parent 0", "parent 1", 60)
 
 
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_child_forked_while_threads_write_can_go_on(persistence: Persistence) -> None:
     saved_session(persistence)
     saved_session(persistence, "child")

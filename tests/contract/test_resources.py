@@ -170,7 +170,6 @@ def test_whatever_is_under_way_ends_when_it_is_closed(backend: Backend, moment: 
     assert len(ends) == 8
 
 
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_child_forked_from_busy_threads_can_do_everything(persistence: Persistence) -> None:
     ended = threading.Event()
     failures: list[str] = []

@@ -103,7 +103,6 @@ def _as_nobody(work: Callable[[], None]) -> None:
     assert exit_status(in_child(child)) == 0
 
 
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_read_only_folder_can_be_read_and_says_so_when_written(public: Path) -> None:
     base = public / "store"
 
@@ -131,7 +130,6 @@ def test_a_read_only_folder_can_be_read_and_says_so_when_written(public: Path) -
     _as_nobody(read_only)
 
 
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_folder_that_cannot_be_made_is_an_error_at_once(public: Path) -> None:
     public.chmod(0o555)
 
@@ -148,7 +146,6 @@ def _full(limit: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
 
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_on_a_full_disk_nothing_is_half_written_and_later_it_goes_on(
     base: Path, persistence: Persistence
 ) -> None:

@@ -22,8 +22,6 @@ from agentx_persistence.records import now
 from tests.contract.records import container, image, message, saved_session, session
 from tests.drivers.killing import exit_status, in_child
 
-pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-
 # The calls that change something on the disk. A process can die before each, and in mid-write.
 _CALLS = ("open", "mkdir", "write", "fsync", "ftruncate", "replace", "unlink")
 

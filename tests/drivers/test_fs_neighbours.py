@@ -28,8 +28,6 @@ from tests.backends.fs import place
 from tests.contract.records import container, image, message, saved_session, session, texts
 from tests.drivers.killing import exit_status, in_child
 
-pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:

@@ -319,7 +319,6 @@ def test_a_server_that_is_gone_is_an_error_in_the_end(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_forked_children_use_connections_of_their_own(mongodb_backend: Backend) -> None:
     with mongodb_backend.open() as persistence:
         saved_session(persistence)

@@ -16,8 +16,6 @@ from tests.faults.labs import Lab
 from tests.faults.phases import Proof
 from tests.faults.writers import SHARED
 
-pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-
 _SEED = 20261124
 
 

@@ -9,8 +9,6 @@ import pytest
 from tests.faults.labs import open_lab
 from tests.faults.node_phases import NodeProof
 
-pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-
 _SEED = 20261127
 
 
