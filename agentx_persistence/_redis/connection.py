@@ -13,23 +13,28 @@ from typing import Any, TypeVar
 from redis import Redis, RedisCluster
 from redis.client import NEVER_DECODE
 from redis.exceptions import (
-    AskError,
     NoScriptError,
     RedisClusterException,
     RedisError,
     ResponseError,
 )
 
+from agentx_persistence._redis.cluster import Cluster
 from agentx_persistence._redis.pool import (
-    LARGE,
     PACKER,
     Argument,
     Command,
-    NotSentError,
     Pool,
     exchange_with,
 )
-from agentx_persistence._redis.refusals import LOST, Subject, failure, is_wrong_type, may_pass
+from agentx_persistence._redis.refusals import (
+    LOST,
+    UNSENT,
+    Subject,
+    failure,
+    is_wrong_type,
+    may_pass,
+)
 from agentx_persistence._redis.scripts import Script
 from agentx_persistence.errors import BackendUnavailableError, PersistenceClosedError
 from agentx_persistence.storage._retrying import Retries
@@ -66,12 +71,14 @@ class Connection:
         # Any, since few of redis-py's methods have types.
         self._client: Any = None
         self._pool: Pool | None = None
+        self._cluster: Cluster | None = None
         self._process = 0
 
     def _begin(self) -> None:
         """Make a client without connections, at first and after a fork."""
         target = self.target
         client = target.connect()
+        self._cluster = Cluster(client) if target.cluster else None
         if target.owned and not target.cluster:
             pool = client.connection_pool
             make = pool.connection_class
@@ -156,20 +163,14 @@ class Connection:
         if isinstance(client, Redis) and client.connection is None:
             return exchange_with(client.connection_pool, commands)
         try:
+            if self._cluster is not None:
+                return self._cluster.exchange(commands)
+            # A client of a single connection has no pool to use.
             if len(commands) == 1:
-                (command,) = commands
-                if self.cluster and command[0] == "EVALSHA" and _size(command) > LARGE:
-                    # `exchange` waits longer for a large command; redis-py's method would not.
-                    node = client.get_node_from_key(command[3])
-                    pool = client.get_redis_connection(node).connection_pool
-                    replies = exchange_with(pool, commands)
-                    if not isinstance(replies[0], AskError):  # else its slot is moving
-                        return replies
                 try:
-                    return [client.execute_command(*command, **_UNDECODED)]
+                    return [client.execute_command(*commands[0], **_UNDECODED)]
                 except ResponseError as error:
                     return [error]
-            # Neither a cluster's client nor a client of a single connection has a pool to use.
             pipe = client.pipeline(transaction=False)
             for command in commands:
                 pipe.execute_command(*command, **_UNDECODED)
@@ -263,8 +264,10 @@ class Connection:
                     raise failure(self.target.place, error, subject, key) from error
                 if not isinstance(error, LOST):
                     self._drop_idle()  # the server may not be the primary any more
-                lost = lost or (isinstance(error, LOST) and not isinstance(error, NotSentError))
+                lost = lost or (isinstance(error, LOST) and not isinstance(error, UNSENT))
                 deadline = deadline or time.monotonic() + self.target.retry_seconds
+                if isinstance(error, LOST) and self._cluster and self._process == os.getpid():
+                    self._cluster.refresh(deadline - time.monotonic())
                 retries = retries or Retries("redis", deadline)
                 if not retries.pause(f"{self.target.place}: {error}"):
                     raise failure(self.target.place, error, subject, key) from error
@@ -287,7 +290,3 @@ def servers(client: Any, *, primaries: bool = False) -> list[Any]:
     with suppress(RedisError):
         return [client.get_redis_connection(node) for node in nodes]
     return []
-
-
-def _size(command: Command) -> int:
-    return sum(len(argument) for argument in command if isinstance(argument, bytes))

@@ -148,10 +148,14 @@ class _Slot:
             pool.add()
 
 
-def exchange(connection: Any, commands: Sequence[Command]) -> list[Any]:
+def exchange(
+    connection: Any, commands: Sequence[Command], meanwhile: Callable[[], None] | None = None
+) -> list[Any]:
     """Send the commands at once; return the reply to each, in bytes, or its ResponseError.
 
     After any other exception the connection is closed.
+
+    :param meanwhile: called after sending, before the first reply is read
     """
     try:
         packed = b"".join(map(_packed, commands))
@@ -161,6 +165,9 @@ def exchange(connection: Any, commands: Sequence[Command]) -> list[Any]:
             view = memoryview(packed)
             pieces = [view[start : start + LARGE] for start in range(0, len(packed), LARGE)]
             connection.send_packed_command(pieces)
+        if meanwhile is not None:
+            meanwhile()
+        if len(packed) > LARGE:
             patience = (connection.socket_timeout or 0) + len(packed) / _SLOWEST
             if connection.socket_timeout and not connection.can_read(patience):
                 raise TimeoutError("Timeout reading from socket")
@@ -170,7 +177,9 @@ def exchange(connection: Any, commands: Sequence[Command]) -> list[Any]:
         raise
 
 
-def exchange_with(pool: Any, commands: Sequence[Command]) -> list[Any]:
+def exchange_with(
+    pool: Any, commands: Sequence[Command], meanwhile: Callable[[], None] | None = None
+) -> list[Any]:
     """Send the commands as `exchange` does, over a connection of redis-py's pool."""
     try:
         connection = pool.get_connection()
@@ -179,7 +188,7 @@ def exchange_with(pool: Any, commands: Sequence[Command]) -> list[Any]:
         pool.disconnect(inuse_connections=False)
         raise
     try:
-        return exchange(connection, commands)
+        return exchange(connection, commands, meanwhile)
     finally:
         pool.release(connection)
 

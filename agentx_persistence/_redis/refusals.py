@@ -14,8 +14,10 @@ from redis.exceptions import (
     RedisClusterException,
     ResponseError,
     TimeoutError,
+    TryAgainError,
 )
 
+from agentx_persistence._redis.pool import NotSentError
 from agentx_persistence.errors import (
     BackendError,
     BackendUnavailableError,
@@ -27,9 +29,10 @@ from agentx_persistence.errors import (
 # The noun and the id of the record that an error is about.
 Subject = tuple[str, str]
 
-# After these errors it is unknown whether the work was done. redis-py also raises an AskError for a
-# slot that is moving.
+# The server could not be reached, or another node of the cluster has the key. It is unknown whether
+# the work was done, unless the error is one of `UNSENT`.
 LOST = (ConnectionError, TimeoutError, ClusterError, RedisClusterException, AskError)
+UNSENT = (NotSentError, AskError)
 # Errors that may pass, by a word in their text. It need not be the first word, because Redis wraps
 # the error of a command inside a script. redis-py removes some of these words from the text, and
 # has exception classes instead.
@@ -40,7 +43,7 @@ _NO_CLUSTER = "Cluster mode is not enabled"
 def may_pass(error: Exception) -> bool:
     if isinstance(error, AuthenticationError) or _NO_CLUSTER in str(error):
         return False
-    passing = isinstance(error, (*LOST, ReadOnlyError))
+    passing = isinstance(error, (*LOST, ReadOnlyError, TryAgainError))
     return passing or (isinstance(error, ResponseError) and bool(_PASSING.search(str(error))))
 
 

@@ -6,7 +6,9 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +16,9 @@ import pytest
 from agentx_persistence import BackendUnavailableError, Persistence
 from tests.backends.backend import BOUNDED, DATABASE_SERVER, Backend
 from tests.contract.records import image, message, saved_session, session, texts
+from tests.servers.nodes import wait_until
 from tests.servers.process import ServerProcess
+from tests.servers.redis_nodes import is_well
 
 pytestmark = [
     pytest.mark.needs(BOUNDED),
@@ -37,6 +41,8 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 # An attempt that begins in time waits a second at most for each of these: on MongoDB a server and
 # the call of another thread on the same session; a place in the pool, a connection, an answer.
 _BOUND = 8.0
+# A second for an answer, one for asking which nodes there are, and one for a last attempt.
+_CLUSTER_BOUND = 4.0
 
 
 @pytest.fixture
@@ -124,6 +130,50 @@ def test_a_node_of_a_cluster_that_is_silent_delays_only_the_calls_that_need_it(
         for id in ids:
             persistence.sessions.add_message(id, sent[id])
             assert persistence.sessions.get_messages(id) == [sent[id]]
+
+
+def test_a_listing_waits_once_for_a_silent_node(
+    redis_cluster_backend: Backend, redis_cluster_server: Any
+) -> None:
+    ids = [f"session {number}" for number in range(30)]
+    with _with(redis_cluster_backend, **_REDIS).open() as persistence:
+        for id in ids:
+            persistence.sessions.save(session(id))
+        expected = persistence.sessions.find_many(ids)
+        with _process(redis_cluster_server.nodes[1]).suspended():
+            started = time.monotonic()
+            with suppress(BackendUnavailableError):  # unless a replica has taken over
+                assert persistence.sessions.find_many(ids) == expected
+            assert time.monotonic() - started < _CLUSTER_BOUND
+        wait_until(lambda: all(map(is_well, redis_cluster_server.nodes)), "a whole cluster")
+        assert persistence.sessions.find_many(ids) == expected
+
+
+def test_a_cluster_that_is_silent_ends_the_calls_of_all_threads_in_time(
+    redis_cluster_backend: Backend, redis_cluster_server: Any
+) -> None:
+    ids = [f"session {number}" for number in range(12)]
+    sent = {id: message(id) for id in ids}
+    with _with(redis_cluster_backend, **_REDIS).open() as persistence, ExitStack() as stack:
+        sessions = persistence.sessions
+        for id in ids:
+            sessions.save(session(id))
+        calls: list[Callable[[], object]] = [
+            persistence.ping,
+            lambda: sessions.find_many(ids),
+            lambda: sessions.find_all(container_id="box"),
+            *(partial(sessions.add_message, id, sent[id]) for id in ids),
+        ]
+        for node in redis_cluster_server.nodes:
+            stack.enter_context(_process(node).suspended())
+        with ThreadPoolExecutor(len(calls)) as threads:
+            took = list(threads.map(_seconds_until_unavailable, calls))
+        assert max(took) < _CLUSTER_BOUND, took
+        stack.close()
+        wait_until(lambda: all(map(is_well, redis_cluster_server.nodes)), "a whole cluster")
+        for id in ids:
+            sessions.add_message(id, sent[id])
+            assert sessions.get_messages(id) == [sent[id]]
 
 
 _PIECE = {

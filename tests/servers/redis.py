@@ -35,7 +35,7 @@ class RedisServer:
                 each
                 for each in client.client_list()
                 if each["id"] != own and not set(each["flags"]) & set("SM")
-                if not each["name"].startswith("sentinel-")
+                if not each["name"].startswith("sentinel-") and each["cmd"] != "restore-asking"
             ]
 
     def check_for_leaks(self) -> None:

@@ -164,7 +164,7 @@ class ClusterNodes(Nodes):
     def wait(self) -> None:
         """Wait until each node says that all is well, and each replica has its master's data."""
         for node in self.cluster.nodes:
-            wait_until(lambda node=node: _is_well(node), "a whole cluster")
+            wait_until(lambda node=node: is_well(node), "a whole cluster")
 
 
 def _is_informed(sentinel: RedisServer) -> bool:
@@ -176,7 +176,7 @@ def _is_informed(sentinel: RedisServer) -> bool:
     return (state["num-other-sentinels"], len(well)) == (2, 2)
 
 
-def _is_well(node: RedisServer) -> bool:
+def is_well(node: RedisServer) -> bool:
     with node.client(decode_responses=True) as client:
         info = client.execute_command("CLUSTER INFO")
         role = client.role()
