@@ -84,7 +84,6 @@ def redis_driver(
         "protocol": 2,
     }
     if cluster:
-        defaults["reinitialize_steps"] = 1  # ask for the slots again at the first redirection
         defaults["connection_pool_class"] = NodePool
     if client is not None:
         is_cluster = isinstance(client, RedisCluster)

@@ -10,13 +10,17 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from redis.cluster import ClusterNode
 from redis.exceptions import AskError, MovedError, RedisClusterException, RedisError
 
-from agentx_persistence._redis.pool import Command, exchange_with
+from agentx_persistence._redis.pool import Command, Pool, exchange_with
+
+# `Pool.exchange` of the node's pool.
+Exchange = Callable[..., list[Any]]
 
 _logger = logging.getLogger("agentx_persistence")
 
@@ -26,8 +30,14 @@ _ASKED, _LEAST = 6, 1.0
 
 
 class Cluster:
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, limit: int | None, wait: float | None) -> None:
+        """:param limit: how many connections to a node there can be
+        :param wait: for how many seconds a call waits for one of them; ``None`` if the client is
+            the caller's, whose own pools are then used
+        """
         self._client, self._known = client, client.get_nodes()
+        self._limit, self._wait = limit, wait
+        self._pools: dict[str, Pool] = {}
         # Another thread asks for the slots until this time of `time.monotonic()`. It is no lock, as
         # an interrupt could leave that locked.
         self._asking_until = 0.0
@@ -45,14 +55,42 @@ class Cluster:
                 replies[number] = self._ask(reply, commands[number])
         return replies
 
+    def primaries(self) -> list[Exchange]:
+        """Return a function for each primary, which sends commands to it."""
+        return [self._exchange_with(node) for node in self._client.get_primaries()]
+
+    def disconnect(self) -> None:
+        """Disconnect all connections that are not in use."""
+        for pool in list(self._pools.values()):
+            pool.disconnect()
+        for node in self._client.get_nodes():
+            if node.redis_connection is not None:
+                node.redis_connection.connection_pool.disconnect(inuse_connections=False)
+
+    def close(self) -> None:
+        for pool in list(self._pools.values()):
+            pool.closed = True
+        self.disconnect()
+
+    def _exchange_with(self, node: Any) -> Exchange:
+        model = self._client.get_redis_connection(node).connection_pool
+        if self._wait is None:
+            return partial(exchange_with, model)
+        try:
+            return self._pools[node.name].exchange
+        except KeyError:
+            new = Pool(model, self._limit, self._wait)
+            return self._pools.setdefault(node.name, new).exchange
+
     def _send(self, commands: Sequence[Command]) -> list[Any]:
         numbers: dict[str, list[int]] = {}
-        pools: dict[str, Any] = {}
+        exchanges: dict[str, Exchange] = {}
         for number, command in enumerate(commands):
             key = command[3 if command[0] in ("EVALSHA", "EVAL") else 1]
             node = self._client.get_node_from_key(key)
-            numbers.setdefault(node.name, []).append(number)
-            pools[node.name] = self._client.get_redis_connection(node).connection_pool
+            if node.name not in numbers:
+                numbers[node.name], exchanges[node.name] = [], self._exchange_with(node)
+            numbers[node.name].append(number)
         replies: list[Any] = [None] * len(commands)
 
         def send(nodes: Sequence[str]) -> None:
@@ -60,11 +98,12 @@ class Cluster:
             if nodes:
                 own = numbers[nodes[0]]
                 sent = [commands[number] for number in own]
-                found = exchange_with(pools[nodes[0]], sent, lambda: send(nodes[1:]))
+                found = exchanges[nodes[0]](sent, lambda: send(nodes[1:]))
                 for number, reply in zip(own, found, strict=True):
                     replies[number] = reply
 
-        send(list(numbers))
+        # In the same order in all threads, which may wait for each other's connections.
+        send(sorted(numbers))
         return replies
 
     def _ask(self, error: AskError, command: Command) -> Any:
@@ -72,8 +111,7 @@ class Cluster:
         node = self._client.get_node(error.host, error.port)
         if node is None:
             return error  # a new node, which the next attempt knows
-        pool = self._client.get_redis_connection(node).connection_pool
-        return exchange_with(pool, [("ASKING",), command])[1]
+        return self._exchange_with(node)([("ASKING",), command])[1]
 
     def refresh(self, seconds: float) -> None:
         """Ask some nodes, one after the other, for the slots, unless another thread is doing so.

@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeVar
 
-from redis import Redis, RedisCluster
 from redis.client import NEVER_DECODE
 from redis.exceptions import (
     NoScriptError,
@@ -19,9 +16,8 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from agentx_persistence._redis.cluster import Cluster
+from agentx_persistence._redis.cluster import Cluster, Exchange
 from agentx_persistence._redis.pool import (
-    PACKER,
     Argument,
     Command,
     Pool,
@@ -70,20 +66,18 @@ class Connection:
         self._closed = False
         # Any, since few of redis-py's methods have types.
         self._client: Any = None
-        self._pool: Pool | None = None
-        self._cluster: Cluster | None = None
+        self._pool: Pool | Cluster | None = None
         self._process = 0
 
     def _begin(self) -> None:
         """Make a client without connections, at first and after a fork."""
         target = self.target
         client = target.connect()
-        self._cluster = Cluster(client) if target.cluster else None
-        if target.owned and not target.cluster:
-            pool = client.connection_pool
-            make = pool.connection_class
-            options = {"command_packer": PACKER, **pool.connection_kwargs}
-            self._pool = Pool(lambda: make(**options), target.max_connections, target.pool_timeout)
+        limit, wait = target.max_connections, target.pool_timeout
+        if target.cluster:
+            self._pool = Cluster(client, limit, wait if target.owned else None)
+        elif target.owned:
+            self._pool = Pool(client.connection_pool, limit, wait)
         self._client, self._process = client, os.getpid()
 
     def script(
@@ -160,12 +154,10 @@ class Connection:
         if self._pool is not None:
             return self._pool.exchange(commands)
         client = self._client
-        if isinstance(client, Redis) and client.connection is None:
+        if client.connection is None:
             return exchange_with(client.connection_pool, commands)
+        # A client of a single connection has no pool to use.
         try:
-            if self._cluster is not None:
-                return self._cluster.exchange(commands)
-            # A client of a single connection has no pool to use.
             if len(commands) == 1:
                 try:
                     return [client.execute_command(*commands[0], **_UNDECODED)]
@@ -178,11 +170,7 @@ class Connection:
         except Exception:
             raise
         except BaseException:
-            # A connection of the client may not have finished its handshake, or may have an
-            # unread reply.
-            if self.target.owned:
-                self._process = 0
-            _disconnect(client)
+            self._drop_idle()  # the handshake of a connection may be unfinished
             raise
 
     def inspect(self, commands: Sequence[Command], seconds: float | None = None) -> list[list[Any]]:
@@ -192,10 +180,7 @@ class Connection:
         """
 
         def work() -> list[list[Any]]:
-            if not isinstance(self._client, RedisCluster):
-                return [self._exchange(commands)]
-            primaries = servers(self._client, primaries=True)
-            return [exchange_with(each.connection_pool, commands) for each in primaries]
+            return [exchange(commands) for exchange in self._primaries()]
 
         return self._attempt(work, seconds=seconds)[0]
 
@@ -204,10 +189,7 @@ class Connection:
 
         def work() -> set[bytes]:
             found: set[bytes] = set()
-            for server in servers(self._client, primaries=True):
-                exchange: Callable[[Sequence[Command]], list[Any]] = self._exchange
-                if isinstance(self._client, RedisCluster):
-                    exchange = partial(exchange_with, server.connection_pool)
+            for exchange in self._primaries():
                 cursor: bytes | None = b"0"
                 while cursor is not None:
                     (reply,) = exchange([("SCAN", cursor, "COUNT", 1000)])
@@ -219,6 +201,9 @@ class Connection:
 
         return self._attempt(work)[0]
 
+    def _primaries(self) -> list[Exchange]:
+        return self._pool.primaries() if isinstance(self._pool, Cluster) else [self._exchange]
+
     def ping(self) -> None:
         for replies in self.inspect([("PING",)]):
             for reply in replies:
@@ -227,17 +212,19 @@ class Connection:
 
     def close(self) -> None:
         self._closed = True
-        if not self.target.owned or self._client is None:
-            return
-        if self._pool is not None:
-            self._pool.closed = True
-        self._drop_idle()  # calls that are under way close their connections in `_attempt`
+        if self.target.owned and self._pool is not None:
+            self._pool.close()  # calls that are under way close their connections in `_attempt`
 
     def _drop_idle(self) -> None:
         if self._pool is not None:
             self._pool.disconnect()
         else:
-            _disconnect(self._client)
+            self._client.connection_pool.disconnect(inuse_connections=False)
+
+    def _refresh(self, seconds: float) -> None:
+        # In a child process the client is the parent's, whose locks another thread may have held.
+        if isinstance(self._pool, Cluster) and self._process == os.getpid():
+            self._pool.refresh(seconds)
 
     def _attempt(
         self,
@@ -266,8 +253,9 @@ class Connection:
                     self._drop_idle()  # the server may not be the primary any more
                 lost = lost or (isinstance(error, LOST) and not isinstance(error, UNSENT))
                 deadline = deadline or time.monotonic() + self.target.retry_seconds
-                if isinstance(error, LOST) and self._cluster and self._process == os.getpid():
-                    self._cluster.refresh(deadline - time.monotonic())
+                left = deadline - time.monotonic()
+                if isinstance(error, LOST) and (left > 0 or retries is None):
+                    self._refresh(left)
                 retries = retries or Retries("redis", deadline)
                 if not retries.pause(f"{self.target.place}: {error}"):
                     raise failure(self.target.place, error, subject, key) from error
@@ -275,18 +263,3 @@ class Connection:
                 if self._closed:
                     self.close()
                 return result, lost
-
-
-def _disconnect(client: Any) -> None:
-    for server in servers(client):
-        server.connection_pool.disconnect(inuse_connections=False)
-
-
-def servers(client: Any, *, primaries: bool = False) -> list[Any]:
-    """Return a client of each node of a cluster, or the client itself."""
-    if not isinstance(client, RedisCluster):
-        return [client]
-    nodes = client.get_primaries() if primaries else client.get_nodes()  # type: ignore[no-untyped-call]
-    with suppress(RedisError):
-        return [client.get_redis_connection(node) for node in nodes]
-    return []

@@ -12,6 +12,7 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -56,9 +57,13 @@ class NotSentError(ConnectionError):
 class Pool:
     """The connections of one process to one server."""
 
-    def __init__(self, make: Callable[[], Any], limit: int | None, wait: float) -> None:
-        """:param wait: for how many seconds a call waits for one of `limit` connections"""
-        self._make, self._limit, self._wait = make, limit, wait
+    def __init__(self, model: ConnectionPool, limit: int | None, wait: float) -> None:
+        """:param model: redis-py's pool, which says how to connect
+        :param wait: for how many seconds a call waits for one of `limit` connections
+        """
+        options = {"command_packer": PACKER, **model.connection_kwargs}
+        self._make: Callable[[], Any] = partial(model.connection_class, **options)
+        self._limit, self._wait = limit, wait
         self.closed = False
         # The methods of a SimpleQueue are written in C, and can be called in a signal handler.
         self._free: SimpleQueue[_Slot] = SimpleQueue()
@@ -72,8 +77,10 @@ class Pool:
         self._slots.add(slot)
         self._free.put(slot)
 
-    def exchange(self, commands: Sequence[Command]) -> list[Any]:
-        """Send the commands at once; return the reply to each, in bytes, or its ResponseError."""
+    def exchange(
+        self, commands: Sequence[Command], meanwhile: Callable[[], None] | None = None
+    ) -> list[Any]:
+        """Send the commands at once; return the replies, as the function `exchange` does."""
         slot = self._take()
         try:
             # A connection is in its slot only between two calls, so that one whose use was
@@ -87,7 +94,7 @@ class Pool:
                     if isinstance(error, AuthenticationError):
                         raise
                     raise NotSentError(*error.args) from error
-            replies = exchange(connection, commands)
+            replies = exchange(connection, commands, meanwhile)
             slot.used, slot.connection = time.monotonic(), connection
         finally:
             slot.thread = 0
@@ -115,6 +122,11 @@ class Pool:
                 ) from None
         slot.thread = threading.get_ident()
         return slot
+
+    def close(self) -> None:
+        """Disconnect all connections, but those that are in use only afterwards."""
+        self.closed = True
+        self.disconnect()
 
     def disconnect(self) -> None:
         """Disconnect all connections that are not in use."""

@@ -1,12 +1,14 @@
-"""A Redis Cluster whose slots move from node to node."""
+"""A Redis Cluster: slots that move from node to node, and few connections to each node."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -80,6 +82,28 @@ def slot(
     slot = Slot(key, redis_cluster_server.nodes)
     yield slot
     slot.close()
+
+
+def test_threads_wait_for_the_only_connection_to_each_node(
+    redis_cluster_backend: Backend, redis_cluster_server: RedisCluster
+) -> None:
+    """The others hold the connection for longer than a call is repeated."""
+    ids = [f"session {number}" for number in range(12)]
+    options = {**redis_cluster_backend.options, "max_connections": 1, "retry_seconds": 0.2}
+    with replace(redis_cluster_backend, options=options).open() as persistence:
+        for id in ids:
+            persistence.sessions.save(session(id))
+        expected = persistence.sessions.find_many(ids)
+        reading = [partial(persistence.sessions.find_many, order) for order in (ids, ids[::-1])]
+        writing = [partial(persistence.sessions.add_message, id, message()) for id in ids]
+        for node in redis_cluster_server.nodes:
+            with node.client() as client:
+                client.client_pause(500)
+        with ThreadPoolExecutor(24) as threads:
+            found = [threads.submit(call) for call in reading * 4]
+            positions = [threads.submit(call) for call in writing]
+            assert [each.result().keys() for each in found] == [expected.keys()] * 8
+            assert [each.result() for each in positions] == [1] * len(ids)
 
 
 def test_calls_follow_a_slot_that_moves(persistence: Persistence, slot: Slot) -> None:
