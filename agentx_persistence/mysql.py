@@ -64,8 +64,8 @@ def mysql_driver(
         the connection is closed. Set it above `lock_timeout`. ``None`` means no limit
     :param retry_seconds: how long after its start a call is repeated after a deadlock or a lost
         connection, or while the server is down; then it raises `BackendUnavailableError`
-    :param opening_timeout: how many seconds opening waits for a server that has no free connection,
-        and for other processes that upgrade the schema
+    :param opening_timeout: how many seconds in all opening waits for a server that has no free
+        connection or is starting, and for other processes that upgrade the schema
     :param connect_args: further arguments of ``pymysql.connect``, such as ``ssl`` or
         ``unix_socket``
     :param engine: the caller's own engine, instead of an address. It is never closed. The arguments

@@ -96,8 +96,8 @@ def postgresql_driver(
         the connection is closed. Set it above `lock_timeout`. ``None`` means no limit
     :param retry_seconds: how long after its start a call is repeated after a deadlock or a lost
         connection, or while the server is down; then it raises `BackendUnavailableError`
-    :param opening_timeout: how many seconds opening waits for a server that has no free connection,
-        and for other processes that upgrade the schema
+    :param opening_timeout: how many seconds in all opening waits for a server that has no free
+        connection or is starting, and for other processes that upgrade the schema
     :param prepare_threshold: after how many executions on a connection a statement is prepared;
         ``None`` for never, which PgBouncer needs before its version 1.21 or with its
         ``max_prepared_statements = 0``

@@ -29,8 +29,8 @@ from agentx_persistence.storage._retrying import Retries
 
 T = TypeVar("T")
 
-# For how many seconds opening a storage is repeated while no server answers. It is short, so that
-# an application that cannot start reports it soon.
+# For how many seconds opening a storage is repeated since a server last answered. It is short, so
+# that an application that cannot start reports it soon.
 _OPENING = 2.0
 # In seconds. A first attempt that takes long, such as connecting to a silent server, extends that
 # time by at most this, so that there is a second one.
@@ -136,13 +136,14 @@ class Database(ForkAware):
             raise BackendError(self.flavour.backend, NESTED)
 
     @contextmanager
-    def opening(self, among_many: float) -> Iterator[None]:
+    def opening(self, deadline: float) -> Iterator[None]:
         """Limit how long calls are repeated in this context, in which a storage is opened.
 
-        :param among_many: the limit in seconds while the server answers but has no free connection,
-            as when many processes open at once. If no server answers, the limit is `_OPENING`
+        :param deadline: the time of `time.monotonic()` up to which they are repeated while the
+            server answers but has no free connection, as when many processes open at once, or is
+            starting. If no server answers, they are repeated for `_OPENING`
         """
-        self._opening = among_many
+        self._opening = deadline
         try:
             yield
         finally:
@@ -200,7 +201,7 @@ class Database(ForkAware):
     def _attempt(
         self, run: Callable[..., T], *arguments: Any, undone: Callable[[], None] | None = None
     ) -> T:
-        started, retries, certain = time.monotonic(), None, True
+        started, retries, certain, heard = time.monotonic(), None, True, 0.0
         while True:
             if self._closed:
                 raise PersistenceClosedError
@@ -214,22 +215,17 @@ class Database(ForkAware):
                 certain = certain and cause is not None and self.flavour.is_undone(cause)
                 if undone and certain:
                     undone()
-                if retries is None:
-                    seconds = self._seconds(failure.__cause__, time.monotonic() - started)
-                    retries = Retries(self.flavour.backend, started + seconds)
+                retries = retries or Retries(self.flavour.backend, started + self._retry_seconds)
+                if self._opening is not None:
+                    now, answers = (
+                        time.monotonic(),
+                        bool(cause and self.flavour.is_transient(cause)),
+                    )
+                    heard = now if answers else heard or min(now, started + _CONNECTING)
+                    silent = heard + min(_OPENING, self._retry_seconds)
+                    retries.deadline = self._opening if answers else silent
             if not retries.pause(failure):
                 raise failure from failure.__cause__
-
-    def _seconds(self, cause: BaseException | None, taken: float) -> float:
-        """Return for how long a call is repeated.
-
-        :param taken: how many seconds its first attempt took
-        """
-        if self._opening is None:
-            return self._retry_seconds
-        if cause is not None and self.flavour.is_transient(cause):
-            return self._opening
-        return min(taken, _CONNECTING) + min(_OPENING, self._retry_seconds)
 
     def translate(self, error: BaseException) -> tuple[PersistenceError, bool]:
         """Return the error to raise, with its cause, and whether trying again may help."""

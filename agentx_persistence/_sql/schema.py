@@ -202,12 +202,11 @@ def upgrade(engine: Engine, schema: str | None = None, seconds: float = _SECONDS
     while True:
         try:
             with engine.connect() as connection:
-                migrate(connection, schema, lambda bound: _upgrade(bound, schema), seconds)
+                left = deadline - time.monotonic()
+                migrate(connection, schema, lambda bound: _upgrade(bound, schema), left)
             return
         except exc.DBAPIError as error:
-            if engine.dialect.name not in ("mysql", "mariadb"):
-                raise
-            if error.orig is None or error.orig.args[0] not in _OVERTAKEN:
+            if error.orig is None or not _OVERTAKEN.intersection(error.orig.args):
                 raise
             retries = retries or Retries(engine.dialect.name, deadline)
             if not retries.pause(error.orig):
@@ -264,7 +263,7 @@ def _lock(connection: Connection, seconds: float) -> None:
         if time.monotonic() > deadline:
             raise BackendUnavailableError(
                 connection.dialect.name,
-                f"another process has been migrating for {seconds:g} s; try again later",
+                f"another process has been migrating for {seconds:.1f} s; try again later",
             )
         time.sleep(_PAUSE)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -59,16 +60,15 @@ class ServerDriver(PersistenceDriver):
             engine = self._engine
             connections = EngineConnections(engine, flavour)
         database = Database(engine, flavour, connections, retry_seconds=self._retry_seconds)
+        deadline = time.monotonic() + self._opening_timeout
         try:
-            with database.opening(self._opening_timeout):
+            with database.opening(deadline):
                 database.write(flavour.check)
                 revision = schema.current(database)
                 known = revision in (None, *schema.REVISIONS)
                 if revision != schema.HEAD and self._migrate and known:
-                    upgrade = partial(
-                        schema.upgrade, schema=self.schema, seconds=self._opening_timeout
-                    )
-                    database.migrate(upgrade)
+                    left = deadline - time.monotonic()
+                    database.migrate(partial(schema.upgrade, schema=self.schema, seconds=left))
                     revision = schema.current(database)
             url = self.url
             if self.schema is not None:

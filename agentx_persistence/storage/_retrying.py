@@ -28,7 +28,7 @@ class Retries:
 
     def __init__(self, backend: str, deadline: float) -> None:
         """:param deadline: no attempt begins later than this time of `time.monotonic()`"""
-        self._backend, self._deadline = backend, deadline
+        self._backend, self.deadline = backend, deadline
         self._attempt = 0
 
     def pause(self, cause: object) -> bool:
@@ -39,7 +39,7 @@ class Retries:
         if self._attempt:
             pause = min(_LONGEST_PAUSE, 0.05 * 2**self._attempt) * random.uniform(0.5, 1.0)
         self._attempt += 1
-        left = self._deadline - time.monotonic()
+        left = self.deadline - time.monotonic()
         if left <= 0:
             return False
         pause = min(pause, left)

@@ -18,6 +18,7 @@ from agentx_persistence import BackendUnavailableError, create_persistence
 from agentx_persistence._sql import engine, schema
 from agentx_persistence._sql.connections import LostConnectionError, PooledConnections
 from agentx_persistence.sqlite import sqlite_driver
+from agentx_persistence.storage import _retrying
 from tests.backends.backend import DATABASE_SERVER, Backend
 from tests.contract.records import message, saved_session
 
@@ -95,6 +96,35 @@ def test_a_server_that_is_silent_is_tried_again_unless_that_took_long(
     with pytest.raises(BackendUnavailableError):
         create_persistence(server.driver(DATABASE))
     assert len(tried) == attempts
+
+
+@pytest.mark.parametrize("silence", [0.5, 1.5])
+@pytest.mark.needs(DATABASE_SERVER)
+def test_a_server_that_is_starting_is_waited_for_until_it_is_silent_for_some_time(
+    server: Any, backend: Backend, monkeypatch: pytest.MonkeyPatch, silence: float
+) -> None:
+    monkeypatch.setattr(engine, "_OPENING", 1.0)
+    monkeypatch.setattr(_retrying, "_LONGEST_PAUSE", 0.1)
+    write = PooledConnections.write
+    started = time.monotonic()
+
+    def starting(self: PooledConnections, work: Any) -> Any:
+        passed = time.monotonic() - started
+        if passed < 1.5:  # longer than a server is waited for that does not answer
+            texts = {"postgresql": ["the database system is starting up"]}
+            arguments = texts.get(backend.name, [1040, "Too many connections"])
+            raise LostConnectionError from self._dbapi.OperationalError(*arguments)
+        if passed < 1.5 + silence:
+            raise LostConnectionError
+        return write(self, work)
+
+    monkeypatch.setattr(PooledConnections, "write", starting)
+    if silence < 1:
+        create_persistence(server.driver(DATABASE, migrate=True, opening_timeout=9)).close()
+        return
+    with pytest.raises(BackendUnavailableError):
+        create_persistence(server.driver(DATABASE, opening_timeout=9))
+    assert 2 < time.monotonic() - started < 4
 
 
 def test_nodes_that_migrate_at_the_same_moment_do_not_disturb_each_other(
