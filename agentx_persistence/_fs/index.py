@@ -9,155 +9,20 @@ stay. The file then decides where the document is listed, so no document gets lo
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
-from collections.abc import Callable, Sequence
-from threading import RLock
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
-from agentx_persistence._fs.files import Locks
+from agentx_persistence._fs.index_file import IndexFile
 from agentx_persistence._fs.listings import conditions_of
 from agentx_persistence._fs.log import Line, Log
-from agentx_persistence._fs.rebuilding import Scan, rebuild, stamp, witness_of
 from agentx_persistence._fs.records import Row
 from agentx_persistence._fs.schema import COLUMNS, forget_log, insertion, sweep
-from agentx_persistence.errors import BackendUnavailableError, PersistenceClosedError
 from agentx_persistence.storage import KINDS, SESSIONS, Kind, Query
-from agentx_persistence.storage._forking import ForkAware, renew_after_fork
-
-T = TypeVar("T")
 
 _PAGE = 500
-# A child process must neither use nor close the connections of its parent, so they are kept here.
-_of_the_parent: list[sqlite3.Connection] = []
 
 
-class Index(ForkAware):
-    def __init__(
-        self,
-        base: str,
-        locks: Locks,
-        timeout: float,
-        scan: Scan,
-    ) -> None:
-        self.path = f"{base}/index.sqlite3"
-        self._locks, self._timeout, self._scan = locks, timeout, scan
-        self._lock = RLock()
-        self._connection: sqlite3.Connection | None = None
-        self._inode = 0
-        self._closed = False
-        renew_after_fork(self)
-
-    def before_fork(self) -> None:
-        self._lock.acquire()
-
-    def after_fork_in_parent(self) -> None:
-        self._lock.release()
-
-    def after_fork(self) -> None:
-        self._lock = RLock()
-        if self._connection is not None:
-            _of_the_parent.append(self._connection)
-            self._connection = None
-
-    def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-
-    def open(self) -> None:
-        """Connect to the index file, and rebuild it if it is unusable.
-
-        Do nothing if this object is connected to the file that has the name now.
-        """
-        while not self._is_current():
-            if self._closed:
-                raise PersistenceClosedError
-            if not self._connect():
-                self._locks.hold("index", self._connect_or_rebuild)
-
-    def _is_current(self) -> bool:
-        try:
-            return self._connection is not None and os.stat(self.path).st_ino == self._inode
-        except FileNotFoundError:
-            return False
-
-    def _connect_or_rebuild(self) -> None:
-        if not self._connect():
-            rebuild(self.path, self._scan)
-
-    def _connect(self) -> bool:
-        """Connect. Return False if the index is missing, damaged or made for other files."""
-        if not (os.path.exists(self.path) and os.path.exists(witness_of(self.path))):
-            return False
-        connection = sqlite3.connect(
-            self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False
-        )
-        try:
-            # All rows are fetched, here and below, because PyPy closes a cursor only then, and an
-            # open cursor prevents commits.
-            known = connection.execute("SELECT stamp FROM meta").fetchall()
-            inode = os.stat(self.path).st_ino
-            if known == [(stamp(self.path),)]:
-                connection.execute("PRAGMA fullfsync = 1")
-                connection.execute("PRAGMA checkpoint_fullfsync = 1")
-                with self._lock:
-                    self._connection, self._inode, connection = connection, inode, self._connection
-                return True
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) and "no such table" not in str(error):
-                raise
-        finally:
-            if connection is not None:
-                connection.close()
-        return False
-
-    def read(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        while True:
-            self.open()
-            with self._lock:
-                if self._connection is not None:
-                    return self._connection.execute(statement, values).fetchall()
-
-    def write(
-        self,
-        work: Callable[[sqlite3.Connection], T],
-        *,
-        durable: bool = False,
-        wait: bool = True,
-    ) -> T:
-        """Run `work` in a transaction and return its result.
-
-        :param durable: whether a power failure must not undo it
-        :param wait: if False and another process is writing, raise `BackendUnavailableError`
-        """
-
-        def commit() -> tuple[T] | None:
-            with self._lock:
-                connection = self._connection
-                if connection is None or not self._is_current():
-                    return None
-                try:
-                    if connection.in_transaction:  # left open by an interrupt
-                        connection.rollback()
-                    connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-                    connection.execute("BEGIN IMMEDIATE")
-                    result = work(connection)
-                    connection.execute("COMMIT")
-                    return (result,)
-                finally:
-                    if connection.in_transaction:
-                        connection.rollback()
-
-        while True:
-            self.open()
-            if done := self._locks.hold("index", commit, wait=wait):
-                return done[0]
-            if not wait:
-                raise BackendUnavailableError("fs", f"others are writing to {self.path}")
-
+class Index(IndexFile):
     # Documents
 
     def rows(self, kind: Kind, key: str) -> list[Row]:

@@ -49,7 +49,7 @@ class Connections(ABC):
     def close(self) -> None:
         """Close the idle connections, and each of the others when its call ends."""
 
-    def before_fork(self) -> None:  # noqa: B027
+    def before_fork(self, deadline: float) -> None:  # noqa: B027
         """See `ForkAware`."""
 
     def after_fork_in_parent(self) -> None:  # noqa: B027

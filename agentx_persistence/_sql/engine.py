@@ -185,13 +185,15 @@ class Database(ForkAware):
             f"not {type(transaction).__name__}",
         )
 
-    def before_fork(self) -> None:
-        self._connections.before_fork()
+    def before_fork(self, deadline: float) -> None:
+        self._connections.before_fork(deadline)
 
     def after_fork_in_parent(self) -> None:
         self._connections.after_fork_in_parent()
 
     def after_fork(self) -> None:
+        # The child's new threads may have the ids of its parent's.
+        self._writing &= {get_ident()}
         self._connections.after_fork()
 
     def close(self) -> None:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import random
 import time
+import weakref
 from collections.abc import Callable
-from threading import RLock, get_ident
+from queue import Empty, SimpleQueue
+from threading import get_ident
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine, PoolProxiedConnection
@@ -17,7 +19,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
 from agentx_persistence._sql.connections import NESTED, Connections, Rows, forgotten
 from agentx_persistence._sql.flavour import Flavour
-from agentx_persistence.errors import BackendError
+from agentx_persistence.errors import BackendError, BackendUnavailableError
 
 T = TypeVar("T")
 
@@ -26,8 +28,18 @@ T = TypeVar("T")
 _PAUSE = 0.001
 # Seconds between two checks whether the file was deleted or replaced.
 _LOOK = 1.0
-# For how many seconds a fork waits for the calls that are under way.
-_FORK = 5.0
+
+
+class _Turn:
+    """The right to write. If an interrupt loses it, its `__del__` makes a new one."""
+
+    def __init__(self, turns: SimpleQueue[_Turn]) -> None:
+        self._turns = weakref.ref(turns)
+
+    def __del__(self) -> None:
+        turns = self._turns()
+        if turns is not None:
+            turns.put(_Turn(turns))
 
 
 class KeptConnections(Connections):
@@ -48,13 +60,18 @@ class KeptConnections(Connections):
     def _start(self) -> None:
         self._readers: list[PoolProxiedConnection] = []
         self._writer: PoolProxiedConnection | None = None
-        # Reentrant, so that a call of a signal handler inside a call of the same thread does not
-        # wait for itself: it finds `_writing` and raises.
-        self._lock = RLock()
+        # One turn, for one writer at a time. The methods of a SimpleQueue are written in C: an
+        # interrupt cannot leave it locked.
+        self._turns: SimpleQueue[_Turn] = SimpleQueue()
+        self._turns.put(_Turn(self._turns))
         self._writing = False
+        # The threads that write or wait for their turn.
+        self._writers: set[int] = set()
         # The calls under way, and their threads. A fork waits for them.
         self._inside: dict[object, int] = {}
-        self._forking = self._torn = False
+        # The threads that fork: one, or twice the same if its signal handler forks meanwhile.
+        self._forking: list[int] = []
+        self._ready = self._torn = False
 
     def fetch(self, sql: str, parameters: Any) -> Rows:
         if self._path is None or not sql.startswith("SELECT"):
@@ -88,25 +105,46 @@ class KeptConnections(Connections):
         return self._write(work, begin=True)
 
     def _write(self, work: Callable[[Cursor], T], *, begin: bool) -> T:
-        deadline = time.monotonic() + self._timeout
-        while True:
-            call = object()
-            try:
-                self._inside[call] = get_ident()
-                if self._forking:
-                    self._wait_for_fork(call)
-                with self._lock:
-                    if self._writing:
-                        raise BackendError(self._flavour.backend, NESTED)
-                    return self._write_alone(work, begin)
-            except self._dbapi.OperationalError as error:
-                # The lock is released between two attempts, so that other threads and a fork do not
-                # wait for this call.
-                if not self._flavour.is_transient(error) or time.monotonic() > deadline:
-                    raise
-            finally:
-                self._inside.pop(call, None)
-            time.sleep(_PAUSE * random.uniform(0.5, 1.5))
+        me, deadline = get_ident(), time.monotonic() + self._timeout
+        if me in self._writers:
+            raise BackendError(self._flavour.backend, NESTED)
+        # Each `finally` has one call, so that a second interrupt cannot prevent another one.
+        try:
+            self._writers.add(me)
+            while True:
+                try:
+                    return self._write_once(work, begin, deadline)
+                except self._dbapi.OperationalError as error:
+                    # The turn is given back between two attempts, so that other threads and a fork
+                    # do not wait for this call.
+                    if not self._flavour.is_transient(error) or time.monotonic() > deadline:
+                        raise
+                time.sleep(_PAUSE * random.uniform(0.5, 1.5))
+        finally:
+            self._writers.discard(me)
+
+    def _write_once(self, work: Callable[[Cursor], T], begin: bool, deadline: float) -> T:
+        call = object()
+        try:
+            self._inside[call] = get_ident()
+            if self._forking:
+                self._wait_for_fork(call)
+            result = self._write_in_turn(work, begin, deadline)
+        finally:
+            self._inside.pop(call, None)
+        return result
+
+    def _write_in_turn(self, work: Callable[[Cursor], T], begin: bool, deadline: float) -> T:
+        turn = None
+        try:
+            turn = self._turns.get(timeout=max(0.0, deadline - time.monotonic()))
+            return self._write_alone(work, begin)
+        except Empty:
+            reason = f"other threads of this process have been writing for {self._timeout:g} s"
+            raise BackendUnavailableError(self._flavour.backend, reason) from None
+        finally:
+            if turn is not None:
+                self._turns.put(turn)
 
     def _write_alone(self, work: Callable[[Cursor], T], begin: bool) -> T:
         try:
@@ -130,8 +168,8 @@ class KeptConnections(Connections):
             raise
         finally:
             self._writing = False
-        if self._closed:
-            self.close()
+            if self._closed:
+                self._close_idle()
         return result
 
     def _connect(self) -> PoolProxiedConnection:
@@ -162,8 +200,17 @@ class KeptConnections(Connections):
 
     def close(self) -> None:
         self._closed = True
-        with self._lock:
+        turn = None
+        try:
+            # A write that is under way closes its connection at its end.
+            mine = get_ident() in self._writers
+            turn = self._turns.get(timeout=0.0 if mine else self._timeout)
             self._close_idle()
+        except Empty:
+            return
+        finally:
+            if turn is not None:
+                self._turns.put(turn)
 
     def _close_idle(self) -> None:
         while self._readers:
@@ -173,6 +220,12 @@ class KeptConnections(Connections):
             self._writer = None
 
     def _wait_for_fork(self, call: object) -> None:
+        if get_ident() in self._forking:
+            raise BackendError(
+                self._flavour.backend,
+                "a signal handler called the storage while its thread was forking; let it make that"
+                " call later, or in another thread",
+            )
         while self._forking:
             self._inside.pop(call, None)
             time.sleep(0.001)
@@ -182,22 +235,25 @@ class KeptConnections(Connections):
     # opens the same file would believe that it holds the locks of its parent
     # (https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_).
 
-    def before_fork(self) -> None:
-        # This sets the flag, then reads `_inside`. A call adds itself to `_inside`, then reads the
-        # flag. So at least one of the two notices the other.
-        self._forking = True
-        me, deadline = get_ident(), time.monotonic() + _FORK
+    def before_fork(self, deadline: float) -> None:
+        # This adds to `_forking`, then reads `_inside`. A call adds itself to `_inside`, then reads
+        # `_forking`. So at least one of the two notices the other.
+        me = get_ident()
+        self._forking.append(me)
         while set(self._inside.values()) - {me} and time.monotonic() < deadline:
             time.sleep(0.001)
-        self._torn = bool(self._inside)
-        if self._path is not None and not self._torn:
-            self._close_idle()
+        if not self._inside:
+            if self._path is not None:
+                self._close_idle()
+            self._ready = True
 
     def after_fork_in_parent(self) -> None:
-        self._torn = self._forking = False
+        self._ready = False
+        del self._forking[-1:]
 
     def after_fork(self) -> None:
-        torn, writer = self._torn, self._writer
+        # A signal handler may have interrupted `before_fork`.
+        torn, writer = not self._ready, self._writer
         forgotten.extend([writer, self._readers])
         self._start()
         self._torn = torn

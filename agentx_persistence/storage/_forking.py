@@ -8,52 +8,69 @@ that some thread held would stay locked for ever, as that thread is not in the c
 from __future__ import annotations
 
 import os
-from threading import Lock
+import time
+from contextlib import suppress
+from threading import RLock
 from weakref import WeakSet
+
+# For how many seconds a fork waits for calls that are under way, in all stores together.
+_LONGEST = 5.0
 
 
 class ForkAware:
-    """An open resource that a child process cannot share with its parent."""
+    """An open resource that a child process cannot share with its parent.
 
-    def before_fork(self) -> None:
-        """Prepare for the fork, in the parent. The other two methods release the locks taken."""
+    A signal handler may interrupt `before_fork`, or fork in the middle of it.
+    """
+
+    def before_fork(self, deadline: float) -> None:
+        """Prepare for the fork, in the parent.
+
+        :param deadline: the time of `time.monotonic()` up to which it may wait
+        """
 
     def after_fork_in_parent(self) -> None:
-        """Continue, in the parent."""
+        """Continue, in the parent. Release what `before_fork` has locked."""
 
     def after_fork(self) -> None:
         """Replace what the child cannot use. This runs before anything else in the child."""
 
 
 _open: WeakSet[ForkAware] = WeakSet()
-_forking: list[ForkAware] = []
-_one_fork_at_a_time = Lock()
+# For each fork under way, what is prepared for it. A signal handler may fork during a fork, or open
+# a storage, so the lock is reentrant.
+_forks: list[list[ForkAware]] = []
+_one_thread_at_a_time = RLock()
 
 
 def _before_fork() -> None:
-    _one_fork_at_a_time.acquire()
-    _forking[:] = _open
-    for thing in _forking:
-        thing.before_fork()
+    _one_thread_at_a_time.acquire()
+    things, deadline = list(_open), time.monotonic() + _LONGEST
+    _forks.append(things)
+    for thing in things:
+        thing.before_fork(deadline)
 
 
 def _after_fork_in_parent() -> None:
-    for thing in _forking:
-        thing.after_fork_in_parent()
-    _forking.clear()
-    _one_fork_at_a_time.release()
+    try:
+        for thing in _forks.pop() if _forks else ():
+            thing.after_fork_in_parent()
+    finally:
+        with suppress(RuntimeError):  # an interrupt came before the lock
+            _one_thread_at_a_time.release()
 
 
 def _after_fork() -> None:
-    for thing in _forking:
+    global _one_thread_at_a_time
+    _one_thread_at_a_time = RLock()
+    _forks.clear()
+    for thing in list(_open):
         thing.after_fork()
-    _forking.clear()
-    _one_fork_at_a_time.release()
 
 
 def renew_after_fork(thing: ForkAware) -> None:
     """Call the methods of `thing` at every fork, for as long as it exists."""
-    with _one_fork_at_a_time:  # a fork iterates over the set
+    with _one_thread_at_a_time:  # a fork iterates over the set
         _open.add(thing)
 
 

@@ -5,12 +5,14 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from agentx_persistence import Persistence, PersistenceClosedError, create_persistence
 from tests.backends.backend import SHARED, Backend
 from tests.contract.records import container, image, item, message, saved_session, session, texts
+from tests.drivers.killing import exit_status, in_child
 
 
 def test_no_driver_means_memory() -> None:
@@ -148,23 +150,6 @@ def test_nothing_keeps_the_process_alive(backend: Backend) -> None:
     assert (ended.returncode, ended.stdout.strip()) == (0, b"open"), ended.stderr.decode()
 
 
-def _in_child(work: object) -> int:
-    """Run `work` in a forked child; return the child's exit status."""
-    pid = os.fork()
-    if pid == 0:
-        status = 1
-        try:
-            work()  # type: ignore[operator]
-            status = 0
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
 @pytest.mark.needs(SHARED)
 def test_parent_and_forked_children_go_on_with_the_same_persistence(
     persistence: Persistence,
@@ -177,10 +162,49 @@ def test_parent_and_forked_children_go_on_with_the_same_persistence(
             persistence.sessions.add_message("session", message("child"))
         assert "parent 0" in texts(persistence)
 
-    assert [_in_child(child) for _ in range(3)] == [0, 0, 0]
+    assert [exit_status(in_child(child)) for _ in range(3)] == [0, 0, 0]
     persistence.sessions.add_message("session", message("parent 1"))
     history = texts(persistence)
     assert (history[0], history[-1], history.count("child")) == ("parent 0", "parent 1", 60)
+
+
+@pytest.mark.needs(SHARED)
+def test_a_child_goes_on_after_its_parent_has_closed(backend: Backend) -> None:
+    """What others do meanwhile must not take the files of an index from it."""
+    steps, told = os.pipe()
+    persistence = backend.open()
+    saved_session(persistence)
+    persistence.images.save(image("of the parent"))
+    assert persistence.images.count() == 1
+
+    def child() -> None:
+        persistence.images.save(image("child 0"))
+        os.read(steps, 1)
+        for number in range(1, 5):
+            persistence.images.save(image(f"child {number}"))
+            persistence.sessions.add_message("session", message(str(number)))
+        assert persistence.images.count() == 7
+
+    pid = in_child(child)
+    deadline = time.monotonic() + 20
+    while not persistence.images.exists("child 0") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    persistence.close()
+    with backend.open() as other:
+        other.images.save(image("of another"))
+    os.write(told, b".")
+    assert exit_status(pid) == 0
+    with backend.open() as other:
+        assert other.images.count() == len(other.images.find_all()) == 7
+        assert texts(other) == ["1", "2", "3", "4"]
+    os.close(steps)
+    os.close(told)
+
+
+def _append_in_new_threads(persistence: Persistence) -> None:
+    # They may have the ids of the parent's threads.
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: persistence.sessions.add_message("child", message()), range(8)))
 
 
 def test_a_child_forked_while_threads_write_can_go_on(persistence: Persistence) -> None:
@@ -197,7 +221,7 @@ def test_a_child_forked_while_threads_write_can_go_on(persistence: Persistence) 
         thread.start()
     try:
         for _ in range(5):
-            assert _in_child(lambda: persistence.sessions.add_message("child", message())) == 0
+            assert exit_status(in_child(lambda: _append_in_new_threads(persistence))) == 0
     finally:
         ended.set()
         for thread in threads:

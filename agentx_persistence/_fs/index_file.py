@@ -1,0 +1,175 @@
+"""The connection to the index file, its transactions, and what a fork does with it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from threading import RLock
+from typing import Any, TypeVar
+
+from agentx_persistence._fs.files import Locks
+from agentx_persistence._fs.rebuilding import Scan, rebuild, stamp, witness_of
+from agentx_persistence.errors import BackendError, BackendUnavailableError, PersistenceClosedError
+from agentx_persistence.storage._forking import ForkAware, renew_after_fork
+
+T = TypeVar("T")
+
+# A child process must neither use nor close the connections of its parent, so they are kept here.
+_of_the_parent: list[sqlite3.Connection] = []
+
+
+class IndexFile(ForkAware):
+    def __init__(
+        self,
+        base: str,
+        locks: Locks,
+        timeout: float,
+        scan: Scan,
+    ) -> None:
+        self.path = f"{base}/index.sqlite3"
+        self._locks, self._timeout, self._scan = locks, timeout, scan
+        self._lock = RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._inode = 0
+        self._closed = self._using = self._ready = self._torn = False
+        renew_after_fork(self)
+
+    # A child that opens a file which its process has open already, believes that it holds the
+    # parent's locks (https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_).
+
+    def before_fork(self, deadline: float) -> None:
+        locked = self._lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        if locked and not self._using:
+            self._disconnect()
+            self._ready = True
+
+    def after_fork_in_parent(self) -> None:
+        self._ready = False
+        with suppress(RuntimeError):  # `before_fork` was interrupted, or could not wait longer
+            self._lock.release()
+
+    def after_fork(self) -> None:
+        self._lock, self._using = RLock(), False
+        self._torn = self._connection is not None or not self._ready
+        self._ready = False
+        if self._connection is not None:
+            _of_the_parent.append(self._connection)
+            self._connection = None
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def open(self) -> None:
+        """Connect to the index file, and rebuild it if it is unusable.
+
+        Do nothing if this object is connected to the file that has the name now.
+        """
+        while not self._is_current():
+            if self._closed:
+                raise PersistenceClosedError
+            if self._torn:
+                raise BackendError(
+                    "fs", "the process forked in the middle of a call; open the store anew"
+                )
+            if not self._connect():
+                self._locks.hold("index", self._connect_or_rebuild)
+
+    def _is_current(self) -> bool:
+        try:
+            return self._connection is not None and os.stat(self.path).st_ino == self._inode
+        except FileNotFoundError:
+            return False
+
+    def _connect_or_rebuild(self) -> None:
+        with self._lock:
+            if not self._connect_alone():
+                rebuild(self.path, self._scan)
+
+    def _connect(self) -> bool:
+        with self._lock:
+            return self._connect_alone()
+
+    def _connect_alone(self) -> bool:
+        """Connect. Return False if the index is missing, damaged or made for other files."""
+        if not (os.path.exists(self.path) and os.path.exists(witness_of(self.path))):
+            return False
+        connection = sqlite3.connect(
+            self.path, timeout=self._timeout, isolation_level=None, check_same_thread=False
+        )
+        try:
+            # All rows are fetched, here and below, because PyPy closes a cursor only then, and an
+            # open cursor prevents commits.
+            known = connection.execute("SELECT stamp FROM meta").fetchall()
+            inode = os.stat(self.path).st_ino
+            if known == [(stamp(self.path),)]:
+                connection.execute("PRAGMA fullfsync = 1")
+                connection.execute("PRAGMA checkpoint_fullfsync = 1")
+                self._connection, self._inode, connection = connection, inode, self._connection
+                return True
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError) and "no such table" not in str(error):
+                raise
+        finally:
+            if connection is not None:
+                connection.close()
+        return False
+
+    def read(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        while True:
+            self.open()
+            with self._lock:
+                if self._connection is not None:
+                    try:
+                        self._using = True
+                        return self._connection.execute(statement, values).fetchall()
+                    finally:
+                        self._using = False
+
+    def write(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        *,
+        durable: bool = False,
+        wait: bool = True,
+    ) -> T:
+        """Run `work` in a transaction and return its result.
+
+        :param durable: whether a power failure must not undo it
+        :param wait: if False and another process is writing, raise `BackendUnavailableError`
+        """
+
+        def commit() -> tuple[T] | None:
+            with self._lock:
+                connection = self._connection
+                if connection is None or not self._is_current():
+                    return None
+                try:
+                    self._using = True
+                    if connection.in_transaction:  # left open by an interrupt
+                        connection.rollback()
+                    connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                    connection.execute("BEGIN IMMEDIATE")
+                    result = work(connection)
+                    connection.execute("COMMIT")
+                    return (result,)
+                finally:
+                    self._using = False
+                    if connection.in_transaction:
+                        connection.rollback()
+
+        while True:
+            self.open()
+            if done := self._locks.hold("index", commit, wait=wait):
+                return done[0]
+            if not wait:
+                raise BackendUnavailableError("fs", f"others are writing to {self.path}")
