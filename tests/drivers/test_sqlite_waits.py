@@ -80,6 +80,26 @@ def test_each_of_many_waiters_has_a_deadline_of_its_own(
     assert persistence.sessions.add_message("session", message()) == 1
 
 
+def test_a_writer_waits_for_those_of_its_own_process_no_longer_than_the_time_out(
+    persistence: Persistence,
+) -> None:
+    database: Any = persistence._storage._database  # type: ignore[attr-defined]
+    inside, leave = threading.Event(), threading.Event()
+    holder = threading.Thread(
+        target=lambda: database.write(lambda cursor: (inside.set(), leave.wait(10)))
+    )
+    holder.start()
+    assert inside.wait(5)
+    started = time.monotonic()
+    with pytest.raises(BackendUnavailableError, match="other threads"):
+        persistence.sessions.add_message("session", message())
+    assert 0.9 < time.monotonic() - started < 1.5
+    assert _seconds(lambda: texts(persistence)) < 0.3
+    assert 0.9 < _seconds(persistence.close) < 1.5
+    leave.set()
+    holder.join()
+
+
 def test_reading_and_forking_wait_for_no_writer(persistence: Persistence, path: Path) -> None:
     def fork() -> None:
         child = os.fork()

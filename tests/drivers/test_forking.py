@@ -1,0 +1,182 @@
+"""Forks while calls are under way, and what a signal handler does in the middle of a fork."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentx_persistence import BackendError, Persistence, create_persistence
+from agentx_persistence.fs import fs_driver
+from agentx_persistence.sqlite import sqlite_driver
+from agentx_persistence.storage import _forking
+from tests.contract.records import message, saved_session, texts
+from tests.drivers.killing import exit_status, in_child
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),
+    # A fork tells of what a signal handler raises in it, and goes on.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Iterator[list[Persistence]]:
+    drivers = [sqlite_driver(tmp_path / f"{number}.db") for number in range(3)]
+    with ExitStack() as stack:
+        opened = [
+            stack.enter_context(create_persistence(driver))
+            for driver in (*drivers, fs_driver(tmp_path / "fs"))
+        ]
+        for persistence in opened:
+            saved_session(persistence)
+            persistence.sessions.add_message("session", message("first"))
+        yield opened
+
+
+@contextmanager
+def _busy(persistence: Persistence, seconds: float) -> Iterator[None]:
+    """Have another thread write for some seconds."""
+    database: Any = persistence._storage._database  # type: ignore[attr-defined]
+    inside = threading.Event()
+    thread = threading.Thread(
+        target=lambda: database.write(lambda cursor: (inside.set(), time.sleep(seconds)))
+    )
+    thread.start()
+    assert inside.wait(5)
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def _append(stores: list[Persistence]) -> None:
+    for persistence in stores:
+        persistence.sessions.add_message("session", message("later"))
+
+
+def _append_in_another_thread(stores: list[Persistence]) -> None:
+    thread = threading.Thread(target=_append, args=(stores,), daemon=True)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+@contextmanager
+def _handled(handle: Callable[[], None]) -> Iterator[None]:
+    """Call `handle` in a signal handler soon."""
+    before = signal.signal(signal.SIGALRM, lambda number, frame: handle())
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _check(stores: list[Persistence]) -> None:
+    """Check that each store works in this thread, in another one, and in a child."""
+    _append(stores)
+    _append_in_another_thread(stores)
+    assert exit_status(in_child(lambda: _append(stores))) == 0
+    assert [texts(persistence)[-3:] for persistence in stores] == [["later"] * 3] * len(stores)
+
+
+def test_a_fork_waits_no_longer_for_several_stores_than_for_one(
+    stores: list[Persistence], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_forking, "_LONGEST", 0.5)
+    with _busy(stores[0], 2), _busy(stores[1], 2), _busy(stores[2], 2):
+        started = time.monotonic()
+        child = in_child(lambda: _append(stores[3:]))
+        assert 0.4 < time.monotonic() - started < 1
+        assert exit_status(child) == 0
+    _check(stores)
+
+
+def test_a_call_from_a_signal_handler_in_a_fork_is_refused_at_once(
+    stores: list[Persistence],
+) -> None:
+    refused: list[float] = []
+
+    def handle() -> None:
+        started = time.monotonic()
+        for call in (texts, lambda store: store.sessions.add_message("session", message("x"))):
+            with pytest.raises(BackendError, match="while its thread was forking"):
+                call(stores[0])
+        refused.append(time.monotonic() - started)
+
+    with _busy(stores[0], 1), _handled(handle):
+        child = in_child(lambda: _append(stores))
+    assert exit_status(child) == 0
+    assert len(refused) == 1
+    assert refused[0] < 0.1
+    assert [texts(persistence) for persistence in stores] == [["first", "later"]] * len(stores)
+    _check(stores)
+
+
+# In an interpreter of its own: once `concurrent.futures.thread` is imported, a fork in a fork waits
+# for a lock of that module.
+_FORK_IN_A_FORK = """
+import os, signal, sys, threading, time
+from agentx_persistence import SessionRecord, create_persistence
+
+with create_persistence(f"sqlite:///{sys.argv[1]}/agentx.db") as persistence:
+    save = lambda: persistence.sessions.save(SessionRecord())
+    def fork():
+        child = os.fork()
+        if child == 0:
+            save()
+            os._exit(0)
+        return child
+    inside, inner = threading.Event(), []
+    work = lambda cursor: (inside.set(), time.sleep(1))
+    busy = threading.Thread(target=persistence._storage._database.write, args=(work,))
+    busy.start()
+    inside.wait()
+    signal.signal(signal.SIGALRM, lambda number, frame: inner.append(fork()))
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    outer = fork()
+    statuses = [os.waitpid(child, 0)[1] for child in (outer, *inner)]
+    busy.join()
+    save()
+    another = threading.Thread(target=save)
+    another.start()
+    another.join()
+    print(statuses, len(persistence.sessions.find_all()))
+"""
+
+
+def test_a_signal_handler_may_fork_in_a_fork(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", _FORK_IN_A_FORK, str(tmp_path)],
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+    assert ended.stdout.decode() == "[0, 0] 4\n", ended.stderr.decode()
+
+
+def test_an_interrupt_of_a_fork_leaves_nothing_locked(stores: list[Persistence]) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    def refused_or_done() -> None:
+        for persistence in stores:
+            with suppress(BackendError):
+                persistence.sessions.add_message("session", message("later"))
+
+    with _busy(stores[0], 1), _handled(interrupt):
+        started = time.monotonic()
+        child = in_child(refused_or_done)
+        assert time.monotonic() - started < 0.9  # it came while the fork waited
+    assert exit_status(child) == 0
+    _check(stores)
