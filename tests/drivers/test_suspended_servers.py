@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from agentx_persistence import BackendUnavailableError, Persistence
+from agentx_persistence import BackendUnavailableError, Persistence, PersistenceClosedError
 from tests.backends.backend import BOUNDED, DATABASE_SERVER, Backend
 from tests.contract.records import image, message, saved_session, session, texts
 from tests.servers.nodes import wait_until
@@ -107,6 +107,25 @@ def test_opening_ends_in_time_while_the_server_is_silent(
     with process.suspended():
         assert _seconds_until_unavailable(lambda: _open(backend)) < _BOUND
     _open(backend).close()
+
+
+def test_closing_ends_in_time_while_the_server_is_silent(
+    backend: Backend, process: ServerProcess
+) -> None:
+    persistence = _open(backend)
+    saved_session(persistence)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda _: persistence.ping(), range(8)))
+        with process.suspended():
+            time.sleep(0.2)  # the system takes a moment to stop all threads of a process
+            call = threads.submit(persistence.sessions.get_messages, "session")
+            time.sleep(0.2)
+            started = time.monotonic()
+            persistence.close()
+            assert time.monotonic() - started < _BOUND
+            with pytest.raises((BackendUnavailableError, PersistenceClosedError)):
+                call.result()
+            assert time.monotonic() - started < _BOUND
 
 
 def test_a_node_of_a_cluster_that_is_silent_delays_only_the_calls_that_need_it(
