@@ -20,7 +20,7 @@ BACKENDS = {
     "postgresql": frozenset({SHARED, RAW, PROXIED, DATABASE_SERVER, POOLED, BOUNDED}),
     "pgbouncer": frozenset({SHARED, POOLED}),
     "redis": frozenset({SHARED, RAW, PROXIED, POOLED, BOUNDED}),
-    "redis_cluster": frozenset({SHARED, RAW, PROXIED, POOLED}),
+    "redis_cluster": frozenset({SHARED, RAW, PROXIED, POOLED, BOUNDED}),
     "valkey": frozenset({SHARED, RAW, PROXIED, POOLED, BOUNDED}),
     "mongodb": frozenset({SHARED, RAW, PROXIED, POOLED, BOUNDED}),
     "custom": frozenset({SHARED}),

@@ -8,8 +8,7 @@ from typing import Any
 from agentx_persistence import Persistence, PersistenceDriver, create_persistence
 
 # What a backend may lack. A test that needs one of these says so: @pytest.mark.needs(SHARED).
-# every call ends in time while all servers are silent; redis-py asks a cluster node after node
-BOUNDED = "bounded"
+BOUNDED = "bounded"  # every call ends in time while all servers are silent
 DATABASE_SERVER = "database server"  # an SQL server that tests end connections of
 POOLED = "pooled"  # has a pool of connections whose size can be told
 PROXIED = "proxied"  # a server whose connections tests cut

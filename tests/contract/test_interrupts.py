@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import multiprocessing
 import os
 import random
 import signal
@@ -17,13 +18,16 @@ import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any
 
 import pytest
 
 from agentx_persistence import BackendError, Persistence, UserMessage
-from tests.backends.backend import Backend
+from tests.backends.backend import SHARED, Backend
+from tests.conftest import BACKENDS
 from tests.contract.records import image, message, session
 
 _INTERRUPTS = int(os.environ.get("AGENTX_TEST_INTERRUPTS", "40"))
@@ -112,9 +116,10 @@ def test_interrupts_lose_double_and_damage_nothing_and_leave_nothing_locked(
     acknowledged: defaultdict[str, list[str]] = defaultdict(list)
     sent: defaultdict[str, set[str]] = defaultdict(set)
     backend.open().close()  # what stays open from then on is no leak
+    resource_tracker.ensure_running()  # nor is the pipe to the process that `multiprocessing` needs
     before = _descriptors()
-    with backend.open() as persistence:
-        for id in [*_SESSIONS, "beside", "child"]:
+    with _another_process(backend) as stop_process, backend.open() as persistence:
+        for id in [*_SESSIONS, "beside", "process", "child"]:
             persistence.sessions.save(session(id))
         _check_that_every_call_works(persistence)  # pydantic builds its validators at first use
         persistence.images.save(image("image 0", name="a"))
@@ -132,6 +137,7 @@ def test_interrupts_lose_double_and_damage_nothing_and_leave_nothing_locked(
             finally:
                 stop.set()
                 beside.join(60)
+        acknowledged["process"] = stop_process()
         assert not beside.is_alive(), f"{seed}\n{_stack(beside)}"
         _check(persistence, acknowledged, sent, seed)
         if _can_fork(backend):
@@ -142,10 +148,54 @@ def test_interrupts_lose_double_and_damage_nothing_and_leave_nothing_locked(
             _check(persistence, acknowledged, sent, seed)
     leaked, added = _descriptors() - before, sum(map(len, acknowledged.values()))
     assert leaked <= 5, seed
+    others = len(acknowledged["process"])
     report(
-        f"interrupts, {backend.name}: {storm.interrupts:,}; messages acknowledged: {added:,};"
+        f"interrupts, {backend.name}: {storm.interrupts:,}; messages acknowledged: {added:,}, of"
+        f" these of another process: {others:,};"
         f" file descriptors left: {leaked}; seed {seed}"
     )
+
+
+@contextmanager
+def _another_process(backend: Backend) -> Iterator[Callable[[], list[str]]]:
+    """Have another process append to a session; yield what ends it and returns what it has added.
+
+    The process begins when the session is there.
+    """
+    if SHARED not in BACKENDS[backend.name]:
+        yield list
+        return
+    ours, theirs = multiprocessing.Pipe()
+    writer = multiprocessing.get_context("spawn").Process(
+        target=_append_in_a_process, args=(backend, theirs), daemon=True
+    )
+    writer.start()
+
+    def stop() -> list[str]:
+        ours.send("stop")
+        assert ours.poll(60)
+        added: list[str] = ours.recv()
+        assert added
+        return added
+
+    try:
+        yield stop
+    finally:
+        writer.terminate()
+        writer.join()
+        for each in (ours, theirs, writer):
+            each.close()
+
+
+def _append_in_a_process(backend: Backend, pipe: Connection) -> None:
+    added: list[str] = []
+    with backend.open() as persistence:
+        while not (pipe.poll(0.005) and added):
+            if added or persistence.sessions.exists("process"):
+                new = message("process")
+                persistence.sessions.add_message("process", new)
+                added.append(new.id)
+    pipe.send(added)
 
 
 def _descriptors() -> int:
@@ -202,7 +252,7 @@ def _check(
     sent: dict[str, set[str]],
     seed: int,
 ) -> None:
-    for id in [*_SESSIONS, "beside"]:
+    for id in [*_SESSIONS, "beside", "process"]:
         found = [each.id for each in persistence.sessions.get_messages(id)]
         assert len(set(found)) == len(found), (seed, id)
         there = set(acknowledged[id])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from tests.backends.backend import BOUNDED, DATABASE_SERVER, Backend
 from tests.contract.records import image, message, saved_session, session, texts
 from tests.servers.nodes import wait_until
 from tests.servers.process import ServerProcess
+from tests.servers.redis import RedisCluster
 from tests.servers.redis_nodes import is_well
 
 pytestmark = [
@@ -32,6 +33,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "mysql": _SQL,
     "mariadb": _SQL,
     "redis": _REDIS,
+    "redis_cluster": _REDIS,
     "valkey": _REDIS,
     "mongodb": {
         **dict.fromkeys(("socketTimeoutMS", "connectTimeoutMS", "waitQueueTimeoutMS"), 1000),
@@ -46,8 +48,24 @@ _CLUSTER_BOUND = 4.0
 
 
 @pytest.fixture
-def process(backend: Backend, request: pytest.FixtureRequest) -> ServerProcess:
-    return _process(request.getfixturevalue(f"{backend.name}_server"))
+def process(backend: Backend, request: pytest.FixtureRequest) -> ServerProcess | _Processes:
+    server = request.getfixturevalue(f"{backend.name}_server")
+    return _Processes(server) if isinstance(server, RedisCluster) else _process(server)
+
+
+class _Processes:
+    """The nodes of a cluster."""
+
+    def __init__(self, cluster: RedisCluster) -> None:
+        self._nodes = cluster.nodes
+
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            for node in self._nodes:
+                stack.enter_context(_process(node).suspended())
+            yield
+        wait_until(lambda: all(map(is_well, self._nodes)), "a whole cluster")
 
 
 def _process(server: Any) -> ServerProcess:
@@ -73,7 +91,7 @@ def _seconds_until_unavailable(call: Callable[[], object]) -> float:
 
 
 def test_each_call_ends_in_time_while_the_server_is_silent_and_works_afterwards(
-    backend: Backend, process: ServerProcess
+    backend: Backend, process: ServerProcess | _Processes
 ) -> None:
     first, second, batch = message("first"), message("second"), [message("a"), message("b")]
     with _open(backend) as persistence:
@@ -102,7 +120,7 @@ def test_each_call_ends_in_time_while_the_server_is_silent_and_works_afterwards(
 
 
 def test_opening_ends_in_time_while_the_server_is_silent(
-    backend: Backend, process: ServerProcess
+    backend: Backend, process: ServerProcess | _Processes
 ) -> None:
     with process.suspended():
         assert _seconds_until_unavailable(lambda: _open(backend)) < _BOUND
@@ -110,7 +128,7 @@ def test_opening_ends_in_time_while_the_server_is_silent(
 
 
 def test_closing_ends_in_time_while_the_server_is_silent(
-    backend: Backend, process: ServerProcess
+    backend: Backend, process: ServerProcess | _Processes
 ) -> None:
     persistence = _open(backend)
     saved_session(persistence)
@@ -173,7 +191,7 @@ def test_a_cluster_that_is_silent_ends_the_calls_of_all_threads_in_time(
 ) -> None:
     ids = [f"session {number}" for number in range(12)]
     sent = {id: message(id) for id in ids}
-    with _with(redis_cluster_backend, **_REDIS).open() as persistence, ExitStack() as stack:
+    with _with(redis_cluster_backend, **_REDIS).open() as persistence:
         sessions = persistence.sessions
         for id in ids:
             sessions.save(session(id))
@@ -183,13 +201,12 @@ def test_a_cluster_that_is_silent_ends_the_calls_of_all_threads_in_time(
             lambda: sessions.find_all(container_id="box"),
             *(partial(sessions.add_message, id, sent[id]) for id in ids),
         ]
-        for node in redis_cluster_server.nodes:
-            stack.enter_context(_process(node).suspended())
-        with ThreadPoolExecutor(len(calls)) as threads:
+        with (
+            _Processes(redis_cluster_server).suspended(),
+            ThreadPoolExecutor(len(calls)) as threads,
+        ):
             took = list(threads.map(_seconds_until_unavailable, calls))
         assert max(took) < _CLUSTER_BOUND, took
-        stack.close()
-        wait_until(lambda: all(map(is_well, redis_cluster_server.nodes)), "a whole cluster")
         for id in ids:
             sessions.add_message(id, sent[id])
             assert sessions.get_messages(id) == [sent[id]]
