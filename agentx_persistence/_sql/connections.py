@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from threading import get_ident
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine, exc
@@ -12,7 +13,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from agentx_persistence._sql.flavour import Flavour
 from agentx_persistence._sql.pool import ServerPool
-from agentx_persistence.errors import PersistenceError
+from agentx_persistence.errors import BackendUnavailableError, PersistenceError
 
 T = TypeVar("T")
 Rows = Sequence[Sequence[Any]]
@@ -73,6 +74,8 @@ class PooledConnections(Connections):
         self._known = (self._dbapi.Error, exc.SQLAlchemyError, PersistenceError)
         # A pool that was interrupted while it lent or took back a connection.
         self._torn: ServerPool | None = None
+        # The calls under way, and their threads.
+        self._inside: dict[object, int] = {}
 
     def fetch(self, sql: str, parameters: Any) -> Rows:
         return self._use(self._fetch, sql, parameters)
@@ -110,6 +113,19 @@ class PooledConnections(Connections):
         return result
 
     def _use(self, use: Callable[..., T], *arguments: Any) -> T:
+        call, me = object(), get_ident()
+        if self._inside and list(self._inside.values()).count(me) >= self._pool().most:
+            raise BackendUnavailableError(
+                self._flavour.backend,
+                "this call is inside others of its thread, which use all connections",
+            )
+        try:
+            self._inside[call] = me
+            return self._use_connection(use, *arguments)
+        finally:
+            self._inside.pop(call, None)
+
+    def _use_connection(self, use: Callable[..., T], *arguments: Any) -> T:
         if self._torn is not None:
             self._replace_pool()
         used = self._pool()
@@ -175,6 +191,7 @@ class PooledConnections(Connections):
     def after_fork(self) -> None:
         forgotten.append(self._engine.pool)
         self._engine.pool = self._pool().successor()
+        self._inside = {}
 
     def _pool(self) -> ServerPool:
         pool = self._engine.pool

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from copy import copy
+from math import inf
 from threading import Lock
 from typing import Any
 
@@ -22,6 +23,11 @@ class ServerPool(pool.QueuePool):
     returns the connection when it is garbage-collected, and looks for event listeners. Both are not
     needed here, and take as long as the rest of the work.
     """
+
+    @property
+    def most(self) -> float:
+        """How many connections can be lent at the same time."""
+        return inf if self._max_overflow < 0 else self.size() + self._max_overflow
 
     def take(self) -> ConnectionPoolEntry:
         """Lend a connection, which `give` takes back."""

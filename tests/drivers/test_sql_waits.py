@@ -275,6 +275,38 @@ def test_a_signal_handler_works_inside_a_read_and_is_refused_inside_a_write(
         assert texts(persistence) == ["handled"]
 
 
+def test_a_signal_handler_inside_the_only_connections_read_is_refused_at_once(
+    server: Any, backend: Backend
+) -> None:
+    options = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 10}
+    with _opened(server, backend, **options) as persistence:
+        refused: list[float] = []
+
+        def handle(number: int, frame: object) -> None:
+            started = time.monotonic()
+            with pytest.raises(BackendUnavailableError, match="inside others of its thread"):
+                persistence.ping()
+            refused.append(time.monotonic() - started)
+
+        database: Any = _database(persistence)
+        original = database._connections._fetch
+
+        def fetch(*arguments: Any) -> Any:
+            database._connections._fetch = original
+            signal.raise_signal(signal.SIGUSR1)
+            return original(*arguments)
+
+        before = signal.signal(signal.SIGUSR1, handle)
+        try:
+            database._connections._fetch = fetch
+            assert database.fetch("SELECT 1")
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        assert len(refused) == 1
+        assert refused[0] < 1
+        persistence.ping()
+
+
 def test_a_fork_does_not_wait_for_the_server(
     server: Any, backend: Backend, is_postgresql: bool
 ) -> None:
