@@ -67,20 +67,35 @@ class Pool:
         self.closed = False
         # The methods of a SimpleQueue are written in C, and can be called in a signal handler.
         self._free: SimpleQueue[_Slot] = SimpleQueue()
-        self._slots: weakref.WeakSet[_Slot] = weakref.WeakSet()
+        # If there is a limit, the calls under way, and their threads.
+        self._inside: dict[object, int] = {}
         for _ in range(limit or 0):
             self.add()
 
     def add(self) -> None:
         """Add a slot for one more connection."""
-        slot = _Slot(self)
-        self._slots.add(slot)
-        self._free.put(slot)
+        self._free.put(_Slot(self))
 
     def exchange(
         self, commands: Sequence[Command], meanwhile: Callable[[], None] | None = None
     ) -> list[Any]:
         """Send the commands at once; return the replies, as the function `exchange` does."""
+        if self._limit is None:
+            return self._exchange(commands, meanwhile)
+        call, me = object(), threading.get_ident()
+        if list(self._inside.values()).count(me) >= self._limit:
+            raise BackendUnavailableError(
+                "redis", "this call is inside others of its thread, which use all connections"
+            )
+        try:
+            self._inside[call] = me
+            return self._exchange(commands, meanwhile)
+        finally:
+            self._inside.pop(call, None)
+
+    def _exchange(
+        self, commands: Sequence[Command], meanwhile: Callable[[], None] | None
+    ) -> list[Any]:
         slot = self._take()
         try:
             # A connection is in its slot only between two calls, so that one whose use was
@@ -97,7 +112,6 @@ class Pool:
             replies = exchange(connection, commands, meanwhile)
             slot.used, slot.connection = time.monotonic(), connection
         finally:
-            slot.thread = 0
             self._free.put(slot)
             if self.closed:
                 self.disconnect()
@@ -105,23 +119,16 @@ class Pool:
 
     def _take(self) -> _Slot:
         try:
-            slot = self._free.get_nowait()
+            return self._free.get_nowait()
         except Empty:
             if self._limit is None:
                 return _Slot(None)
-            me = threading.get_ident()
-            if all(slot.thread == me for slot in list(self._slots)):
-                raise BackendUnavailableError(
-                    "redis", "this call is inside others of its thread, which use all connections"
-                ) from None
-            try:
-                slot = self._free.get(timeout=self._wait)
-            except Empty:
-                raise BackendUnavailableError(
-                    "redis", f"all {self._limit} connections were in use for {self._wait} s"
-                ) from None
-        slot.thread = threading.get_ident()
-        return slot
+        try:
+            return self._free.get(timeout=self._wait)
+        except Empty:
+            raise BackendUnavailableError(
+                "redis", f"all {self._limit} connections were in use for {self._wait} s"
+            ) from None
 
     def close(self) -> None:
         """Disconnect all connections, but those that are in use only afterwards."""
@@ -151,7 +158,6 @@ class _Slot:
     def __init__(self, pool: Pool | None) -> None:
         self.connection: Any = None
         self.used = 0.0
-        self.thread = 0
         self._pool = weakref.ref(pool) if pool else None
 
     def __del__(self) -> None:
