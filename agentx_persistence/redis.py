@@ -140,10 +140,11 @@ def _behind_sentinel(
         options.update(username=unquote(name) or None, password=unquote(password))
     limit = options.pop("max_connections", None)
     asking = options.pop("sentinel_kwargs", {})
-    timeouts = {key: options[key] for key in ("socket_timeout", "socket_connect_timeout")}
+    names = ("socket_timeout", "socket_connect_timeout", "retry", "protocol")
+    same = {name: options[name] for name in names}
 
     def connect() -> Any:
-        return Sentinel(sentinels, sentinel_kwargs=timeouts | asking).master_for(  # type: ignore[no-untyped-call]
+        return Sentinel(sentinels, sentinel_kwargs=same | asking).master_for(  # type: ignore[no-untyped-call]
             service, **options
         )
 

@@ -70,8 +70,8 @@ def sqlite_driver(
         ``"NORMAL"``, which is faster, a power failure (not a crash of the process) can undo the
         latest ones, see https://www.sqlite.org/pragma.html#pragma_synchronous
     :param migrate: whether to bring the file's schema up to date on opening
-    :param timeout: how many seconds a writing call waits for the writers of other processes; then
-        it raises `BackendUnavailableError`. Reading waits for no writer
+    :param timeout: how many seconds a writing call waits for other writers; then it raises
+        `BackendUnavailableError`. Reading waits for no writer
     """
     if synchronous not in ("FULL", "NORMAL", "EXTRA"):
         raise InvalidRecordError("argument", "synchronous", "must be FULL, NORMAL or EXTRA")

@@ -12,6 +12,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,20 @@ def test_a_server_that_does_not_answer_is_an_error_within_seconds(cluster: bool)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         url = f"redis://127.0.0.1:{mute.getsockname()[1]}"
         _unavailable(lambda: create_persistence(redis_driver(url, cluster=cluster)))
+
+
+def test_sentinels_that_do_not_answer_are_an_error_after_asking_each_once() -> None:
+    with ExitStack() as stack:
+        mute = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(3)]
+        places = ",".join(f"127.0.0.1:{each.getsockname()[1]}" for each in mute)
+        started = time.monotonic()
+        with pytest.raises(BackendUnavailableError):
+            create_persistence(
+                redis_driver(
+                    f"redis+sentinel://{places}/main/0", socket_timeout=0.5, retry_seconds=0
+                )
+            )
+        assert 1.4 < time.monotonic() - started < 2
 
 
 def test_a_server_that_is_no_cluster_is_an_error_and_leaves_no_connection(
