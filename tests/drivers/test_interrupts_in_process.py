@@ -1,0 +1,82 @@
+"""An interrupt at each point of each writing call, where the backend is code of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from agentx_persistence import Persistence, create_persistence
+from agentx_persistence.fs import fs_driver
+from agentx_persistence.memory import memory_driver
+from tests.contract.records import image, message, saved_session, session
+from tests.drivers.interrupting import interrupted_at_each_point
+
+# The system closes what an interrupt kept Python from closing by a `with`, and says so.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(params=["memory", "fs"])
+def persistence(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Persistence]:
+    driver = memory_driver() if request.param == "memory" else fs_driver(tmp_path, timeout=2)
+    with create_persistence(driver) as persistence:
+        for id in ("session", "other"):
+            persistence.sessions.add_message(saved_session(persistence, id), message("first"))
+        for number in range(3):
+            persistence.images.save(image(f"image {number}", name="a"))
+        yield persistence
+
+
+def _calls(persistence: Persistence) -> dict[str, Callable[[], object]]:
+    sessions, images = persistence.sessions, persistence.images
+    numbers = count()
+    return {
+        "append": lambda: sessions.add_messages("session", [message("a"), message("b")]),
+        "rewrite": lambda: sessions.rewrite("other", after=None, messages=[message("new")]),
+        "rename": lambda: images.save(image("image 1", name="ab"[next(numbers) % 2])),
+        "update": lambda: images.update_metadata("image 2", {"key": next(numbers)}),
+        "create": lambda: images.save(image(f"new {next(numbers) % 4}", name="b")),
+        "delete": lambda: (images.save(image("new")), images.delete("new")),
+        "create a session": lambda: sessions.save(session("new")),
+        "fork": lambda: sessions.fork("other", session(f"fork {next(numbers)}")),
+        "delete a session": lambda: (sessions.save(session("new")), sessions.delete("new")),
+    }
+
+
+def _check(persistence: Persistence) -> None:
+    listed = persistence.images.find_all()
+    assert {each.image_id for each in listed} >= {"image 0", "image 1", "image 2"}
+    assert [persistence.images.get(each.image_id) for each in listed] == listed
+    by_name = [each for name in ("a", "b") for each in persistence.images.find_all(name=name)]
+    assert sorted(each.image_id for each in by_name) == sorted(each.image_id for each in listed)
+    assert persistence.images.count() == len(listed)
+    history = persistence.sessions.get_messages("session")
+    assert len({each.id for each in history}) == len(history)
+    assert [each.text for each in history] == ["first", *["a", "b"] * (len(history) // 2)]
+    assert persistence.sessions.count_messages("other") == 1
+    for found in persistence.sessions.find_all():
+        assert len(persistence.sessions.get_messages(found.session_id)) == (
+            persistence.sessions.count_messages(found.session_id)
+        )
+
+
+@pytest.mark.parametrize("name", _calls(create_persistence(memory_driver())))
+def test_an_interrupt_at_each_point_leaves_all_or_nothing_and_no_lock(
+    persistence: Persistence, name: str
+) -> None:
+    points, kept = 0, None
+    with ThreadPoolExecutor(1) as another:
+        for interrupt in interrupted_at_each_point(
+            _calls(persistence)[name], "/agentx_persistence/_memory/", "/agentx_persistence/_fs/"
+        ):
+            kept = interrupt or kept  # its traceback keeps the variables of the call alive
+            another.submit(_check, persistence).result(10)
+            points += 1
+    _check(persistence)
+    assert points > 5
