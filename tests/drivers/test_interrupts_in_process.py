@@ -42,7 +42,7 @@ def _calls(persistence: Persistence) -> dict[str, Callable[[], object]]:
         "rename": lambda: images.save(image("image 1", name="ab"[next(numbers) % 2])),
         "update": lambda: images.update_metadata("image 2", {"key": next(numbers)}),
         "create": lambda: images.save(image(f"new {next(numbers) % 4}", name="b")),
-        "delete": lambda: (images.save(image("new")), images.delete("new")),
+        "delete": lambda: (images.save(image("new", name="b")), images.delete("new")),
         "create a session": lambda: sessions.save(session("new")),
         "fork": lambda: sessions.fork("other", session(f"fork {next(numbers)}")),
         "delete a session": lambda: (sessions.save(session("new")), sessions.delete("new")),
