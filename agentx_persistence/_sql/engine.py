@@ -219,10 +219,8 @@ class Database(ForkAware):
                     undone()
                 retries = retries or Retries(self.flavour.backend, started + self._retry_seconds)
                 if self._opening is not None:
-                    now, answers = (
-                        time.monotonic(),
-                        bool(cause and self.flavour.is_transient(cause)),
-                    )
+                    now = time.monotonic()
+                    answers = cause is not None and self.flavour.is_transient(cause)
                     heard = now if answers else heard or min(now, started + _CONNECTING)
                     silent = heard + min(_OPENING, self._retry_seconds)
                     retries.deadline = self._opening if answers else silent

@@ -28,10 +28,10 @@ from agentx_persistence.errors import ConfigurationError, RecordTooLargeError
 # What a client escapes as two bytes
 # (https://dev.mysql.com/doc/c-api/en/mysql-real-escape-string.html).
 _ESCAPED = re.compile("[\0\n\r\x1a\"'\\\\]")
-# Too many connections (two codes), a lock wait that timed out, a deadlock (at COMMIT: 1180), a row
-# that changed after the snapshot of a MariaDB transaction, a transaction that another node of a
-# group refused.
-_TRANSIENT = {1040, 1203, 1205, 1213, 1180, 1020, 3101}
+# Too many connections (to the server, of a user, of an account), a lock wait that timed out, a
+# deadlock (at COMMIT: 1180), a row that changed after the snapshot of a MariaDB transaction, a
+# transaction that another node of a group refused.
+_TRANSIENT = {1040, 1203, 1226, 1205, 1213, 1180, 1020, 3101}
 # A connection that PyMySQL has closed, a server that is shutting down, an unknown command (from a
 # Galera node without a quorum), a killed session (two codes), a server that has become read-only
 # (two codes).

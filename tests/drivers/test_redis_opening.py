@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis as AsyncRedis
+from redis.exceptions import ResponseError
 
 from agentx_persistence import (
     BackendUnavailableError,
@@ -185,6 +186,30 @@ def test_a_refusal_that_passes_is_repeated(server: RedisServer) -> None:
         timer.start()
         assert persistence.sessions.add_message("session", message("one")) == 1
         timer.join()
+        persistence.sessions.delete("session")
+
+
+def test_a_server_that_is_busy_with_a_script_is_waited_for(
+    server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    driver = redis_driver(server.url, base="busy", retry_seconds=10)
+    with create_persistence(driver) as persistence, server.client() as client:
+        saved_session(persistence)
+        client.config_set("lua-time-limit", 100)
+
+        def run() -> None:
+            with server.client() as raw, pytest.raises(ResponseError):
+                raw.eval("while true do end", 0)
+
+        script = threading.Thread(target=run)
+        script.start()
+        time.sleep(0.3)
+        timer = threading.Timer(0.5, client.script_kill)
+        timer.start()
+        assert persistence.sessions.add_message("session", message("one")) == 1
+        timer.join()
+        script.join()
+        assert any("BUSY" in record.getMessage() for record in caplog.records)
         persistence.sessions.delete("session")
 
 

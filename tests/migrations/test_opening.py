@@ -78,6 +78,25 @@ def test_threads_open_one_new_database_at_once(server: Any) -> None:
     assert sorted(_at_once(open)) == list(range(1, THREADS + 1))
 
 
+@pytest.mark.needs(DATABASE_SERVER)
+def test_many_that_open_at_once_wait_for_few_connections(server: Any, backend: Backend) -> None:
+    create_persistence(server.driver(DATABASE, migrate=True)).close()
+    server.create_application("few", "few", DATABASE)
+    limit = {"postgresql": "ALTER ROLE few CONNECTION LIMIT 3"}
+    server.execute(limit.get(backend.name, "ALTER USER few WITH MAX_USER_CONNECTIONS 3"))
+    options = {"user": "few", "password": "few", "pool_size": 1, "max_overflow": 0}
+
+    def open(number: int) -> int:
+        with create_persistence(server.driver(DATABASE, **options)) as persistence:
+            persistence.ping()
+            time.sleep(0.1)
+        return number
+
+    started = time.monotonic()
+    assert _at_once(open) == list(range(THREADS))
+    assert time.monotonic() - started > 0.9  # at most three at a time
+
+
 @pytest.mark.parametrize(("seconds", "attempts"), [(0.2, 2), (1.0, 1)])
 @pytest.mark.needs(DATABASE_SERVER)
 def test_a_server_that_is_silent_is_tried_again_unless_that_took_long(
