@@ -153,7 +153,7 @@ class PooledConnections(Connections):
 
     def _give_up(self, entry: ConnectionPoolEntry, used: ServerPool, error: BaseException) -> bool:
         """Return a connection to the pool after an error; return whether it was lost."""
-        lost = False
+        lost, connection = False, entry.dbapi_connection
         try:
             if not isinstance(error, self._known):
                 # Such as Ctrl-C. The server's answer may still arrive on this connection.
@@ -162,6 +162,9 @@ class PooledConnections(Connections):
                 used.invalidate_generation(entry, error)
             used.give(entry)
         except BaseException:
+            # A second interrupt. The traceback keeps the connection alive, and with it the locks of
+            # its transaction.
+            self._flavour.cut(connection)
             self._torn = used
             self._replace_pool()
             raise

@@ -68,6 +68,11 @@ class Flavour(ABC):
         :raises ConfigurationError: if the connection commits each statement
         """
 
+    def cut(self, connection: Any) -> None:
+        """End the connection, or ``None``, without a goodbye to the server."""
+        if connection is not None:
+            connection.close()
+
     def refuse_autocommit(self) -> NoReturn:
         raise ConfigurationError(
             self.backend,

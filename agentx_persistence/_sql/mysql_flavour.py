@@ -5,6 +5,8 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Collection, Iterable
+from contextlib import suppress
+from socket import SHUT_RDWR
 from typing import Any
 
 from sqlalchemy import (
@@ -83,6 +85,13 @@ class MysqlFlavour(Flavour):
         known = getattr(driver, "get_autocommit", None)
         if known() if known else driver.autocommit:
             self.refuse_autocommit()
+
+    def cut(self, connection: Any) -> None:
+        # PyMySQL's socket stays open for as long as a traceback refers to the file made of it.
+        socket = getattr(connection, "_sock", None)
+        if socket is not None:
+            with suppress(OSError):
+                socket.shutdown(SHUT_RDWR)
 
     def upsert(self, table: Table, columns: Collection[str]) -> Insert:
         statement = insert(table)
