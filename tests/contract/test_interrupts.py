@@ -335,3 +335,48 @@ def test_a_call_inside_another_call_of_the_same_thread_works_or_is_refused(
         assert len(outcomes) >= _INTERRUPTS
         assert persistence.sessions.count_messages("outer") == added
         assert persistence.sessions.count_messages("inner") == outcomes.count("works")
+
+
+def test_a_finalizer_inside_a_call_works_or_is_refused(backend: Backend) -> None:
+    """The collector may run one at any moment of a call."""
+    outcomes: list[str] = []
+    calling: set[int] = set()
+
+    class Saving:
+        def __init__(self) -> None:
+            self.me = self  # so that only the collector ends it
+
+        def __del__(self) -> None:
+            me = threading.get_ident()
+            if me in calling:
+                calling.discard(me)
+                try:
+                    persistence.sessions.add_message("inner", message())
+                    outcomes.append("works")
+                except BackendError:
+                    outcomes.append("refused")
+
+    def append(number: int) -> None:
+        for _ in range(10):
+            Saving()
+            calling.add(threading.get_ident())
+            persistence.sessions.add_message("outer", message())
+            calling.discard(threading.get_ident())
+
+    before = gc.get_threshold()
+    with backend.open() as persistence:
+        for id in ("outer", "inner"):
+            persistence.sessions.save(session(id))
+        threads = [threading.Thread(target=append, args=(n,), daemon=True) for n in range(2)]
+        try:
+            gc.set_threshold(20)
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(60)
+        finally:
+            gc.set_threshold(*before)
+        assert not any(thread.is_alive() for thread in threads), _stack(threads[0])
+        assert outcomes
+        assert persistence.sessions.count_messages("outer") == 20
+        assert persistence.sessions.count_messages("inner") == outcomes.count("works")
