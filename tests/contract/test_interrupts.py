@@ -143,8 +143,7 @@ def test_interrupts_lose_double_and_damage_nothing_and_leave_nothing_locked(
         acknowledged["process"] = stop_process()
         assert not beside.is_alive(), f"{seed}\n{_stack(beside)}"
         _check(persistence, acknowledged, sent, seed)
-        if _can_fork(backend):
-            _append_in_a_child(persistence)
+        _append_in_a_child(persistence)
         _check_that_every_call_works(persistence)
     if backend.name not in ("memory", "encrypted_memory"):
         with backend.open() as persistence:
@@ -266,10 +265,6 @@ def _check(
     assert [each for each in listed if persistence.images.find(each.image_id) != each] == [], seed
     by_name = [each for name in ("a", "b") for each in persistence.images.find_all(name=name)]
     assert sorted(each.image_id for each in by_name) == sorted(each.image_id for each in listed)
-
-
-def _can_fork(backend: Backend) -> bool:
-    return hasattr(os, "fork") and backend.name != "mongodb"  # whose test server is slow to fork
 
 
 def _append_in_a_child(persistence: Persistence) -> None:
