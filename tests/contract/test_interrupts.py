@@ -25,7 +25,7 @@ from typing import Any
 
 import pytest
 
-from agentx_persistence import BackendError, Persistence, UserMessage
+from agentx_persistence import Persistence, UserMessage
 from tests.backends.backend import SHARED, Backend
 from tests.conftest import BACKENDS
 from tests.contract.records import image, message, session
@@ -289,89 +289,3 @@ def _check_that_every_call_works(persistence: Persistence) -> None:
     assert newest is not None
     assert sessions.clear_messages("after") == 1
     assert sessions.delete("after")
-
-
-def test_a_call_inside_another_call_of_the_same_thread_works_or_is_refused(
-    backend: Backend,
-) -> None:
-    """As a signal's handler does that saves a last message."""
-    chance = random.Random(1)
-    outcomes: list[str] = []
-
-    with backend.open() as persistence:
-        for id in ("outer", "inner"):
-            persistence.sessions.save(session(id))
-        inside = False
-
-        def handler(number: int, frame: FrameType | None) -> None:
-            nonlocal inside
-            if not inside:
-                inside = True
-                try:
-                    persistence.sessions.add_message("inner", message())
-                    outcomes.append("works")
-                except BackendError:
-                    outcomes.append("refused")
-                finally:
-                    inside = False
-            signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0002, 0.004))
-
-        old = signal.signal(signal.SIGALRM, handler)
-        added = 0
-        try:
-            signal.setitimer(signal.ITIMER_REAL, 0.001)
-            deadline = time.monotonic() + 60
-            while len(outcomes) < _INTERRUPTS and time.monotonic() < deadline:
-                persistence.sessions.add_message("outer", message())
-                added += 1
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, old)
-        assert len(outcomes) >= _INTERRUPTS
-        assert persistence.sessions.count_messages("outer") == added
-        assert persistence.sessions.count_messages("inner") == outcomes.count("works")
-
-
-def test_a_finalizer_inside_a_call_works_or_is_refused(backend: Backend) -> None:
-    """The collector may run one at any moment of a call."""
-    outcomes: list[str] = []
-    calling: set[int] = set()
-
-    class Saving:
-        def __init__(self) -> None:
-            self.me = self  # so that only the collector ends it
-
-        def __del__(self) -> None:
-            me = threading.get_ident()
-            if me in calling:
-                calling.discard(me)
-                try:
-                    persistence.sessions.add_message("inner", message())
-                    outcomes.append("works")
-                except BackendError:
-                    outcomes.append("refused")
-
-    def append(number: int) -> None:
-        for _ in range(10):
-            Saving()
-            calling.add(threading.get_ident())
-            persistence.sessions.add_message("outer", message())
-            calling.discard(threading.get_ident())
-
-    before = gc.get_threshold()
-    with backend.open() as persistence:
-        for id in ("outer", "inner"):
-            persistence.sessions.save(session(id))
-        threads = [threading.Thread(target=append, args=(n,), daemon=True) for n in range(2)]
-        try:
-            gc.set_threshold(20)
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join(60)
-        finally:
-            gc.set_threshold(*before)
-        assert not any(thread.is_alive() for thread in threads), _stack(threads[0])
-        assert outcomes
-        assert persistence.sessions.count_messages("outer") == 20
-        assert persistence.sessions.count_messages("inner") == outcomes.count("works")

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from agentx_persistence import create_persistence
 from agentx_persistence._sql.engine import Database
 from agentx_persistence.sqlite import sqlite_driver
 from tests.backends.backend import DATABASE_SERVER, Backend
+from tests.contract.records import message, saved_session
 from tests.drivers.interrupting import interrupted_at_each_point
 
 # Where interrupts can leave something behind: this package, and SQLAlchemy's pool.
@@ -99,3 +101,35 @@ def test_a_pool_of_one_survives_an_interrupt_at_any_point(
         for table in ("pairs_1", "pairs_2"):
             database.execute(f"DROP TABLE {table}")
         storage.close()
+
+
+@pytest.mark.needs(DATABASE_SERVER)
+@pytest.mark.usefixtures("_quiet")
+def test_a_second_interrupt_leaves_no_row_locked(
+    backend: Backend, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes while the connection of the interrupted call is ended."""
+    server: Any = request.getfixturevalue(f"{backend.name}_server")
+    driver = server.new_driver(**backend.options, lock_timeout=1, retry_seconds=0)
+    with create_persistence(driver) as persistence:
+        saved_session(persistence)
+        database: Database = persistence._storage._database  # type: ignore[attr-defined]
+        terminate, interrupts = database.dialect.do_terminate, 0
+
+        def interrupted(connection: Any) -> None:
+            nonlocal interrupts
+            interrupts += 1
+            if interrupts == 1:
+                raise KeyboardInterrupt
+            terminate(connection)
+
+        def work(cursor: Any) -> None:
+            cursor.execute("UPDATE agentx_sessions SET updated_at = updated_at + 1")
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(database.dialect, "do_terminate", interrupted)
+        with pytest.raises(KeyboardInterrupt) as raised:
+            database.write(work)
+        assert interrupts
+        assert persistence.sessions.add_message("session", message("next")) == 1
+        assert raised.traceback  # which keeps the interrupted connection alive until here

@@ -240,33 +240,6 @@ def test_who_waits_first_for_a_connection_has_it_first(server: Any, backend: Bac
         assert served == [0, 1, 2, 3, 4]
 
 
-def test_a_second_interrupt_leaves_no_row_locked(
-    server: Any, backend: Backend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with _opened(server, backend, lock_timeout=1, retry_seconds=0) as persistence:
-        saved_session(persistence)
-        database = _database(persistence)
-        terminate, interrupts = database.dialect.do_terminate, 0
-
-        def interrupted(connection: Any) -> None:
-            nonlocal interrupts
-            interrupts += 1
-            if interrupts == 1:
-                raise KeyboardInterrupt
-            terminate(connection)
-
-        def work(cursor: Any) -> None:
-            cursor.execute("UPDATE agentx_sessions SET updated_at = updated_at + 1")
-            raise KeyboardInterrupt
-
-        monkeypatch.setattr(database.dialect, "do_terminate", interrupted)
-        with pytest.raises(KeyboardInterrupt) as raised:
-            database.write(work)
-        assert interrupts
-        assert persistence.sessions.add_message("session", message("next")) == 1
-        assert raised.traceback  # which keeps the interrupted connection alive until here
-
-
 def test_a_signal_handler_works_inside_a_read_and_is_refused_inside_a_write(
     server: Any, backend: Backend
 ) -> None:
