@@ -107,6 +107,13 @@ def _unlock_logging() -> None:
             lock.release()
 
 
+@pytest.fixture(autouse=True)
+def _quiet(caplog: pytest.LogCaptureFixture) -> None:
+    # A captured record keeps its exception alive, and that the connection that was interrupted.
+    for name in ("sqlalchemy.pool", "agentx_persistence._sql.pool"):
+        caplog.set_level(logging.CRITICAL, name)
+
+
 @pytest.mark.skipif(
     sys.implementation.name == "pypy",
     reason="NOT TESTED: PyPy lets interrupts into `with lock:`, between taking it and the block",

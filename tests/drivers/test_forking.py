@@ -22,7 +22,6 @@ from tests.contract.records import message, saved_session, texts
 from tests.drivers.killing import exit_status, in_child
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),
     # A fork tells of what a signal handler raises in it, and goes on.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
