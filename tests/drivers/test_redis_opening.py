@@ -8,10 +8,12 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import ResponseError
 
@@ -24,6 +26,7 @@ from agentx_persistence import (
 )
 from agentx_persistence.redis import DataLossWarning, redis_driver
 from tests.contract.records import image, message, saved_session, texts
+from tests.servers.nodes import wait_until
 from tests.servers.redis import RedisCluster, RedisServer, redis_binary, start_server
 
 
@@ -189,6 +192,14 @@ def test_a_refusal_that_passes_is_repeated(server: RedisServer) -> None:
         persistence.sessions.delete("session")
 
 
+def is_busy(client: Redis) -> bool:
+    try:
+        client.ping()
+    except ResponseError as error:
+        return "busy" in str(error)
+    return False
+
+
 def test_a_server_that_is_busy_with_a_script_is_waited_for(
     server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -201,14 +212,21 @@ def test_a_server_that_is_busy_with_a_script_is_waited_for(
             with server.client() as raw, pytest.raises(ResponseError):
                 raw.eval("while true do end", 0)
 
-        script = threading.Thread(target=run)
+        def kill() -> None:
+            time.sleep(0.5)
+            while script.is_alive():
+                with suppress(ResponseError):  # it has ended in the meantime
+                    client.script_kill()
+                time.sleep(0.05)
+
+        script = threading.Thread(target=run, daemon=True)
         script.start()
-        time.sleep(0.3)
-        timer = threading.Timer(0.5, client.script_kill)
-        timer.start()
+        wait_until(lambda: is_busy(client), "a busy server")
+        killer = threading.Thread(target=kill, daemon=True)
+        killer.start()
         assert persistence.sessions.add_message("session", message("one")) == 1
-        timer.join()
-        script.join()
+        killer.join(10)
+        script.join(10)
         assert any("BUSY" in record.getMessage() for record in caplog.records)
         persistence.sessions.delete("session")
 
