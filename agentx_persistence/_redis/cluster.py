@@ -91,19 +91,10 @@ class Cluster:
             if node.name not in numbers:
                 numbers[node.name], exchanges[node.name] = [], self._exchange_with(node)
             numbers[node.name].append(number)
-        replies: list[Any] = [None] * len(commands)
-
-        def send(nodes: Sequence[str]) -> None:
-            # The commands of all nodes are sent before the first reply is read.
-            if nodes:
-                own = numbers[nodes[0]]
-                sent = [commands[number] for number in own]
-                found = exchanges[nodes[0]](sent, lambda: send(nodes[1:]))
-                for number, reply in zip(own, found, strict=True):
-                    replies[number] = reply
-
         # In the same order in all threads, which may wait for each other's connections.
-        send(sorted(numbers))
+        parts = [(exchanges[name], numbers[name]) for name in sorted(numbers)]
+        replies: list[Any] = [None] * len(commands)
+        _exchange_parts(parts, commands, replies)
         return replies
 
     def _ask(self, error: AskError, command: Command) -> Any:
@@ -147,3 +138,19 @@ class Cluster:
             self._asking_until = 0.0
             for node in nodes:
                 node.redis_connection.connection_pool.disconnect()
+
+
+def _exchange_parts(
+    parts: Sequence[tuple[Exchange, list[int]]], commands: Sequence[Command], replies: list[Any]
+) -> None:
+    """Send the commands of all nodes before the first reply is read.
+
+    A function inside a method would call itself through a cycle of references, which would keep the
+    replies until the next garbage collection.
+    """
+    if parts:
+        (exchange, numbers), *others = parts
+        sent = [commands[number] for number in numbers]
+        found = exchange(sent, partial(_exchange_parts, others, commands, replies))
+        for number, reply in zip(numbers, found, strict=True):
+            replies[number] = reply
