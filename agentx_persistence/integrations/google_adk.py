@@ -1,31 +1,30 @@
 """Sessions of Google's Agent Development Kit (ADK), kept in a `Persistence`.
 
-The events are the truth; each is appended in one guarded step. A session's record holds the state
-after its event number ``settled``. An event says in ``stateAt`` which event, up to itself, was the
-last one with changes of state. If that one is not settled, its append was cut off, or still runs:
-the next reader of the session carries out the changes first.
-
-A session and its events have a ``token``. A writer checks it before it appends. If the session is
-deleted and created anew between the check and the append, the event has another token than the new
-session, which does not show it: the outcome is that of an append before the deletion.
+1. An event is appended in one step, guarded by the number of messages that its writer has seen.
+2. Then it is settled: its changes are made to the state of the app, to that of the user, and last
+   to that of the session, whose record says in ``settled`` at which position this was. Each change
+   is made once, however often an event is settled. The creation is the event at position 0.
+3. Loading a session settles its newest event. Who appends an event has loaded the session, or has
+   appended the event before and loaded it then. So only the newest event can be unsettled: its
+   append was cut off, or still runs.
+4. A session and its events have a ``token``. If the session is deleted and created anew between a
+   writer's check of the token and its append, the event has another token than the new session,
+   which does not show it: the outcome is that of an append before the deletion.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 from contextlib import suppress
 from typing import Any, TypeAlias
 from weakref import WeakValueDictionary
 
-from agentx_persistence import ItemRecord, OtherMessage, Persistence, SessionRecord
-from agentx_persistence.errors import (
-    InvalidRecordError,
-    MissingDependencyError,
-    RecordConflictError,
-    RecordNotFoundError,
-)
+from pydantic_core import to_jsonable_python
+
+from agentx_persistence import MissingDependencyError, OtherMessage, Persistence, SessionRecord
+from agentx_persistence.errors import RecordConflictError, RecordNotFoundError
 from agentx_persistence.integrations._threads import in_thread
+from agentx_persistence.records import ItemRecord
 
 try:
     from google.adk.errors import StaleSessionError
@@ -38,8 +37,6 @@ except ModuleNotFoundError as error:
     raise MissingDependencyError("google-adk", "google-adk") from error
 
 _Map: TypeAlias = dict[str, Any]
-_Deltas: TypeAlias = list[tuple[int, _Map]]
-_SHARED = ("app:", "user:")
 _REMEMBERED = 64  # changes of a shared state that are recognised when they are repeated
 
 
@@ -55,245 +52,180 @@ class PersistentSessionService(BaseSessionService):
         self._turns: WeakValueDictionary[object, asyncio.Lock] = WeakValueDictionary()
 
     async def create_session(
-        self,
-        *,
-        app_name: str,
-        user_id: str,
-        state: _Map | None = None,
-        session_id: str | None = None,
+        self, app_name: str, user_id: str, state: _Map | None = None, session_id: str | None = None
     ) -> Session:
-        first = Event(actions=EventActions(state_delta=state or {}))
-        names = (app_name, user_id, (session_id or "").strip() or first.id)
-        metadata = {"token": first.id, "time": first.timestamp, "state": {}, "settled": -1}
-        return await in_thread(self._create, names, metadata | {"first": _wire(first)})
+        first = _fields(Event(actions=EventActions(state_delta=state or {})))
+        names = (app_name, user_id, (session_id or "").strip() or first["id"])
+        app, user, key = (_key(*names[:length]) for length in (1, 2, 3))
+        metadata = {"token": first["id"], "first": first["event"], "state": {}, "settled": -1}
+        record = SessionRecord(session_id=key, container_id=user, image_id=app, metadata=metadata)
+        try:
+            await in_thread(self._sessions.create, record)
+        except RecordConflictError as error:
+            raise AlreadyExistsError(f"Session with id {names[2]} already exists.") from error
+        for session in await in_thread(self._loaded, [key]):
+            return session
+        raise SessionNotFoundError(f"Session {names[2]} was deleted meanwhile.")
 
     async def get_session(
-        self,
-        *,
-        app_name: str,
-        user_id: str,
-        session_id: str,
-        config: GetSessionConfig | None = None,
+        self, app_name: str, user_id: str, session_id: str, config: GetSessionConfig | None = None
     ) -> Session | None:
-        key = _key(app_name, user_id, session_id.strip())
-        return await in_thread(self._get, key, config or GetSessionConfig())
+        key, config = _key(app_name, user_id, session_id.strip()), config or GetSessionConfig()
+        return await in_thread(self._get, key, config.num_recent_events, config.after_timestamp)
 
     async def list_sessions(
-        self, *, app_name: str, user_id: str | None = None
+        self, app_name: str, user_id: str | None = None
     ) -> ListSessionsResponse:
-        return ListSessionsResponse(sessions=await in_thread(self._list, app_name, user_id))
+        user = None if user_id is None else _key(app_name, user_id)
+        found = await in_thread(self._sessions.find_all, image_id=_key(app_name), container_id=user)
+        sessions = await in_thread(self._loaded, [record.session_id for record in found])
+        sessions.sort(key=lambda one: (one.last_update_time, one.user_id, one.id))
+        return ListSessionsResponse(sessions=sessions)
 
-    async def delete_session(self, *, app_name: str, user_id: str, session_id: str) -> None:
+    async def delete_session(self, app_name: str, user_id: str, session_id: str) -> None:
         await in_thread(self._sessions.delete, _key(app_name, user_id, session_id.strip()))
 
-    async def get_user_state(self, *, app_name: str, user_id: str) -> _Map:
-        item = await in_thread(self._items.find, *_place(_key(app_name, user_id)))
+    async def get_user_state(self, app_name: str, user_id: str) -> _Map:
+        item = await in_thread(self._items.find, *_shared(_key(app_name, user_id))["user:"])
         return item.value if item else {}
 
     async def append_event(self, session: Session, event: Event) -> Event:
         if event.partial:
             return event
-        key = _key(session.app_name, session.user_id, session.id)
-        turn = self._turns.setdefault((asyncio.get_running_loop(), key), asyncio.Lock())
+        turn = self._turns.setdefault((asyncio.get_running_loop(), id(session)), asyncio.Lock())
         async with turn:  # appends through one object at the same time follow each other
-            marker = await in_thread(self._append, key, session, _wire(event))
-            session._storage_update_marker = marker
+            session._storage_update_marker = await in_thread(self._append, session, _fields(event))
             session.last_update_time = event.timestamp
             return await super().append_event(session, event)
 
-    def _create(self, names: tuple[str, str, str], metadata: _Map) -> Session:
-        delta = metadata["first"]["actions"]["stateDelta"]
-        if not any(name.startswith(_SHARED) for name in delta):  # there is nothing to settle
-            del metadata["first"]
-            metadata |= {"state": delta, "settled": 0}
-        app, user, key = _key(*names[:1]), _key(*names[:2]), _key(*names)
-        record = SessionRecord(session_id=key, container_id=user, image_id=app, metadata=metadata)
-        try:
-            self._sessions.create(record)
-        except RecordConflictError as error:
-            raise AlreadyExistsError(f"Session with id {names[2]} already exists.") from error
-        return self._loaded([(record, None)])[0]
+    def _get(self, key: str, last: int | None, since: float | None = None) -> Session | None:
+        for session in self._loaded([key]):
+            token, _, count = (session._storage_update_marker or "").partition("/")
+            with suppress(RecordNotFoundError):  # deleted meanwhile
+                found: list[Any] = self._sessions.get_messages(key, last=last)
+                own = [one for one in found if one.token == token and one.position <= int(count)]
+                events = [Event.model_validate(one.event | {"content": one.item}) for one in own]
+                session.events = [one for one in events if since is None or one.timestamp >= since]
+                return session
+        return None
 
-    def _get(self, key: str, config: GetSessionConfig) -> Session | None:
-        limit, since = config.num_recent_events, config.after_timestamp
-        try:
-            record = self._sessions.get(key)
-            events: list[Any] = self._sessions.get_messages(key, last=1 if limit == 0 else limit)
-        except RecordNotFoundError:
-            return None
-        (session,) = self._loaded([(record, events[-1] if events else None)])
-        own = [event for event in events if event.token == _token(record)]
-        kept = [_event(event) for event in own] if limit != 0 else []
-        session.events = [event for event in kept if since is None or event.timestamp >= since]
+    def _loaded(self, keys: list[str]) -> list[Session]:
+        """Return those of the sessions that are there, settled, without events."""
+        newest = self._sessions.summaries(keys)
+        sessions = {}
+        # The records are read later, so that they lack only changes of the newest events.
+        for key, record in self._sessions.find_many(newest).items():
+            with suppress(RecordNotFoundError):  # deleted meanwhile
+                sessions[key] = self._settled(key, record, newest[key])
+        places = [(key, scope, place) for key in sessions for scope, place in _shared(key).items()]
+        items = self._items.find_many(place for _, _, place in places)
+        for key, scope, place in places:
+            if item := items.get(place):
+                sessions[key].state |= {scope + name: value for name, value in item.value.items()}
+        return list(sessions.values())
+
+    def _settled(self, key: str, record: Any, summary: Any) -> Session:
+        """Return the session as it is after its newest event, which is settled."""
+        token, last, count = record.metadata["token"], summary.last_message, summary.message_count
+        while last and last.token != token:  # of a session that had the id before
+            last = next(iter(self._sessions.get_messages(key, before=last.id, last=1)), None)
+        position, event = (last.position, last.event) if last else (0, record.metadata["first"])
+        delta = event["actions"]["stateDelta"]
+
+        def settled(one: Any) -> Any:
+            old = one.metadata
+            if old["token"] != token:
+                raise RecordNotFoundError("session", key)  # another session has the id now
+            own = {name: delta[name] for name in delta if not name.startswith(("app:", "user:"))}
+            new = old | {"state": old["state"] | own, "settled": position}
+            return one.model_copy(update={"metadata": new}) if position > old["settled"] else one
+
+        if delta and position > record.metadata["settled"]:
+            for scope, place in _shared(key).items():
+                if part := {k.removeprefix(scope): delta[k] for k in delta if k.startswith(scope)}:
+                    self._merge(place, part, f"{token}/{position}")
+            record = self._sessions.update(key, settled)
+        app, user, id = (name.replace("%2F", "/").replace("%25", "%") for name in key.split("/"))
+        session = Session(app_name=app, user_id=user, id=id, state=record.metadata["state"])
+        session.last_update_time = event["timestamp"]
+        # If others have settled a newer event meanwhile, this is the session after that one.
+        session._storage_update_marker = f"{token}/{max(count, record.metadata['settled'])}"
         return session
 
-    def _list(self, app_name: str, user_id: str | None) -> list[Session]:
-        if user_id is None:
-            records = self._sessions.find_all(image_id=_key(app_name))
-        else:
-            records = self._sessions.find_all(container_id=_key(app_name, user_id))
-        newest = self._sessions.summaries([record.session_id for record in records])
-        there = [record for record in records if record.session_id in newest]
-        sessions = self._loaded([(one, newest[one.session_id].last_message) for one in there])
-        return sorted(sessions, key=lambda one: (one.last_update_time, one.user_id, one.id))
+    def _merge(self, place: tuple[Any, str], changes: _Map, step: str) -> None:
+        """Change a shared state, unless this step has changed it already."""
 
-    def _loaded(self, found: list[tuple[SessionRecord, Any]]) -> list[Session]:
-        """Return the sessions without events, given each one's record and newest event."""
-        settled = [(self._settled(record, newest), newest) for record, newest in found]
-        owners = {owner for record, _ in found for owner in (record.image_id, record.container_id)}
-        shared = self._items.find_many([_place(owner) for owner in owners])
-        return [_session(record, newest, shared) for record, newest in settled]
+        def merged(item: Any) -> Any:
+            applied = getattr(item, "applied", [])
+            update = {"value": item.value | changes, "applied": [*applied, step][-_REMEMBERED:]}
+            return item if step in applied else item.model_copy(update=update)
 
-    def _append(self, key: str, session: Session, event: _Map) -> str:
-        """Append the event and change the state; return the session's new marker."""
         try:
-            token, count, state_at = self._seen(key, session)
-            delta, position = event["actions"]["stateDelta"], int(count) + 1
-            place = {"token": token, "position": position}
-            place["stateAt"] = position if delta else int(state_at)
-            self._sessions.add_message(key, _message(event, place), expected=int(count))
-            if delta:
-                self._settle(key, token, [(position, delta)])
+            self._items.update(*place, merged)
+        except RecordNotFoundError:
+            with suppress(RecordConflictError):  # another has created it meanwhile
+                self._items.create(ItemRecord(namespace=place[0], key=place[1], value={}))
+            self._merge(place, changes, step)
+
+    def _append(self, session: Session, fields: _Map) -> str:
+        """Append the event and settle it; return the session's new marker."""
+        key = _key(session.app_name, session.user_id, session.id)
+        try:
+            token, count = self._seen(key, session)
+            message = OtherMessage(**fields, token=token, position=count + 1)
+            self._sessions.add_message(key, message, expected=count)
+            if fields["event"]["actions"]["stateDelta"]:
+                self._loaded([key])
         except RecordNotFoundError as error:
             raise SessionNotFoundError(f"Session {session.id} not found.") from error
         except RecordConflictError as error:
             if error.kind != "session":
                 raise  # another event has this id
-            reason = "has been modified in storage since it was loaded; load it again"
-            raise StaleSessionError(f"The session {session.id!r} {reason}.") from error
-        return f"{token}/{position}/{place['stateAt']}"
+            raise StaleSessionError(f"Session {key} was modified in storage. Reload it.") from error
+        return f"{token}/{count + 1}"
 
-    def _seen(self, key: str, session: Session) -> list[str]:
-        """Return the parts of the session's marker; one without a marker must be current."""
-        record, marker = self._sessions.get(key), session._storage_update_marker
+    def _seen(self, key: str, session: Session) -> tuple[str, int]:
+        """Return the token of the session, and how many messages the writer has seen.
+
+        A session without a marker, as after a journey as JSON, must have the newest event.
+        """
+        record: Any = self._sessions.get(key)
+        marker = session._storage_update_marker
         if marker is None:
-            newest: list[Any] = self._sessions.get_messages(key, last=8)
-            own = [event.id for event in newest if event.token == _token(record)]
-            if [event.id for event in session.events[-1:]] != own[-1:]:
-                raise RecordConflictError("session", key)
-            marker = _marker(record, *newest[-1:])
-        seen = marker.split("/")
-        if seen[0] != _token(record):
+            current, ids = self._get(key, last=8), [event.id for event in session.events[-1:]]
+            if current and [event.id for event in current.events[-1:]] == ids:
+                marker = current._storage_update_marker
+        token, _, count = (marker or "").partition("/")
+        if token != record.metadata["token"]:
             raise RecordConflictError("session", key)
-        return seen
-
-    def _settled(self, record: SessionRecord, newest: Any) -> SessionRecord:
-        """Return the record with the state after the newest event, which it stores if needed."""
-        metadata: Any = record.metadata
-        settled, deltas = metadata["settled"], []
-        if settled >= (newest.stateAt if newest else 0):
-            return record
-        with suppress(RecordNotFoundError):  # deleted meanwhile: this was its last state
-            event: Any
-            for event in self._sessions.iter_messages(record.session_id, reverse=True):
-                if event.position <= settled:
-                    break
-                if event.token == _token(record):
-                    deltas.append((event.position, event.event["actions"]["stateDelta"]))
-            if settled < 0:
-                deltas.append((0, metadata["first"]["actions"]["stateDelta"]))
-            deltas = [
-                one for one in reversed(deltas) if one[0] <= (newest.position if newest else 0)
-            ]
-            self._settle(record.session_id, _token(record), deltas)
-        return _folded(record, _token(record), deltas)
-
-    def _settle(self, key: str, token: str, deltas: _Deltas) -> None:
-        """Change the state, each time once, and note in the session's record how far this is."""
-        app, user, _ = key.split("/")
-        for position, delta in deltas:
-            for scope, owner in zip(_SHARED, (app, f"{app}/{user}"), strict=True):
-                if changes := {k[len(scope) :]: delta[k] for k in delta if k.startswith(scope)}:
-                    self._merge(owner, changes, f"{token}/{position}")
-        self._sessions.update(key, lambda record: _folded(record, token, deltas))
-
-    def _merge(self, owner: str, changes: _Map, token: str) -> None:
-        def merged(item: Any) -> Any:
-            done = [*item.applied, token][-_REMEMBERED:]
-            update = {"value": item.value | changes, "applied": done}
-            return item if token in item.applied else item.model_copy(update=update)
-
-        namespace, name = _place(owner)
-        empty = {"namespace": namespace, "key": name, "value": {}, "applied": []}
-        try:
-            self._items.update(namespace, name, merged)
-        except RecordNotFoundError:
-            with suppress(RecordConflictError):
-                self._items.create(ItemRecord.model_validate(empty))
-            self._items.update(namespace, name, merged)
+        return token, int(count)
 
 
 def _key(*names: str) -> str:
     return "/".join(name.replace("%", "%25").replace("/", "%2F") for name in names)
 
 
-def _place(owner: str) -> tuple[tuple[str, str], str]:
-    return (owner, "google-adk"), "state"
+def _shared(key: str) -> _Map:
+    """Return the prefixes of names in shared states, and where the items of these states are."""
+    app, user, *_ = key.split("/")
+    owners = {"app:": app, "user:": f"{app}/{user}"}
+    return {scope: ((owner, "google-adk"), "state") for scope, owner in owners.items()}
 
 
-def _folded(record: SessionRecord, token: str, deltas: _Deltas) -> SessionRecord:
-    """Return the record with those of the changes to the session's own state that it lacks."""
-    metadata: Any = record.metadata
-    if _token(record) == token:  # else another session has taken the id meanwhile
-        for position, delta in deltas:
-            if position > metadata["settled"]:
-                own = {k: v for k, v in delta.items() if not k.startswith(_SHARED)}
-                metadata = metadata | {"state": metadata["state"] | own, "settled": position}
-    return record.model_copy(update={"metadata": metadata})
-
-
-def _wire(event: Event) -> _Map:
-    try:
-        json.dumps(event.model_dump(exclude_none=True), default=str, allow_nan=False)
-    except ValueError as error:
-        # pydantic would write null in its place.
-        reason = "holds a number that is not finite; JSON has none, store a text or null"
-        raise InvalidRecordError("event", "state or content", reason) from error
-    wire = event.model_dump(mode="json", by_alias=True, exclude_none=True)
+def _fields(event: Event) -> _Map:
+    """Return what is stored of the event."""
+    dump = event.model_dump(by_alias=True, exclude_none=True)
+    # A number that is not finite stays one, which records refuse. pydantic would write null.
+    wire: _Map = to_jsonable_python(
+        dump, bytes_mode="base64", inf_nan_mode="constants", serialize_unknown=True
+    )
     delta = wire["actions"]["stateDelta"]
     wire["actions"]["stateDelta"] = {k: v for k, v in delta.items() if not k.startswith("temp:")}
-    return wire
-
-
-def _message(event: _Map, place: _Map) -> OtherMessage:
-    return OtherMessage(
-        id=event["id"],
-        role="user" if event["author"] == "user" else "assistant",
-        subtype="google-adk",
-        timestamp=int(event["timestamp"] * 1000),
-        **place,
-        parts=event.get("content", {}).pop("parts", None),  # here they give the message a text
-        event=event,
-    )
-
-
-def _event(message: Any) -> Event:
-    if message.parts is not None:
-        message.event["content"]["parts"] = message.parts
-    return Event.model_validate(message.event)
-
-
-def _token(record: SessionRecord) -> str:
-    metadata: Any = record.metadata
-    token: str = metadata["token"]
-    return token
-
-
-def _marker(record: SessionRecord, newest: Any = None) -> str:
-    position, state_at = (newest.position, newest.stateAt) if newest else (0, 0)
-    return f"{_token(record)}/{position}/{state_at}"
-
-
-def _session(record: SessionRecord, newest: Any, shared: Any) -> Session:
-    metadata: Any = record.metadata
-    names = [name.replace("%2F", "/").replace("%25", "%") for name in record.session_id.split("/")]
-    state = dict(metadata["state"])
-    for scope, owner in zip(_SHARED, (record.image_id, record.container_id), strict=True):
-        if item := shared.get(_place(owner)):
-            state |= {f"{scope}{name}": value for name, value in item.value.items()}
-    time = newest.event["timestamp"] if newest else metadata["time"]
-    session = Session(
-        app_name=names[0], user_id=names[1], id=names[2], state=state, last_update_time=time
-    )
-    session._storage_update_marker = _marker(record, newest)
-    return session
+    return {
+        "id": event.id,
+        "role": "user" if event.author == "user" else "assistant",
+        "subtype": "google-adk",
+        "timestamp": int(event.timestamp * 1000),
+        "item": wire.pop("content", None),  # here it gives the message a text
+        "event": wire,
+    }

@@ -120,10 +120,10 @@ async def test_a_number_that_is_not_finite_is_refused_before_anything_is_written
     service: PersistentSessionService,
 ) -> None:
     session = await service.create_session(**WHERE)
-    with pytest.raises(InvalidRecordError, match="not finite"):
+    with pytest.raises(InvalidRecordError, match="NaN and infinities"):
         await service.append_event(session, changing(k={"deep": [float("nan")]}))
     assert (await loaded(service, session)).events == []
-    with pytest.raises(InvalidRecordError, match="not finite"):
+    with pytest.raises(InvalidRecordError, match="NaN and infinities"):
         await service.create_session(**WHERE, session_id="other", state={"k": float("inf")})
     assert await service.get_session(**WHERE, session_id="other") is None
 
@@ -201,6 +201,76 @@ async def test_an_event_that_is_visible_has_changed_every_state(
     assert last == (2 if (repository, call) in (("items", 4), ("sessions", 2)) else 1)
     for seen in (found, next(one for one in listed if one.id == "s")):
         assert seen.state == {"app:a": last, "app:b": 1, "user:u": last, "k": last}
+
+
+@pytest.mark.parametrize("call", range(1, 16))
+async def test_what_is_cut_off_before_any_of_its_writes_is_finished_by_the_next_reader(
+    persistence: Persistence, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    service, cut = PersistentSessionService(persistence), PersistentSessionService(persistence)
+    begun: list[str] = []
+
+    def cut_short(repository: Any, name: str) -> None:
+        original = getattr(repository, name)
+
+        def verb(*args: Any, **kwargs: Any) -> Any:
+            begun.append(name)
+            if len(begun) == call:
+                raise _CutOffError
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(repository, name, verb)
+
+    async def write() -> None:
+        session = await cut.create_session(**WHERE, session_id="s", state={"app:a": 0, "k": 0})
+        for number in (1, 2):
+            await cut.append_event(session, changing(app_a=number, user_u=number, k=number))
+
+    for name in ("create", "update"):
+        cut_short(cut._sessions, name)
+        cut_short(cut._items, name)
+    cut_short(cut._sessions, "add_message")
+    with pytest.raises(_CutOffError):
+        await write()
+    monkeypatch.undo()
+    found: Any = await service.get_session(**WHERE, session_id="s")
+    if call == 1:
+        assert found is None
+        return
+    last = begun[:-1].count("add_message")
+    assert len(found.events) == last
+    assert found.state == {"app:a": last, "k": last} | ({"user:u": last} if last else {})
+    assert (await service.list_sessions(**WHERE)).sessions[0].state == found.state
+    await service.append_event(found, changing(k=9))
+    assert (await loaded(service, found)).state == found.state
+
+
+async def test_an_event_under_one_of_a_deleted_session_is_still_settled(
+    persistence: Persistence,
+) -> None:
+    """A session is created anew; its append is cut off; then a writer to the old one appends."""
+    service, cut = PersistentSessionService(persistence), PersistentSessionService(persistence)
+    slow = PersistentSessionService(persistence)
+    stale = await service.create_session(**WHERE, session_id="s")
+    await service.append_event(stale, changing(k=0))
+    add = slow._sessions.add_message
+
+    def recreated_meanwhile(*args: Any, **kwargs: Any) -> Any:
+        del slow._sessions.add_message  # all services have the same repository
+        asyncio.run(service.delete_session(**WHERE, session_id="s"))
+        session = asyncio.run(service.create_session(**WHERE, session_id="s"))
+        with cut_off(cut._items, "update", 1):
+            asyncio.run(cut.append_event(session, changing(app_a=1, k=1)))
+        return add(*args, **kwargs)
+
+    slow._sessions.add_message = recreated_meanwhile  # type: ignore[method-assign]
+    await slow.append_event(stale, changing(k=-1))
+    (listed,) = (await service.list_sessions(**WHERE)).sessions
+    current = await loaded(service, stale)
+    assert listed.state == current.state == {"app:a": 1, "k": 1}
+    assert len(current.events) == 1
+    await service.append_event(current, changing(k=2))
+    assert (await loaded(service, stale)).state == {"app:a": 1, "k": 2}
 
 
 async def test_a_change_that_is_repeated_does_not_undo_a_later_one(
