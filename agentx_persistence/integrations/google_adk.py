@@ -21,10 +21,8 @@ from weakref import WeakValueDictionary
 
 from pydantic_core import to_jsonable_python
 
-from agentx_persistence import MissingDependencyError, OtherMessage, Persistence, SessionRecord
-from agentx_persistence.errors import RecordConflictError, RecordNotFoundError
+from agentx_persistence import ItemRecord, OtherMessage, Persistence, SessionRecord, errors
 from agentx_persistence.integrations._threads import in_thread
-from agentx_persistence.records import ItemRecord
 
 try:
     from google.adk.errors import StaleSessionError
@@ -34,10 +32,9 @@ try:
     from google.adk.sessions import BaseSessionService, Session
     from google.adk.sessions.base_session_service import GetSessionConfig, ListSessionsResponse
 except ModuleNotFoundError as error:
-    raise MissingDependencyError("google-adk", "google-adk") from error
+    raise errors.MissingDependencyError("google-adk", "google-adk") from error
 
 _Map: TypeAlias = dict[str, Any]
-_REMEMBERED = 64  # changes of a shared state that are recognised when they are repeated
 
 
 class PersistentSessionService(BaseSessionService):
@@ -61,7 +58,7 @@ class PersistentSessionService(BaseSessionService):
         record = SessionRecord(session_id=key, container_id=user, image_id=app, metadata=metadata)
         try:
             await in_thread(self._sessions.create, record)
-        except RecordConflictError as error:
+        except errors.RecordConflictError as error:
             raise AlreadyExistsError(f"Session with id {names[2]} already exists.") from error
         for session in await in_thread(self._loaded, [key]):
             return session
@@ -101,7 +98,7 @@ class PersistentSessionService(BaseSessionService):
     def _get(self, key: str, last: int | None, since: float | None = None) -> Session | None:
         for session in self._loaded([key]):
             token, _, count = (session._storage_update_marker or "").partition("/")
-            with suppress(RecordNotFoundError):  # deleted meanwhile
+            with suppress(errors.RecordNotFoundError):  # deleted meanwhile
                 found: list[Any] = self._sessions.get_messages(key, last=last)
                 own = [one for one in found if one.token == token and one.position <= int(count)]
                 events = [Event.model_validate(one.event | {"content": one.item}) for one in own]
@@ -115,7 +112,7 @@ class PersistentSessionService(BaseSessionService):
         sessions = {}
         # The records are read later, so that they lack only changes of the newest events.
         for key, record in self._sessions.find_many(newest).items():
-            with suppress(RecordNotFoundError):  # deleted meanwhile
+            with suppress(errors.RecordNotFoundError):  # deleted meanwhile
                 sessions[key] = self._settled(key, record, newest[key])
         places = [(key, scope, place) for key in sessions for scope, place in _shared(key).items()]
         items = self._items.find_many(place for _, _, place in places)
@@ -135,7 +132,7 @@ class PersistentSessionService(BaseSessionService):
         def settled(one: Any) -> Any:
             old = one.metadata
             if old["token"] != token:
-                raise RecordNotFoundError("session", key)  # another session has the id now
+                raise errors.RecordNotFoundError("session", key)  # another session has the id now
             own = {name: delta[name] for name in delta if not name.startswith(("app:", "user:"))}
             new = old | {"state": old["state"] | own, "settled": position}
             return one.model_copy(update={"metadata": new}) if position > old["settled"] else one
@@ -153,17 +150,17 @@ class PersistentSessionService(BaseSessionService):
         return session
 
     def _merge(self, place: tuple[Any, str], changes: _Map, step: str) -> None:
-        """Change a shared state, unless this step has changed it already."""
+        """Change a shared state, unless this step is among the last 64 that have changed it."""
 
         def merged(item: Any) -> Any:
             applied = getattr(item, "applied", [])
-            update = {"value": item.value | changes, "applied": [*applied, step][-_REMEMBERED:]}
+            update = {"value": item.value | changes, "applied": [*applied, step][-64:]}
             return item if step in applied else item.model_copy(update=update)
 
         try:
             self._items.update(*place, merged)
-        except RecordNotFoundError:
-            with suppress(RecordConflictError):  # another has created it meanwhile
+        except errors.RecordNotFoundError:
+            with suppress(errors.RecordConflictError):  # another has created it meanwhile
                 self._items.create(ItemRecord(namespace=place[0], key=place[1], value={}))
             self._merge(place, changes, step)
 
@@ -176,9 +173,9 @@ class PersistentSessionService(BaseSessionService):
             self._sessions.add_message(key, message, expected=count)
             if fields["event"]["actions"]["stateDelta"]:
                 self._loaded([key])
-        except RecordNotFoundError as error:
+        except errors.RecordNotFoundError as error:
             raise SessionNotFoundError(f"Session {session.id} not found.") from error
-        except RecordConflictError as error:
+        except errors.RecordConflictError as error:
             if error.kind != "session":
                 raise  # another event has this id
             raise StaleSessionError(f"Session {key} was modified in storage. Reload it.") from error
@@ -197,7 +194,7 @@ class PersistentSessionService(BaseSessionService):
                 marker = current._storage_update_marker
         token, _, count = (marker or "").partition("/")
         if token != record.metadata["token"]:
-            raise RecordConflictError("session", key)
+            raise errors.RecordConflictError("session", key)
         return token, int(count)
 
 
@@ -208,8 +205,8 @@ def _key(*names: str) -> str:
 def _shared(key: str) -> _Map:
     """Return the prefixes of names in shared states, and where the items of these states are."""
     app, user, *_ = key.split("/")
-    owners = {"app:": app, "user:": f"{app}/{user}"}
-    return {scope: ((owner, "google-adk"), "state") for scope, owner in owners.items()}
+    users = (f"{app}/{user}", "google-adk")
+    return {"app:": ((app, "google-adk"), "state"), "user:": (users, "state")}
 
 
 def _fields(event: Event) -> _Map:
