@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _FILES = "looks at the files of FileSessionManager, or damages them"
+_OPEN = "lets open() fail for the whole process, and expects Strands' own error for it"
 _PATHS = "refuses what is no safe path; ours makes no paths of ids and keys, and keeps any"
 _MEMORY = "uses what only InMemoryStorage has: clear(), a strategy of searching, private marks"
 _INLINE = "expects what is kept in memory to be copied into the snapshot; ours is durable"
@@ -17,6 +18,7 @@ LEFT_OUT = {
     f"{_MANAGER}::test_create_message": _FILES,
     f"{_MANAGER}::test_message_durable_id_persists": _FILES,
     f"{_MANAGER}::test_corrupted_json_file": _FILES,
+    f"{_MANAGER}::test_permission_error_handling": _OPEN,
     f"{_MANAGER}::test_create_multi_agent": _FILES,
     f"{_MANAGER}::test_create_session_multi_agent_directory_structure": _FILES,
     f"{_MANAGER}::test__get_session_path_invalid_session_id": _PATHS,
