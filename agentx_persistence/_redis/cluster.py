@@ -35,7 +35,7 @@ class Cluster:
         :param wait: for how many seconds a call waits for one of them; ``None`` if the client is
             the caller's, whose own pools are then used
         """
-        self._client, self._known = client, client.get_nodes()
+        self._client = client
         self._limit, self._wait = limit, wait
         self._pools: dict[str, Pool] = {}
         # Another thread asks for the slots until this time of `time.monotonic()`. It is no lock, as
@@ -114,9 +114,8 @@ class Cluster:
             return
         self._asking_until = now + seconds
         manager = self._client.nodes_manager
-        # A node that belongs to no cluster any more names no others.
-        self._known = self._client.get_nodes() or self._known
-        asked = random.sample(self._known, min(len(self._known), _ASKED))
+        given = manager.startup_nodes
+        asked = self._some_of(given)
         limits = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), seconds / len(asked))
         options = {**manager.connection_kwargs, **limits}
         nodes = [
@@ -127,8 +126,9 @@ class Cluster:
             )
             for node in asked
         ]
+        asking = {node.name: node for node in nodes}
         try:
-            manager.startup_nodes = {node.name: node for node in nodes}
+            manager.startup_nodes = asking
             manager.initialize()
         except (RedisError, RedisClusterException, IndexError) as error:
             # The call is repeated with the slots that were known before. redis-py raises an
@@ -136,8 +136,21 @@ class Cluster:
             _logger.warning("redis: no node of the cluster has said where the slots are: %r", error)
         finally:
             self._asking_until = 0.0
+            if manager.startup_nodes is asking:
+                manager.startup_nodes = given
             for node in nodes:
                 node.redis_connection.connection_pool.disconnect()
+
+    def _some_of(self, given: dict[str, Any]) -> list[Any]:
+        """Return nodes to ask, of which one at least is given and not known, if there is such one.
+
+        With redis-py's `dynamic_startup_nodes=False`, that is the address in the URL. It leads to
+        the cluster even if all known nodes have new addresses.
+        """
+        known = {node.name: node for node in self._client.get_nodes()}
+        some = random.sample([*known.values()], min(len(known), _ASKED - 1))
+        others = [node for name, node in given.items() if name not in known]
+        return some + random.sample(others, min(len(others), _ASKED - len(some)))
 
 
 def _exchange_parts(

@@ -20,7 +20,8 @@ from agentx_persistence._redis.keys import Keys
 from agentx_persistence.storage import SESSIONS
 from tests.backends.backend import Backend
 from tests.contract.records import message, saved_session, session, texts
-from tests.servers.redis import RedisCluster
+from tests.servers.proxy import Proxy
+from tests.servers.redis import RedisCluster, RedisServer
 
 
 class Slot:
@@ -171,3 +172,31 @@ def test_what_is_written_while_a_slot_moves_is_there_once(
         mover.join()
         assert len(sent) > moves
         assert texts(persistence) == sent
+
+
+def test_the_address_in_the_url_is_asked_after_all_nodes_have_got_new_ones(
+    redis_cluster_backend: Backend, redis_cluster_server: RedisCluster
+) -> None:
+    nodes = redis_cluster_server.nodes
+    proxies = {port: Proxy("127.0.0.1", port) for port in map(_port, nodes)}
+    old = {("127.0.0.1", port): ("127.0.0.1", proxy.port) for port, proxy in proxies.items()}
+    options = {
+        **redis_cluster_backend.options,
+        "dynamic_startup_nodes": False,
+        "address_remap": lambda address: old.get(address, address),
+    }
+    with ExitStack() as proxied:
+        for proxy in proxies.values():
+            proxied.enter_context(proxy.open())
+        with replace(redis_cluster_backend, options=options).open() as persistence:
+            saved_session(persistence)
+            proxied.close()
+            old.clear()
+            for node in nodes:
+                with node.client() as client:
+                    client.client_kill_filter(_type="normal", skipme=True)
+            assert persistence.sessions.add_message("session", message()) == 1
+
+
+def _port(node: RedisServer) -> int:
+    return int(node.url.rpartition(":")[2])
