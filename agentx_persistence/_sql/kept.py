@@ -8,10 +8,8 @@ from __future__ import annotations
 import os
 import random
 import time
-import weakref
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
-from threading import get_ident
+from threading import RLock, get_ident
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine, PoolProxiedConnection
@@ -28,18 +26,6 @@ T = TypeVar("T")
 _PAUSE = 0.001
 # Seconds between two checks whether the file was deleted or replaced.
 _LOOK = 1.0
-
-
-class _Turn:
-    """The right to write. If an interrupt loses it, its `__del__` makes a new one."""
-
-    def __init__(self, turns: SimpleQueue[_Turn]) -> None:
-        self._turns = weakref.ref(turns)
-
-    def __del__(self) -> None:
-        turns = self._turns()
-        if turns is not None:
-            turns.put(_Turn(turns))
 
 
 class KeptConnections(Connections):
@@ -60,10 +46,9 @@ class KeptConnections(Connections):
     def _start(self) -> None:
         self._readers: list[PoolProxiedConnection] = []
         self._writer: PoolProxiedConnection | None = None
-        # One turn, for one writer at a time. The methods of a SimpleQueue are written in C: an
-        # interrupt cannot leave it locked.
-        self._turns: SimpleQueue[_Turn] = SimpleQueue()
-        self._turns.put(_Turn(self._turns))
+        # Held by the thread whose turn it is to write. It is an RLock because that knows its owner:
+        # `release` raises in a thread whose `acquire` was interrupted before it succeeded.
+        self._turn = RLock()
         self._writing = False
         # The threads that write or wait for their turn.
         self._writers: set[int] = set()
@@ -135,16 +120,17 @@ class KeptConnections(Connections):
         return result
 
     def _write_in_turn(self, work: Callable[[Cursor], T], begin: bool, deadline: float) -> T:
-        turn = None
         try:
-            turn = self._turns.get(timeout=max(0.0, deadline - time.monotonic()))
+            if not self._turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                reason = f"other threads of this process have been writing for {self._timeout:g} s"
+                raise BackendUnavailableError(self._flavour.backend, reason)
             return self._write_alone(work, begin)
-        except Empty:
-            reason = f"other threads of this process have been writing for {self._timeout:g} s"
-            raise BackendUnavailableError(self._flavour.backend, reason) from None
         finally:
-            if turn is not None:
-                self._turns.put(turn)
+            # `suppress` would be a call that a second interrupt could end before the release.
+            try:  # noqa: SIM105
+                self._turn.release()
+            except RuntimeError:
+                pass  # this thread does not hold it
 
     def _write_alone(self, work: Callable[[Cursor], T], begin: bool) -> T:
         try:
@@ -200,17 +186,13 @@ class KeptConnections(Connections):
 
     def close(self) -> None:
         self._closed = True
-        turn = None
-        try:
-            # A write that is under way closes its connection at its end.
-            mine = get_ident() in self._writers
-            turn = self._turns.get(timeout=0.0 if mine else self._timeout)
-            self._close_idle()
-        except Empty:
-            return
-        finally:
-            if turn is not None:
-                self._turns.put(turn)
+        # A write that is under way closes its connection at its end.
+        mine = get_ident() in self._writers
+        if self._turn.acquire(timeout=0.0 if mine else self._timeout):
+            try:
+                self._close_idle()
+            finally:
+                self._turn.release()
 
     def _close_idle(self) -> None:
         while self._readers:

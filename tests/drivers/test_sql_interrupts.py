@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import random
+import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +18,7 @@ from agentx_persistence._sql.engine import Database
 from agentx_persistence.sqlite import sqlite_driver
 from tests.backends.backend import DATABASE_SERVER, Backend
 from tests.contract.records import message, saved_session
-from tests.drivers.interrupting import interrupted_at_each_point
+from tests.drivers.interrupting import Interrupt, interrupted_at_each_point
 
 # Where interrupts can leave something behind: this package, and SQLAlchemy's pool.
 PLACES = ("/_sql/", "sqlalchemy/pool/", "sqlalchemy/engine/base.py", "/logging/")
@@ -77,6 +79,43 @@ def test_sqlite_survives_an_interrupt_at_any_point(tmp_path: Path) -> None:
     for table in ("pairs_1", "pairs_2"):
         database.execute(CREATE.format(table))
     _check(database)
+    storage.close()
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
+@pytest.mark.usefixtures("_quiet")
+@pytest.mark.filterwarnings(
+    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+def test_sqlite_survives_interrupts_of_what_follows_an_interrupt(tmp_path: Path) -> None:
+    storage: Any = sqlite_driver(tmp_path / "agentx.db", timeout=1).create_storage()
+    database: Database = storage._database
+    chance, armed, interrupts = random.Random(0), False, 0
+
+    def interrupt(number: int, frame: object) -> None:
+        if armed:
+            raise Interrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    ending = time.monotonic() + 3
+    try:
+        while time.monotonic() < ending:
+            try:
+                try:
+                    armed = True
+                    signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-5, 2e-4), 2e-5)
+                    database.write(lambda cursor: cursor.execute("SELECT 1"))
+                finally:
+                    armed = False
+            except Interrupt:
+                armed = False
+                interrupts += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupts
+    with ThreadPoolExecutor(1) as another:
+        another.submit(database.write, lambda cursor: cursor.execute("SELECT 1")).result(10)
     storage.close()
 
 
