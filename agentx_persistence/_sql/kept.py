@@ -9,7 +9,7 @@ import os
 import random
 import time
 from collections.abc import Callable
-from threading import RLock, get_ident
+from threading import TIMEOUT_MAX, RLock, get_ident
 from typing import Any, TypeVar
 
 from sqlalchemy import Engine, PoolProxiedConnection
@@ -37,7 +37,8 @@ class KeptConnections(Connections):
         """
         self._engine, self._flavour = engine, flavour
         self._dbapi = engine.dialect.loaded_dbapi
-        self._path, self._timeout = path, timeout
+        # Python's locks refuse longer times, such as `math.inf`.
+        self._path, self._timeout = path, min(timeout, TIMEOUT_MAX / 2)
         self._identity: tuple[int, int] | None = None
         self._looked = 0.0
         self._closed = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sqlite3
@@ -98,6 +99,12 @@ def test_a_writer_waits_for_those_of_its_own_process_no_longer_than_the_time_out
     assert 0.9 < _seconds(persistence.close) < 1.5
     leave.set()
     holder.join()
+
+
+def test_a_time_out_may_be_infinite(path: Path) -> None:
+    with create_persistence(sqlite_driver(path, timeout=math.inf)) as persistence:
+        saved_session(persistence)
+        assert persistence.sessions.add_message("session", message()) == 1
 
 
 def test_reading_and_forking_wait_for_no_writer(persistence: Persistence, path: Path) -> None:
