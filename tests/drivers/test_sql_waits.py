@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -240,6 +240,25 @@ def test_who_waits_first_for_a_connection_has_it_first(server: Any, backend: Bac
         assert served == [0, 1, 2, 3, 4]
 
 
+@contextmanager
+def _signalled(persistence: Persistence, handle: Callable[[int, object], None]) -> Iterator[Any]:
+    """Let `handle` be called in the middle of the next read; lend the database."""
+    database: Any = _database(persistence)
+    original = database._connections._fetch
+
+    def fetch(*arguments: Any) -> Any:
+        database._connections._fetch = original
+        signal.raise_signal(signal.SIGUSR1)
+        return original(*arguments)
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        database._connections._fetch = fetch
+        yield database
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
 def test_a_signal_handler_works_inside_a_read_and_is_refused_inside_a_write(
     server: Any, backend: Backend
 ) -> None:
@@ -253,24 +272,12 @@ def test_a_signal_handler_works_inside_a_read_and_is_refused_inside_a_write(
             except BackendError as error:
                 refused.append(error)
 
-        database: Any = _database(persistence)
-        original = database._connections._fetch
-
-        def fetch(*arguments: Any) -> Any:
-            database._connections._fetch = original
-            signal.raise_signal(signal.SIGUSR1)
-            return original(*arguments)
-
-        before = signal.signal(signal.SIGUSR1, handle)
         started = time.monotonic()
-        try:
-            database._connections._fetch = fetch
+        with _signalled(persistence, handle) as database:
             assert database.fetch("SELECT 1")
             assert refused == []
             database.write(lambda cursor: signal.raise_signal(signal.SIGUSR1))
             assert "signal handler" in str(refused[0])
-        finally:
-            signal.signal(signal.SIGUSR1, before)
         assert time.monotonic() - started < 2
         assert texts(persistence) == ["handled"]
 
@@ -288,20 +295,8 @@ def test_a_signal_handler_inside_the_only_connections_read_is_refused_at_once(
                 persistence.ping()
             refused.append(time.monotonic() - started)
 
-        database: Any = _database(persistence)
-        original = database._connections._fetch
-
-        def fetch(*arguments: Any) -> Any:
-            database._connections._fetch = original
-            signal.raise_signal(signal.SIGUSR1)
-            return original(*arguments)
-
-        before = signal.signal(signal.SIGUSR1, handle)
-        try:
-            database._connections._fetch = fetch
+        with _signalled(persistence, handle) as database:
             assert database.fetch("SELECT 1")
-        finally:
-            signal.signal(signal.SIGUSR1, before)
         assert len(refused) == 1
         assert refused[0] < 1
         persistence.ping()
