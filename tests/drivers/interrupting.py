@@ -10,6 +10,7 @@ from __future__ import annotations
 import dis
 import sys
 from collections.abc import Callable, Iterator
+from itertools import count
 from types import FrameType
 from typing import Any
 
@@ -19,18 +20,18 @@ class Interrupt(BaseException):
 
 
 def interrupted_at_each_point(
-    call: Callable[[], object], *places: str, again: int = 0
+    call: Callable[[], object], *places: str, first: int = 1, step: int = 1, again: int = 0
 ) -> Iterator[Interrupt | None]:
-    """Run `call` again and again, interrupted one point later each time; yield what it raised.
+    """Run `call` again and again, interrupted some points later each time; yield what it raised.
 
     The last one is not interrupted any more, and yields ``None``.
 
     :param places: parts of the paths of the source files whose points count
+    :param first: the first point
+    :param step: how many points later the next one is
     :param again: how many points later a second interrupt follows, if any
     """
-    number = 0
-    while True:
-        number += 1
+    for number in count(first, step):
         profiler = _Profiler(number, places)
         try:
             try:
