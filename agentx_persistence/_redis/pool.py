@@ -66,15 +66,16 @@ class Pool:
         self._limit, self._wait = limit, wait
         self.closed = False
         # The methods of a SimpleQueue are written in C, and can be called in a signal handler.
-        self._free: SimpleQueue[_Slot] = SimpleQueue()
+        self._free: SimpleQueue[_Slot | weakref.ref[_Slot]] = SimpleQueue()
         # If there is a limit, the calls under way, and their threads.
         self._inside: dict[object, int] = {}
-        for _ in range(limit or 0):
-            self.add()
-
-    def add(self) -> None:
-        """Add a slot for one more connection."""
-        self._free.put(_Slot(self))
+        # If there is a limit, all slots. An interrupt can lose one that a call has just taken. Its
+        # dead reference then goes into the queue, in C, which no interrupt can prevent.
+        self._slots: list[weakref.ref[_Slot]] = []
+        # The call that adds slots, as long as it does.
+        self._filling: dict[str, weakref.ref[_Filling]] = {}
+        if limit is not None:
+            self._fill(limit)
 
     def exchange(
         self, commands: Sequence[Command], meanwhile: Callable[[], None] | None = None
@@ -96,8 +97,10 @@ class Pool:
     def _exchange(
         self, commands: Sequence[Command], meanwhile: Callable[[], None] | None
     ) -> list[Any]:
-        slot = self._take()
+        slot, end = None, time.monotonic() + self._wait
         try:
+            while not isinstance(slot, _Slot):
+                slot = self._take(end)
             # A connection is in its slot only between two calls, so that one whose use was
             # interrupted is never used again.
             connection, slot.connection = slot.connection, None
@@ -112,23 +115,38 @@ class Pool:
             replies = exchange(connection, commands, meanwhile)
             slot.used, slot.connection = time.monotonic(), connection
         finally:
-            self._free.put(slot)
+            if slot is not None:
+                self._free.put(slot)
+                slot = None  # a traceback that is kept would keep it alive when it is lost later
             if self.closed:
                 self.disconnect()
         return replies
 
-    def _take(self) -> _Slot:
+    def _take(self, end: float) -> _Slot | weakref.ref[_Slot]:
+        """Return the next slot, or the dead reference of a lost one."""
         try:
             return self._free.get_nowait()
         except Empty:
             if self._limit is None:
-                return _Slot(None)
+                return _Slot()
+        self._fill(self._limit)
         try:
-            return self._free.get(timeout=self._wait)
+            return self._free.get(timeout=max(0.0, end - time.monotonic()))
         except Empty:
             raise BackendUnavailableError(
                 "redis", f"all {self._limit} connections were in use for {self._wait} s"
             ) from None
+
+    def _fill(self, limit: int) -> None:
+        """Add the slots that are missing: at first all of them, later those that were lost."""
+        filling = _Filling()
+        entry = weakref.ref(filling, partial(self._filling.pop, ""))
+        if self._filling.setdefault("", entry) is entry:  # else another call is adding them
+            self._slots = [slot for slot in self._slots if slot() is not None]
+            for _ in range(limit - len(self._slots)):
+                slot = _Slot()
+                self._slots.append(weakref.ref(slot, self._free.put))
+                self._free.put(slot)
 
     def close(self) -> None:
         """Disconnect all connections, but those that are in use only afterwards."""
@@ -142,28 +160,28 @@ class Pool:
                 slot = self._free.get_nowait()
             except Empty:
                 return
-            connection, slot.connection = slot.connection, None
-            if connection is not None:
-                connection.disconnect()
-            if self._limit is not None:
-                self._free.put(slot)
+            if isinstance(slot, _Slot):
+                connection, slot.connection = slot.connection, None
+                if connection is not None:
+                    connection.disconnect()
+                if self._limit is not None:
+                    self._free.put(slot)
 
 
 class _Slot:
-    """A place for one connection, which may be empty.
+    """A place for one connection, which may be empty."""
 
-    If an interrupt loses a slot, its `__del__` adds a new one to the pool.
-    """
+    __slots__ = ("__weakref__", "connection", "used")
 
-    def __init__(self, pool: Pool | None) -> None:
+    def __init__(self) -> None:
         self.connection: Any = None
         self.used = 0.0
-        self._pool = weakref.ref(pool) if pool else None
 
-    def __del__(self) -> None:
-        pool = None if self._pool is None else self._pool()
-        if pool is not None and not pool.closed:
-            pool.add()
+
+class _Filling:
+    """Exists as long as its call of `Pool._fill`, however that ends."""
+
+    __slots__ = ("__weakref__",)
 
 
 def exchange(

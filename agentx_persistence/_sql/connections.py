@@ -137,37 +137,41 @@ class PooledConnections(Connections):
             self._torn = used
             self._replace_pool()
             raise
-        busy = True
+        connection, busy, given = entry.dbapi_connection, True, False
         try:
-            result = use(entry.dbapi_connection, *arguments)
-            busy = False
-            used.give(entry)
-        except BaseException as error:
-            if not busy:
+            try:
+                result = use(connection, *arguments)
+                busy = False
+                used.give(entry)
+                given = True
+            except BaseException as error:
+                if not busy:
+                    raise
+                lost = self._give_up(entry, used, error)
+                given = True
+                if lost:
+                    raise LostConnectionError from error
+                raise
+        finally:
+            # An interrupt of giving back, or a second one. Nothing that could be interrupted
+            # precedes the assignment.
+            if not given:
                 self._torn = used
+                if busy:
+                    # A traceback can keep the connection alive, and the locks of its transaction.
+                    self._flavour.cut(connection)
                 self._replace_pool()
-            elif self._give_up(entry, used, error):
-                raise LostConnectionError from error
-            raise
         return result
 
     def _give_up(self, entry: ConnectionPoolEntry, used: ServerPool, error: BaseException) -> bool:
         """Return a connection to the pool after an error; return whether it was lost."""
-        lost, connection = False, entry.dbapi_connection
-        try:
-            if not isinstance(error, self._known):
-                # Such as Ctrl-C. The server's answer may still arrive on this connection.
-                entry.invalidate(error)
-            elif lost := self._is_lost(entry.dbapi_connection, error):
-                used.invalidate_generation(entry, error)
-            used.give(entry)
-        except BaseException:
-            # A second interrupt. The traceback keeps the connection alive, and with it the locks of
-            # its transaction.
-            self._flavour.cut(connection)
-            self._torn = used
-            self._replace_pool()
-            raise
+        lost = False
+        if not isinstance(error, self._known):
+            # Such as Ctrl-C. The server's answer may still arrive on this connection.
+            entry.invalidate(error)
+        elif lost := self._is_lost(entry.dbapi_connection, error):
+            used.invalidate_generation(entry, error)
+        used.give(entry)
         return lost
 
     def _is_lost(self, connection: Any, error: BaseException) -> bool:

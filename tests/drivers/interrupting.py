@@ -7,8 +7,10 @@ them; points at which no handler can run are not.
 
 from __future__ import annotations
 
+import dis
 import sys
 from collections.abc import Callable, Iterator
+from itertools import count
 from types import FrameType
 from typing import Any
 
@@ -18,24 +20,28 @@ class Interrupt(BaseException):
 
 
 def interrupted_at_each_point(
-    call: Callable[[], object], *places: str
+    call: Callable[[], object], *places: str, first: int = 1, step: int = 1, again: int = 0
 ) -> Iterator[Interrupt | None]:
-    """Run `call` again and again, interrupted one point later each time; yield what it raised.
+    """Run `call` again and again, interrupted some points later each time; yield what it raised.
 
     The last one is not interrupted any more, and yields ``None``.
 
     :param places: parts of the paths of the source files whose points count
+    :param first: the first point
+    :param step: how many points later the next one is
+    :param again: how many points later a second interrupt follows, if any
     """
-    number = 0
-    while True:
-        number += 1
+    for number in count(first, step):
         profiler = _Profiler(number, places)
         try:
-            sys.setprofile(profiler.hear)
             try:
+                if again:
+                    sys.settrace(_Tracer(profiler, again, places).follow)
+                sys.setprofile(profiler.hear)
                 call()
             finally:
                 sys.setprofile(None)
+                sys.settrace(None)
         except Interrupt as interrupt:
             yield interrupt
         else:
@@ -61,4 +67,29 @@ class _Profiler:
         if self._left == 0:
             self.raised = True
             sys.setprofile(None)
+            del argument  # what a function returns; the traceback would keep it alive
             raise Interrupt
+
+
+class _Tracer:
+    """Raises after an interrupt: a profiler that has raised hears no more."""
+
+    def __init__(self, first: _Profiler, again: int, places: tuple[str, ...]) -> None:
+        self._first, self._left, self._places = first, again, places
+        # What each frame did last.
+        self._last: dict[FrameType, str] = {}
+
+    def follow(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if not any(place in frame.f_code.co_filename for place in self._places):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "exception":
+            self._last[frame] = event
+        elif event == "opcode":
+            last = self._last.get(frame, "RESUME")
+            self._last[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            if self._first.raised and last.startswith(("RESUME", "CALL", "JUMP_BACKWARD")):
+                self._left -= 1
+                if self._left == 0:
+                    raise Interrupt
+        return self.follow

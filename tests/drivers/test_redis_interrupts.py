@@ -24,6 +24,7 @@ from agentx_persistence import BackendUnavailableError, Persistence, create_pers
 from agentx_persistence._redis.pool import PACKER, NodePool
 from agentx_persistence.redis import redis_driver
 from tests.contract.records import message, saved_session, texts
+from tests.drivers.interrupting import interrupted_at_each_point
 from tests.servers.redis import RedisCluster, RedisServer, redis_binary, start_server
 
 
@@ -119,6 +120,20 @@ def test_an_interrupt_of_the_client_library_loses_no_connection_and_no_database(
         for _ in range(4):  # with `limited` more than there are connections
             persistence.sessions.add_message("session", message(secrets.token_hex(8)))
         check(server, persistence, acknowledged)
+
+
+@pytest.mark.parametrize("again", range(9))
+def test_interrupts_at_any_point_lose_none_of_few_connections(
+    server: RedisServer, again: int
+) -> None:
+    base = f"test-{secrets.token_hex(6)}"
+    driver = redis_driver(f"{server.url}/5", base=base, max_connections=1, pool_timeout=0.2)
+    with create_persistence(driver) as persistence:
+        saved_session(persistence)
+        for interrupt in interrupted_at_each_point(
+            lambda: persistence.sessions.exists("session"), "/_redis/", again=again
+        ):
+            assert persistence.sessions.exists("session"), interrupt
 
 
 def append_in_storm(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 import signal
@@ -22,6 +23,9 @@ from tests.drivers.interrupting import Interrupt, interrupted_at_each_point
 
 # Where interrupts can leave something behind: this package, and SQLAlchemy's pool.
 PLACES = ("/_sql/", "sqlalchemy/pool/", "sqlalchemy/engine/base.py", "/logging/")
+
+# How many points later a second interrupt follows, if any.
+_AGAIN = [0, 1, 2, 5]
 
 CREATE = "CREATE TABLE {} (number INTEGER PRIMARY KEY)"
 
@@ -49,15 +53,17 @@ def _work(database: Database) -> None:
     assert time.monotonic() - started < 1.8
 
 
-def _check(database: Database) -> None:
+def _check(database: Database, again: int) -> None:
     with ThreadPoolExecutor(1) as another:
         for call in _calls(database).values():
-            _interrupt(database, call, another)
+            _interrupt(database, call, another, again)
 
 
-def _interrupt(database: Database, call: Callable[[], object], another: ThreadPoolExecutor) -> None:
+def _interrupt(
+    database: Database, call: Callable[[], object], another: ThreadPoolExecutor, again: int
+) -> None:
     kept = None
-    for interrupt in interrupted_at_each_point(call, *PLACES):
+    for interrupt in interrupted_at_each_point(call, *PLACES, again=again):
         # The traceback keeps alive what the call had in its variables.
         kept = interrupt or kept
         # In this thread and in another one, which a lock that is still held would stop.
@@ -73,12 +79,14 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "sqlalchemy.pool")
 
 
-def test_sqlite_survives_an_interrupt_at_any_point(tmp_path: Path) -> None:
+@pytest.mark.parametrize("again", _AGAIN)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_sqlite_survives_interrupts_at_any_point(tmp_path: Path, again: int) -> None:
     storage: Any = sqlite_driver(tmp_path / "agentx.db", timeout=2).create_storage()
     database: Database = storage._database
     for table in ("pairs_1", "pairs_2"):
         database.execute(CREATE.format(table))
-    _check(database)
+    _check(database, again)
     storage.close()
 
 
@@ -119,13 +127,14 @@ def test_sqlite_survives_interrupts_of_what_follows_an_interrupt(tmp_path: Path)
     storage.close()
 
 
+@pytest.mark.parametrize("again", _AGAIN)
 @pytest.mark.needs(DATABASE_SERVER)
 @pytest.mark.usefixtures("_quiet")
 @pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
-def test_a_pool_of_one_survives_an_interrupt_at_any_point(
-    backend: Backend, request: pytest.FixtureRequest
+def test_a_pool_of_one_survives_interrupts_at_any_point(
+    backend: Backend, request: pytest.FixtureRequest, again: int
 ) -> None:
     server: Any = request.getfixturevalue(f"{backend.name}_server")
     driver = server.new_driver(**backend.options, pool_size=1, max_overflow=0, pool_timeout=2)
@@ -134,12 +143,13 @@ def test_a_pool_of_one_survives_an_interrupt_at_any_point(
     try:
         for table in ("pairs_1", "pairs_2"):
             database.execute(CREATE.format(table))
-        _check(database)
+        _check(database, again)
         assert database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
     finally:
         for table in ("pairs_1", "pairs_2"):
             database.execute(f"DROP TABLE {table}")
         storage.close()
+        gc.collect()  # closes connections that the tracebacks of interrupts have kept
 
 
 @pytest.mark.needs(DATABASE_SERVER)
