@@ -25,7 +25,7 @@ from agentx_persistence._redis.pool import (
 )
 from agentx_persistence._redis.refusals import (
     LOST,
-    UNSENT,
+    UNDONE,
     Subject,
     failure,
     is_wrong_type,
@@ -251,7 +251,7 @@ class Connection:
                     raise failure(self.target.place, error, subject, key) from error
                 if not isinstance(error, LOST):
                     self._drop_idle()  # the server may not be the primary any more
-                lost = lost or (isinstance(error, LOST) and not isinstance(error, UNSENT))
+                lost = lost or (isinstance(error, LOST) and not isinstance(error, UNDONE))
                 deadline = deadline or time.monotonic() + self.target.retry_seconds
                 left = deadline - time.monotonic()
                 if isinstance(error, LOST) and (left > 0 or retries is None):

@@ -7,6 +7,8 @@ import re
 from redis.exceptions import (
     AskError,
     AuthenticationError,
+    BusyLoadingError,
+    ClusterDownError,
     ClusterError,
     ConnectionError,
     NoPermissionError,
@@ -30,9 +32,9 @@ from agentx_persistence.errors import (
 Subject = tuple[str, str]
 
 # The server could not be reached, or another node of the cluster has the key. It is unknown whether
-# the work was done, unless the error is one of `UNSENT`.
+# the work was done, unless the error is one of `UNDONE`.
 LOST = (ConnectionError, TimeoutError, ClusterError, RedisClusterException, AskError)
-UNSENT = (NotSentError, AskError)
+UNDONE = (NotSentError, AskError, BusyLoadingError, ClusterDownError)
 # Errors that may pass, by a word in their text. It need not be the first word, because Redis wraps
 # the error of a command inside a script. redis-py removes some of these words from the text, and
 # has exception classes instead.

@@ -10,16 +10,16 @@ from collections.abc import Callable
 SECONDS = 120  # more than any child takes, less than a test's time limit
 
 
-def in_child(work: Callable[[], None]) -> int:
+def in_child(work: Callable[[], None], seconds: float = SECONDS) -> int:
     """Start `work` in a child, which ends with status 0 if it succeeds; return the child's id.
 
-    A child that hangs shows where, and ends after `SECONDS`.
+    A child that hangs shows where, and ends after so many seconds.
     """
     pid = os.fork()
     if pid == 0:
         status = 1
         try:
-            faulthandler.dump_traceback_later(SECONDS, exit=True, file=2)
+            faulthandler.dump_traceback_later(seconds, exit=True, file=2)
             work()
             status = 0
         except BaseException:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
-from redis.exceptions import ConnectionError
+from redis.exceptions import BusyLoadingError, ClusterDownError, ConnectionError, RedisError
 
 from agentx_persistence._redis import copy_scripts
 from agentx_persistence.errors import BackendUnavailableError
@@ -136,6 +137,27 @@ def test_a_fork_knows_how_much_it_has_copied(
         assert history(storage, "copy")[:2] == ["a", "b"]
         assert storage.delete(SESSIONS, "copy")
     assert changed
+
+
+@pytest.mark.parametrize("refusal", [BusyLoadingError, ClusterDownError])
+def test_a_fork_that_a_server_first_refused_knows_that_the_session_is_of_others(
+    storage: Storage, refusal: type[RedisError]
+) -> None:
+    for log in ("log", "copy"):
+        log_of(storage, "abc", log)
+    connection = cast(Any, storage)._connection
+    exchange, turn = connection._exchange, itertools.count()
+
+    def refuse(commands: Any) -> Any:
+        """Refuse one exchange of three, as a server does that is loading or without a quorum."""
+        if next(turn) % 3 == 0:
+            raise refusal("not yet")
+        return exchange(commands)
+
+    connection._exchange = refuse
+    assert storage.fork("log", "a", session("copy")) is None
+    connection._exchange = exchange
+    assert history(storage, "copy") == ["a", "b", "c"]
 
 
 def test_a_fork_replaces_messages_that_lie_there_without_a_session(storage: Storage) -> None:

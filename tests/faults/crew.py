@@ -16,6 +16,8 @@ from tests.faults.choice import WEIGHTS
 from tests.faults.writers import SHARED, Writer
 
 _PATIENCE = 200.0
+# A writer that is not killed lives as long as its phase: each loss of a node takes half a minute.
+_LIFETIME = 1800.0
 
 
 def share(persistence: Persistence, shared: tuple[str, ...] = SHARED) -> None:
@@ -55,7 +57,7 @@ class Crew:
 
     def _start(self, journal: Path) -> None:
         ready, say_ready = os.pipe()
-        self._running[journal] = in_child(lambda: self._work(journal, say_ready)), ready
+        self._running[journal] = in_child(lambda: self._work(journal, say_ready), _LIFETIME), ready
         os.close(say_ready)
 
     def _work(self, journal: Path, say_ready: int) -> None:

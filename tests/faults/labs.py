@@ -273,7 +273,13 @@ def _engine(name: str, closing: ExitStack) -> Lab:
         ((version,),) = nodes.servers[0].execute("SELECT version()")
     else:
         binary = redis_servers.valkey_binary if "valkey" in name else redis_servers.redis_binary
-        nodes = (SentinelGroup if name == "sentinel" else ClusterNodes)(home, binary())
+        if name == "sentinel":
+            # Sentinels can elect two masters, one after the other. What the first one then accepts
+            # is lost, unless it refuses to write without a replica.
+            guard = {"min_replicas_to_write": 1, "min_replicas_max_lag": 1}
+            nodes = SentinelGroup(home, binary(), **guard)
+        else:
+            nodes = ClusterNodes(home, binary())
         closing.callback(nodes.stop)
         direct = lambda: sentinel.spread(name, nodes, "faults")  # noqa: E731
         servers = nodes.servers if name == "sentinel" else nodes.cluster.nodes
