@@ -15,6 +15,7 @@ from agentx_persistence._sql.documents import (
     search_values,
 )
 from agentx_persistence._sql.engine import Database
+from agentx_persistence._sql.statements import new
 from agentx_persistence._sql.tables import TABLES
 from agentx_persistence.storage import ITEMS, Kind, Listing, Place, Query, Stored
 from agentx_persistence.storage.kinds import SEPARATOR, item_key
@@ -54,9 +55,9 @@ class Listings:
         rows = self._database.fetch(statement.sql, statement.bind(values))
         shown = rows if query.limit is None else rows[: query.limit]
         if kind is ITEMS:
-            documents = [Stored(item_key(n, k), text, at, "") for n, k, text, at, _ in shown]
+            documents = [new(Stored, (item_key(n, k), text, at, "")) for n, k, text, at, _ in shown]
         else:
-            documents = [Stored(key, text, at, "") for key, text, at, _ in shown]
+            documents = [new(Stored, (key, text, at, "")) for key, text, at, _ in shown]
         if len(shown) == len(rows) or not shown:
             return Listing(documents, None)
         return Listing(documents, Place(_time(query.order, shown[-1]), documents[-1].key))
@@ -133,6 +134,8 @@ def _parse(kind: Kind, query: Query) -> tuple[_Shape, dict[str, Any]]:
 
 def _times(query: Query) -> dict[str, int]:
     column, since, until = "newest", query.since, query.until
+    if since is None and until is None:
+        return {}
     if query.order == "active":
         column = "latest"
         since = since if since is None else since // 1000

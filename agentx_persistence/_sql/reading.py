@@ -25,7 +25,7 @@ from sqlalchemy import (
 from agentx_persistence._sql import tables
 from agentx_persistence._sql.documents import DELETED
 from agentx_persistence._sql.engine import Database
-from agentx_persistence._sql.statements import chunks, named, numbered
+from agentx_persistence._sql.statements import chunks, named, new, numbered
 from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
 from agentx_persistence.storage import Found, Head, Slice, Text, Window
 
@@ -145,8 +145,8 @@ class Reading:
             ):
                 if count and text is None:
                     raise CorruptRecordError("message", "unknown", self.where(log, count))
-                texts: list[Text] = [] if text is None else [text]
-                found[log] = Slice(texts, count, Head(count, generation))
+                texts: tuple[Text, ...] = () if text is None else (text,)
+                found[log] = new(Slice, (texts, count, new(Head, (count, generation))))
         return found
 
     def where(self, log: str, position: int) -> str:

@@ -103,7 +103,9 @@ class RecordStore(Generic[R]):
         check_count("size", size, 1)
         query = self._checked(query)
         after = decode_cursor(query.order, cursor) or query.after
-        listing = self._storage.find(self.kind, query._replace(after=after, limit=size))
+        # Like `_replace`, which takes longer.
+        query = Query(*query[:-2], after, size)
+        listing = self._storage.find(self.kind, query)
         following = listing.after and encode_cursor(query.order, listing.after)
         return Page(self._load(listing.documents), following)
 
@@ -114,8 +116,7 @@ class RecordStore(Generic[R]):
         order = check_order(query.order, self.orders)
         check_time("since", query.since)
         check_time("until", query.until)
-        where = tuple(sorted(query.where))
-        if order == "active" and where not in self.kind.active:
+        if order == "active" and tuple(sorted(query.where)) not in self.kind.active:
             fields = " or ".join(" and ".join(names) for names in self.kind.active)
             reason = f"'active' lists by {fields}, and by nothing else"
             raise InvalidRecordError("argument", "order", reason)
@@ -147,12 +148,7 @@ class RecordStore(Generic[R]):
             key = stored[index].key
             return self.kind.noun, self._name(key), self._storage.where(self.kind, key)
 
-        loaded: list[R] = load(self.many, [document.text for document in stored], describe)
-        for record, document in zip(loaded, stored, strict=True):
-            # Adding a message changes a session's `updated_at` in the storage, not in its text.
-            # Nobody else has the record yet, so no copy is needed.
-            record.__dict__["updated_at"] = document.updated_at
-        return loaded
+        return load(self.many, [document.text for document in stored], describe)
 
 
 class Repository(RecordStore[R], Generic[R]):

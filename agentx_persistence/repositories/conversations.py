@@ -134,7 +134,7 @@ class Conversations(Histories):
         :raises RecordNotFoundError: if there is no such session
         """
         check_id("session", session_id)
-        removed = self._replace_tail(session_id, Window(last=1, headed=True))
+        removed = self._replace_tail(session_id, Window(last=1))
         return removed[0] if removed else None
 
     def _replace_tail(
@@ -151,7 +151,13 @@ class Conversations(Histories):
         """
         token = new_token()
         for _ in attempts(self._storage, "session", session_id, self._contention_timeout):
-            found = self._storage.read(session_id, window)
+            if window.last:  # shorter than `read`, which looks for any window
+                newest = self._storage.newest([session_id])
+                if not newest:
+                    raise RecordNotFoundError("session", session_id)
+                found = newest[session_id]
+            else:
+                found = self._storage.read(session_id, window)
             head = head_of(found)
             if expected not in (None, head.count):
                 raise _unexpected(session_id, head, expected)
