@@ -132,18 +132,39 @@ class Documents:
         cursor.execute(statement.sql, statement.bind(row))
 
     def replace(self, kind: Kind, document: Document, revision: str) -> bool:
-        row = self._checked(kind, document)
-        table = TABLES[kind]
-        values = dict.fromkeys(kind.fields) | row
+        values = dict.fromkeys(kind.fields) | row_of(kind, document)
         values.pop("generation", None)
         if kind is IMAGES:
             values.setdefault("name_digest", None)
         if kind is SESSIONS:
             values.setdefault("owners_digest", None)
+        for name in key_values(kind, document.key):
+            del values[name]
+        return self._replace("replace", kind, document, revision, values)
+
+    def amend(self, kind: Kind, document: Document, revision: str) -> bool:
+        # SQLite writes the index entries of each column that is set, even to an equal value.
+        values = {
+            "updated_at": document.updated_at,
+            "revision": document.revision,
+            "body": document.text,
+        }
+        if kind is SESSIONS:
+            values["latest"] = latest(document.updated_at)
+        return self._replace("amend", kind, document, revision, values)
+
+    def _replace(
+        self, name: str, kind: Kind, document: Document, revision: str, values: dict[str, Any]
+    ) -> bool:
+        """:param values: the columns to set, always the same for this name and kind"""
+        table = TABLES[kind]
         keys = key_values(kind, document.key)
-        changed = [name for name in values if name not in keys]
+        self._database.flavour.check_size(
+            kind.noun, document.key, (*keys.values(), *values.values())
+        )
+        changed = list(values)
         statement = self._database.statement(
-            (kind.name, "replace"),
+            (kind.name, name),
             lambda: (
                 update(table)
                 .where(
@@ -169,7 +190,11 @@ class Documents:
         found: dict[str, Stored] = {}
         if len(keys) == 1:
             (key,) = keys
-            statement = self._database.statement((kind.name, "get"), lambda: self._get_one(kind))
+            table = TABLES[kind]
+            statement = self._database.statement(
+                (kind.name, "get"),
+                lambda: self._one(kind, [*self.columns(table), table.c.revision]),
+            )
             rows = self._database.fetch(statement.sql, statement.bind(key_values(kind, key)))
             if rows:
                 found[key] = Stored(key, *rows[0])
@@ -178,10 +203,21 @@ class Documents:
             found.update(self._get_many(kind, chunk))
         return found
 
-    def _get_one(self, kind: Kind) -> Any:
+    def peek(self, kind: Kind, key: str) -> Stored | None:
+        statement = self._database.statement(
+            (kind.name, "peek"),
+            lambda: self._one(kind, self.columns(TABLES[kind])[: 1 + (kind is SESSIONS)]),
+        )
+        rows = self._database.fetch(statement.sql, statement.bind(key_values(kind, key)))
+        if not rows:
+            return None
+        text, updated_at = rows[0] if kind is SESSIONS else (*rows[0], 0)
+        return Stored(key, text, updated_at, "")
+
+    def _one(self, kind: Kind, columns: Sequence[ColumnElement[Any]]) -> Any:
         table = TABLES[kind]
         keys = [column == bindparam(column.name) for column in table.primary_key]
-        return select(*self.columns(table), table.c.revision).where(*keys, *is_there(table))
+        return select(*columns).where(*keys, *is_there(table))
 
     def _get_many(self, kind: Kind, keys: list[str]) -> dict[str, Stored]:
         table = TABLES[kind]

@@ -92,12 +92,15 @@ class Reading:
         if not rows:
             self._require_bounds(log, window)
             return Slice((), 1, Head(-count, generation))
-        start = rows[0][0]
-        if rows[-1][0] != start + len(rows) - 1:
+        self.require_whole(log, rows, rows[0][0], rows[-1][0])
+        return Slice([row[1] for row in rows], rows[0][0], Head(-count, generation))
+
+    def require_whole(self, log: str, rows: Sequence[Sequence[Any]], first: int, last: int) -> None:
+        """Raise if these rows, in order, have not all positions from `first` to `last`."""
+        if len(rows) != last - first + 1:
             positions = {row[0] for row in rows}
-            missing = next(p for p in count_from(start) if p not in positions)
+            missing = next(p for p in count_from(first) if p not in positions)
             raise CorruptRecordError("message", "unknown", self.where(log, missing))
-        return Slice([row[1] for row in rows], start, Head(-count, generation))
 
     def _require_bounds(self, log: str, window: Window) -> None:
         """Raise if the window, which is empty, is bounded by an entry that does not exist."""

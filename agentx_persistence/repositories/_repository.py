@@ -76,18 +76,21 @@ class RecordStore(Generic[R]):
 
     def _update(self, key: str, change: Change[R]) -> R:
         apply = as_function(self.record, change)
+        places = (*self.kind.fields, "created_at")
         for _ in attempts(self._storage, self.kind.noun, self._name(key), self._contention_timeout):
             stored = self._storage.get(self.kind, [key]).get(key)
             if stored is None:
                 break
             (old,) = self._load([stored])
             new: R = checked(self.record, self.key_fields, old, apply(old))
-            if self._storage.replace(self.kind, self._document(new), stored.revision):
+            stays = all(old.__dict__.get(name) == new.__dict__.get(name) for name in places)
+            replace = self._storage.amend if stays else self._storage.replace
+            if replace(self.kind, self._document(new), stored.revision):
                 return new
         raise RecordNotFoundError(self.kind.noun, self._name(key))
 
     def _find(self, key: str) -> R | None:
-        stored = self._storage.get(self.kind, (key,)).get(key)
+        stored = self._storage.peek(self.kind, key)
         return None if stored is None else self._load([stored])[0]
 
     def _find_many(self, keys: Sequence[str]) -> list[tuple[str, R]]:

@@ -101,10 +101,10 @@ WORK: dict[str, tuple[Operation, int, int, int]] = {
     "rewrite": (
         lambda p: p.sessions.rewrite("session", after="m1", messages=[message()]),
         2,
-        7,
+        5,
         6,
     ),
-    "append and pop": (_append_and_pop, 3, 9, 9),
+    "append and pop": (_append_and_pop, 3, 7, 9),
     "replace": (lambda p: p.sessions.replace_message("session", STORED[0]), 5, 4, 5),
     "fork": (lambda p: p.sessions.fork("session", SessionRecord(image_id="image")), 5, 4, 5),
     "delete a session": (lambda p: p.sessions.delete("absent"), 3, 2, 3),
