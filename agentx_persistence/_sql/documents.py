@@ -20,11 +20,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
-from agentx_persistence._sql.connections import Connections
+from agentx_persistence._sql.attempts import Attempts
 from agentx_persistence._sql.engine import ATTEMPTS, Database, DuplicateError, refused
 from agentx_persistence._sql.statements import Statement, chunks, named, numbered
 from agentx_persistence._sql.tables import TABLES, latest
-from agentx_persistence.errors import BackendUnavailableError
 from agentx_persistence.storage import IMAGES, ITEMS, SESSIONS, Document, Kind, Stored
 from agentx_persistence.storage.kinds import item_key, split_item_key
 
@@ -95,7 +94,7 @@ class Documents:
     def create(self, kind: Kind, document: Document) -> bool:
         row = self._checked(kind, document)
         statement = self._insert(kind, row)
-        attempt = _Attempts(self._database, statement, row)
+        attempt = Attempts(self._database, statement, row)
         what = f"{kind.noun} {document.key!r}"
         for _ in range(ATTEMPTS):
             try:
@@ -154,9 +153,9 @@ class Documents:
         return self._replace("amend", kind, document, revision, values)
 
     def _replace(
-        self, name: str, kind: Kind, document: Document, revision: str, values: dict[str, Any]
+        self, verb: str, kind: Kind, document: Document, revision: str, values: dict[str, Any]
     ) -> bool:
-        """:param values: the columns to set, always the same for this name and kind"""
+        """:param values: the columns to set, always the same ones for this verb and kind"""
         table = TABLES[kind]
         keys = key_values(kind, document.key)
         self._database.flavour.check_size(
@@ -164,7 +163,7 @@ class Documents:
         )
         changed = list(values)
         statement = self._database.statement(
-            (kind.name, name),
+            (kind.name, verb),
             lambda: (
                 update(table)
                 .where(
@@ -176,7 +175,7 @@ class Documents:
         )
         values |= {f"old_{name}": value for name, value in keys.items()}
         values["old_revision"] = revision
-        attempt = _Attempts(self._database, statement, values)
+        attempt = Attempts(self._database, statement, values)
         if attempt.run():
             return True
         if attempt.number > 1:
@@ -204,14 +203,15 @@ class Documents:
         return found
 
     def peek(self, kind: Kind, key: str) -> Stored | None:
+        # The times of others are in their texts. PyMySQL takes long to read one more column.
+        width = 2 if kind is SESSIONS else 1
         statement = self._database.statement(
-            (kind.name, "peek"),
-            lambda: self._one(kind, self.columns(TABLES[kind])[: 1 + (kind is SESSIONS)]),
+            (kind.name, "peek"), lambda: self._one(kind, self.columns(TABLES[kind])[:width])
         )
         rows = self._database.fetch(statement.sql, statement.bind(key_values(kind, key)))
         if not rows:
             return None
-        text, updated_at = rows[0] if kind is SESSIONS else (*rows[0], 0)
+        text, updated_at = (*rows[0], 0)[:2]
         return Stored(key, text, updated_at, "")
 
     def _one(self, kind: Kind, columns: Sequence[ColumnElement[Any]]) -> Any:
@@ -286,35 +286,6 @@ class Documents:
         return self._database.statement(
             (kind.name, "create", *row), lambda: insert(TABLES[kind]), row
         )
-
-
-class _Attempts:
-    """A writing statement, and the `number` of its attempts that may have taken effect."""
-
-    def __init__(self, database: Database, statement: Statement, values: dict[str, Any]) -> None:
-        self._database = database
-        self._statement = (statement.sql, statement.bind(values))
-        self.number = 0
-
-    def run(self) -> int:
-        self.number = 0
-        return self._database.attempt(self._once, self._was_undone)
-
-    def _once(self, connections: Connections) -> int:
-        self.number += 1
-        return connections.execute(*self._statement)
-
-    def _was_undone(self) -> None:
-        self.number = 0
-
-    def require_first(self, what: str) -> None:
-        """Raise if an attempt whose answer was lost may have made the change already."""
-        if self.number > 1:
-            raise BackendUnavailableError(
-                self._database.flavour.backend,
-                f"the answer to a change of {what} was lost, and it has been changed again since;"
-                " read it and try again",
-            )
 
 
 def _equal(column: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[bool]:
