@@ -20,11 +20,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
-from agentx_persistence._sql.connections import Connections
+from agentx_persistence._sql.attempts import Attempts
 from agentx_persistence._sql.engine import ATTEMPTS, Database, DuplicateError, refused
 from agentx_persistence._sql.statements import Statement, chunks, named, numbered
 from agentx_persistence._sql.tables import TABLES, latest
-from agentx_persistence.errors import BackendUnavailableError
 from agentx_persistence.storage import IMAGES, ITEMS, SESSIONS, Document, Kind, Stored
 from agentx_persistence.storage.kinds import item_key, split_item_key
 
@@ -95,7 +94,7 @@ class Documents:
     def create(self, kind: Kind, document: Document) -> bool:
         row = self._checked(kind, document)
         statement = self._insert(kind, row)
-        attempt = _Attempts(self._database, statement, row)
+        attempt = Attempts(self._database, statement, row)
         what = f"{kind.noun} {document.key!r}"
         for _ in range(ATTEMPTS):
             try:
@@ -132,18 +131,39 @@ class Documents:
         cursor.execute(statement.sql, statement.bind(row))
 
     def replace(self, kind: Kind, document: Document, revision: str) -> bool:
-        row = self._checked(kind, document)
-        table = TABLES[kind]
-        values = dict.fromkeys(kind.fields) | row
+        values = dict.fromkeys(kind.fields) | row_of(kind, document)
         values.pop("generation", None)
         if kind is IMAGES:
             values.setdefault("name_digest", None)
         if kind is SESSIONS:
             values.setdefault("owners_digest", None)
+        for name in key_values(kind, document.key):
+            del values[name]
+        return self._replace("replace", kind, document, revision, values)
+
+    def amend(self, kind: Kind, document: Document, revision: str) -> bool:
+        # SQLite writes the index entries of each column that is set, even to an equal value.
+        values = {
+            "updated_at": document.updated_at,
+            "revision": document.revision,
+            "body": document.text,
+        }
+        if kind is SESSIONS:
+            values["latest"] = latest(document.updated_at)
+        return self._replace("amend", kind, document, revision, values)
+
+    def _replace(
+        self, verb: str, kind: Kind, document: Document, revision: str, values: dict[str, Any]
+    ) -> bool:
+        """:param values: the columns to set, always the same ones for this verb and kind"""
+        table = TABLES[kind]
         keys = key_values(kind, document.key)
-        changed = [name for name in values if name not in keys]
+        self._database.flavour.check_size(
+            kind.noun, document.key, (*keys.values(), *values.values())
+        )
+        changed = list(values)
         statement = self._database.statement(
-            (kind.name, "replace"),
+            (kind.name, verb),
             lambda: (
                 update(table)
                 .where(
@@ -155,7 +175,7 @@ class Documents:
         )
         values |= {f"old_{name}": value for name, value in keys.items()}
         values["old_revision"] = revision
-        attempt = _Attempts(self._database, statement, values)
+        attempt = Attempts(self._database, statement, values)
         if attempt.run():
             return True
         if attempt.number > 1:
@@ -169,7 +189,11 @@ class Documents:
         found: dict[str, Stored] = {}
         if len(keys) == 1:
             (key,) = keys
-            statement = self._database.statement((kind.name, "get"), lambda: self._get_one(kind))
+            table = TABLES[kind]
+            statement = self._database.statement(
+                (kind.name, "get"),
+                lambda: self._one(kind, [*self.columns(table), table.c.revision]),
+            )
             rows = self._database.fetch(statement.sql, statement.bind(key_values(kind, key)))
             if rows:
                 found[key] = Stored(key, *rows[0])
@@ -178,10 +202,22 @@ class Documents:
             found.update(self._get_many(kind, chunk))
         return found
 
-    def _get_one(self, kind: Kind) -> Any:
+    def peek(self, kind: Kind, key: str) -> Stored | None:
+        # The times of others are in their texts. PyMySQL takes long to read one more column.
+        width = 2 if kind is SESSIONS else 1
+        statement = self._database.statement(
+            (kind.name, "peek"), lambda: self._one(kind, self.columns(TABLES[kind])[:width])
+        )
+        rows = self._database.fetch(statement.sql, statement.bind(key_values(kind, key)))
+        if not rows:
+            return None
+        text, updated_at = (*rows[0], 0)[:2]
+        return Stored(key, text, updated_at, "")
+
+    def _one(self, kind: Kind, columns: Sequence[ColumnElement[Any]]) -> Any:
         table = TABLES[kind]
         keys = [column == bindparam(column.name) for column in table.primary_key]
-        return select(*self.columns(table), table.c.revision).where(*keys, *is_there(table))
+        return select(*columns).where(*keys, *is_there(table))
 
     def _get_many(self, kind: Kind, keys: list[str]) -> dict[str, Stored]:
         table = TABLES[kind]
@@ -250,35 +286,6 @@ class Documents:
         return self._database.statement(
             (kind.name, "create", *row), lambda: insert(TABLES[kind]), row
         )
-
-
-class _Attempts:
-    """A writing statement, and the `number` of its attempts that may have taken effect."""
-
-    def __init__(self, database: Database, statement: Statement, values: dict[str, Any]) -> None:
-        self._database = database
-        self._statement = (statement.sql, statement.bind(values))
-        self.number = 0
-
-    def run(self) -> int:
-        self.number = 0
-        return self._database.attempt(self._once, self._was_undone)
-
-    def _once(self, connections: Connections) -> int:
-        self.number += 1
-        return connections.execute(*self._statement)
-
-    def _was_undone(self) -> None:
-        self.number = 0
-
-    def require_first(self, what: str) -> None:
-        """Raise if an attempt whose answer was lost may have made the change already."""
-        if self.number > 1:
-            raise BackendUnavailableError(
-                self._database.flavour.backend,
-                f"the answer to a change of {what} was lost, and it has been changed again since;"
-                " read it and try again",
-            )
 
 
 def _equal(column: ColumnElement[Any], value: ColumnElement[Any]) -> ColumnElement[bool]:

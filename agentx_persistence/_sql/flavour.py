@@ -40,6 +40,8 @@ class Flavour(ABC):
     locks_as_it_lists: ClassVar[bool] = True
     # Whether reading a row reads its text from the disk, even where the statement does not use it.
     reads_whole_rows: ClassVar[bool] = False
+    # Whether the client library takes so long to read a value that a listing joins the short ones.
+    joins_values: ClassVar[bool] = False
     # Seconds between two transactions of a large deletion, in which others can write.
     rest: ClassVar[float] = 0.0
 

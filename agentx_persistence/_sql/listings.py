@@ -15,6 +15,7 @@ from agentx_persistence._sql.documents import (
     search_values,
 )
 from agentx_persistence._sql.engine import Database
+from agentx_persistence._sql.statements import new
 from agentx_persistence._sql.tables import TABLES
 from agentx_persistence.storage import ITEMS, Kind, Listing, Place, Query, Stored
 from agentx_persistence.storage.kinds import SEPARATOR, item_key
@@ -53,10 +54,12 @@ class Listings:
             values["limit"] = query.limit + 1
         rows = self._database.fetch(statement.sql, statement.bind(values))
         shown = rows if query.limit is None else rows[: query.limit]
-        if kind is ITEMS:
-            documents = [Stored(item_key(n, k), text, at, "") for n, k, text, at, _ in shown]
-        else:
-            documents = [Stored(key, text, at, "") for key, text, at, _ in shown]
+        if self._database.flavour.joins_values:
+            # The rest of an item's values is its key, which has the separator in it.
+            shown = [(text, *joined.split(SEPARATOR, 2)) for text, joined in shown]
+        elif kind is ITEMS:
+            shown = [(text, at, created, item_key(*key)) for text, at, created, *key in shown]
+        documents = [new(Stored, (key, text, int(at), "")) for text, at, _, key in shown]
         if len(shown) == len(rows) or not shown:
             return Listing(documents, None)
         return Listing(documents, Place(_time(query.order, shown[-1]), documents[-1].key))
@@ -77,8 +80,11 @@ class Listings:
 
     def _listing(self, shape: _Shape) -> Select[Any]:
         table = TABLES[shape.kind]
-        columns = [*table.primary_key, *self._documents.columns(table), table.c.created_at]
-        listing = self._chosen(shape, select(*columns))
+        text, updated_at = self._documents.columns(table)
+        values = [updated_at, table.c.created_at, *table.primary_key]
+        if self._database.flavour.joins_values:
+            values = [func.concat_ws(bindparam("separator", SEPARATOR), *values)]
+        listing = self._chosen(shape, select(text, *values))
         ascending = _order(table, shape)
         listing = listing.order_by(
             *([c.desc() for c in ascending] if shape.order == "oldest" else ascending)
@@ -133,6 +139,8 @@ def _parse(kind: Kind, query: Query) -> tuple[_Shape, dict[str, Any]]:
 
 def _times(query: Query) -> dict[str, int]:
     column, since, until = "newest", query.since, query.until
+    if since is None and until is None:
+        return {}
     if query.order == "active":
         column = "latest"
         since = since if since is None else since // 1000
@@ -170,8 +178,7 @@ def _end(prefix: str) -> str:
 
 
 def _time(order: str, row: Sequence[Any]) -> int:
-    *_, updated_at, created_at = row
+    _, updated_at, created_at, _ = row
     if order == "key":
         return 0
-    time: int = updated_at // 1000 if order == "active" else created_at
-    return time
+    return int(updated_at) // 1000 if order == "active" else int(created_at)

@@ -55,6 +55,7 @@ class MysqlFlavour(Flavour):
     # the other order, so that the two would be a deadlock.
     locks_as_it_lists = False
     reads_whole_rows = True
+    joins_values = True  # PyMySQL decodes each value in Python
     packet_limit = 0
 
     def check(self, cursor: Any) -> None:

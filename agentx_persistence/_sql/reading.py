@@ -25,7 +25,7 @@ from sqlalchemy import (
 from agentx_persistence._sql import tables
 from agentx_persistence._sql.documents import DELETED
 from agentx_persistence._sql.engine import Database
-from agentx_persistence._sql.statements import chunks, named, numbered
+from agentx_persistence._sql.statements import chunks, named, new, numbered
 from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
 from agentx_persistence.storage import Found, Head, Slice, Text, Window
 
@@ -92,12 +92,15 @@ class Reading:
         if not rows:
             self._require_bounds(log, window)
             return Slice((), 1, Head(-count, generation))
-        start = rows[0][0]
-        if rows[-1][0] != start + len(rows) - 1:
+        self.require_whole(log, rows, rows[0][0], rows[-1][0])
+        return Slice([row[1] for row in rows], rows[0][0], Head(-count, generation))
+
+    def require_whole(self, log: str, rows: Sequence[Sequence[Any]], first: int, last: int) -> None:
+        """Raise if these rows, in order, have not all positions from `first` to `last`."""
+        if len(rows) != last - first + 1:
             positions = {row[0] for row in rows}
-            missing = next(p for p in count_from(start) if p not in positions)
+            missing = next(p for p in count_from(first) if p not in positions)
             raise CorruptRecordError("message", "unknown", self.where(log, missing))
-        return Slice([row[1] for row in rows], start, Head(-count, generation))
 
     def _require_bounds(self, log: str, window: Window) -> None:
         """Raise if the window, which is empty, is bounded by an entry that does not exist."""
@@ -145,8 +148,8 @@ class Reading:
             ):
                 if count and text is None:
                     raise CorruptRecordError("message", "unknown", self.where(log, count))
-                texts: list[Text] = [] if text is None else [text]
-                found[log] = Slice(texts, count, Head(count, generation))
+                texts: tuple[Text, ...] = () if text is None else (text,)
+                found[log] = new(Slice, (texts, count, new(Head, (count, generation))))
         return found
 
     def where(self, log: str, position: int) -> str:

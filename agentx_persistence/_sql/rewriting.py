@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, bindparam, update
@@ -11,6 +11,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 from agentx_persistence._sql import tables
 from agentx_persistence._sql.documents import DELETED
 from agentx_persistence._sql.engine import Database, DuplicateError
+from agentx_persistence._sql.reading import Reading
 from agentx_persistence._sql.rows import (
     CHUNK,
     VALUES,
@@ -20,7 +21,7 @@ from agentx_persistence._sql.rows import (
     entry_values,
 )
 from agentx_persistence.errors import BackendUnavailableError, RecordNotFoundError
-from agentx_persistence.storage import Entry, Found, Head
+from agentx_persistence.storage import Entry, Found, Head, Slice, Window
 
 _sessions, _messages = tables.sessions.c, tables.messages.c
 
@@ -54,10 +55,25 @@ class Tail(NamedTuple):
 
 
 class Rewriting:
-    """Changes logs. A driver overrides `replace_tail` if its database needs fewer round trips."""
+    """Changes logs. A driver overrides `exchange` or `replace_tail` to need fewer round trips."""
 
-    def __init__(self, database: Database, rows: LogRows) -> None:
-        self.database, self._rows = database, rows
+    def __init__(self, database: Database, rows: LogRows, reading: Reading) -> None:
+        self.database, self.rows, self.reading = database, rows, reading
+
+    def exchange(
+        self,
+        log: str,
+        window: Window,
+        entries: Sequence[Entry],
+        at: int,
+        token: str,
+        accept: Callable[[Slice], None],
+    ) -> bool:
+        """Do what `Storage.exchange` does in one transaction; return False if nothing was done.
+
+        Most databases need as many round trips for a read and a rewrite.
+        """
+        return False
 
     def rewrite(
         self,
@@ -69,7 +85,7 @@ class Rewriting:
         expected: int | None,
         generation: str | None,
     ) -> int | Found:
-        self._check_sizes(log, entries)
+        self.check_sizes(log, entries)
         first = FirstAttempt(self.database)
         if isinstance(after, int) and expected is not None and generation is not None:
             tail = Tail(log, after, entries, at, token, expected, generation)
@@ -77,7 +93,7 @@ class Rewriting:
                 return tail.removed
 
         def work(cursor: Cursor) -> int | Found:
-            state = self._rows.lock_visible(cursor, log)
+            state = self.rows.lock_visible(cursor, log)
             done, _, number = state.generation.rpartition(".")
             if done == token:
                 return int(number)
@@ -85,20 +101,20 @@ class Rewriting:
             head = Head(state.count, state.generation)
             ids = [entry.id for entry in entries]
             if expected not in (None, head.count) or generation not in (None, head.generation):
-                return Found(head, self._rows.there(cursor, log, ids, head.count))
+                return Found(head, self.rows.there(cursor, log, ids, head.count))
             if isinstance(after, str):
-                kept = self._rows.position(cursor, log, after, head.count)
+                kept = self.rows.position(cursor, log, after, head.count)
             else:
                 kept = min(after or 0, head.count)
-            if ids and (there := self._rows.there(cursor, log, ids, kept)):
+            if ids and (there := self.rows.there(cursor, log, ids, kept)):
                 return Found(head, there)
             removed = head.count - kept
             if removed <= CHUNK:
-                self._rows.delete_range(cursor, log, kept, head.count)
+                self.rows.delete_range(cursor, log, kept, head.count)
             if entries:
-                self._rows.free(cursor, log, kept, entries)
-                self._rows.insert(cursor, log, kept, entries)
-            self._rows.change(cursor, log, kept + len(entries), at, f"{token}.{removed}")
+                self.rows.free(cursor, log, kept, entries)
+                self.rows.insert(cursor, log, kept, entries)
+            self.rows.change(cursor, log, kept + len(entries), at, f"{token}.{removed}")
             return removed
 
         removed = self.database.write(work, first.was_undone)
@@ -130,8 +146,8 @@ class Rewriting:
                 first.end_unchanged()
                 return False
             if tail.removed:
-                self._rows.delete_range(cursor, tail.log, tail.kept, tail.expected)
-            self._rows.insert(cursor, tail.log, tail.kept, tail.entries)
+                self.rows.delete_range(cursor, tail.log, tail.kept, tail.expected)
+            self.rows.insert(cursor, tail.log, tail.kept, tail.entries)
             return True
 
         return self.database.write(work, first.was_undone)
@@ -160,16 +176,16 @@ class Rewriting:
         walk = Walk()
 
         def work(cursor: Cursor) -> bool:
-            state = self._rows.lock(cursor, log)
+            state = self.rows.lock(cursor, log)
             # If the session was deleted or is being deleted, its deletion removes the messages.
             if state is None or not state.revision:
                 return True
-            return self._rows.clear(cursor, log, state.count, walk)
+            return self.rows.clear(cursor, log, state.count, walk)
 
-        self._rows.in_chunks(work)
+        self.rows.in_chunks(work)
 
     def swap(self, log: str, entry: Entry, at: int, token: str) -> None:
-        self._check_sizes(log, [entry])
+        self.check_sizes(log, [entry])
         first = FirstAttempt(self.database)
         columns = VALUES[1:]
         statement = self.database.statement(
@@ -186,7 +202,7 @@ class Rewriting:
         )
 
         def work(cursor: Cursor) -> None:
-            state = self._rows.lock_visible(cursor, log)
+            state = self.rows.lock_visible(cursor, log)
             if state.generation == token:
                 return
             first.check(log, state)
@@ -196,11 +212,11 @@ class Rewriting:
             cursor.execute(statement.sql, statement.bind(values))
             if not cursor.rowcount:
                 raise RecordNotFoundError("message", entry.id)
-            self._rows.change(cursor, log, state.count, at, token)
+            self.rows.change(cursor, log, state.count, at, token)
 
         self.database.write(work, first.was_undone)
 
-    def _check_sizes(self, log: str, entries: Sequence[Entry]) -> None:
+    def check_sizes(self, log: str, entries: Sequence[Entry]) -> None:
         check_size = self.database.flavour.check_size
         for entry in entries:
             check_size("message", entry.id, (log, entry.id, entry.text))

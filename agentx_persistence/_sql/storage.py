@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from agentx_persistence._sql.appending import Append, Appending
@@ -45,7 +45,7 @@ class SqlStorage(Storage):
         self._listings = Listings(database, self._documents)
         self._reading = Reading(database)
         self._appending = appending(database, self._documents, rows, self._reading)
-        self._rewriting = rewriting(database, rows)
+        self._rewriting = rewriting(database, rows, self._reading)
         self._forking = Forking(database, self._documents, rows)
         self._deletion = Deletion(database, self._documents, rows)
 
@@ -61,8 +61,14 @@ class SqlStorage(Storage):
     def replace(self, kind: Kind, document: Document, revision: str) -> bool:
         return self._documents.replace(kind, document, revision)
 
+    def amend(self, kind: Kind, document: Document, revision: str) -> bool:
+        return self._documents.amend(kind, document, revision)
+
     def get(self, kind: Kind, keys: Sequence[str]) -> dict[str, Stored]:
         return self._documents.get(kind, keys)
+
+    def peek(self, kind: Kind, key: str) -> Stored | None:
+        return self._documents.peek(kind, key)
 
     def find(self, kind: Kind, query: Query) -> Listing:
         return self._listings.find(kind, query)
@@ -109,6 +115,19 @@ class SqlStorage(Storage):
         generation: str | None = None,
     ) -> int | Found:
         return self._rewriting.rewrite(log, after, entries, at, token, expected, generation)
+
+    def exchange(
+        self,
+        log: str,
+        window: Window,
+        entries: Sequence[Entry],
+        at: int,
+        token: str,
+        accept: Callable[[Slice], None],
+    ) -> Found | None:
+        if self._rewriting.exchange(log, window, entries, at, token, accept):
+            return None
+        return super().exchange(log, window, entries, at, token, accept)
 
     def swap(self, log: str, entry: Entry, at: int, token: str) -> None:
         self._rewriting.swap(log, entry, at, token)

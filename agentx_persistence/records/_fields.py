@@ -33,8 +33,13 @@ def now() -> int:
 
 def id_problem(value: object) -> str | None:
     """Return why the value cannot be an id, or ``None`` if it can."""
-    if type(value) is str and len(value) <= MAX_ID_LENGTH and value.isidentifier():
-        return None  # most ids are identifiers; the full rule takes far longer
+    if (
+        type(value) is str
+        and 0 < len(value) <= MAX_ID_LENGTH
+        and value.isprintable()
+        and value.strip() == value
+    ):
+        return None  # what is printable has no control characters; the full rule takes far longer
     if not isinstance(value, str):
         return f"must be a string, not {type(value).__name__}"
     if not 1 <= len(value) <= MAX_ID_LENGTH:

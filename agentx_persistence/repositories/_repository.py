@@ -76,18 +76,21 @@ class RecordStore(Generic[R]):
 
     def _update(self, key: str, change: Change[R]) -> R:
         apply = as_function(self.record, change)
+        places = (*self.kind.fields, "created_at")
         for _ in attempts(self._storage, self.kind.noun, self._name(key), self._contention_timeout):
             stored = self._storage.get(self.kind, [key]).get(key)
             if stored is None:
                 break
             (old,) = self._load([stored])
             new: R = checked(self.record, self.key_fields, old, apply(old))
-            if self._storage.replace(self.kind, self._document(new), stored.revision):
+            stays = all(old.__dict__.get(name) == new.__dict__.get(name) for name in places)
+            replace = self._storage.amend if stays else self._storage.replace
+            if replace(self.kind, self._document(new), stored.revision):
                 return new
         raise RecordNotFoundError(self.kind.noun, self._name(key))
 
     def _find(self, key: str) -> R | None:
-        stored = self._storage.get(self.kind, (key,)).get(key)
+        stored = self._storage.peek(self.kind, key)
         return None if stored is None else self._load([stored])[0]
 
     def _find_many(self, keys: Sequence[str]) -> list[tuple[str, R]]:
@@ -103,7 +106,9 @@ class RecordStore(Generic[R]):
         check_count("size", size, 1)
         query = self._checked(query)
         after = decode_cursor(query.order, cursor) or query.after
-        listing = self._storage.find(self.kind, query._replace(after=after, limit=size))
+        # Like `_replace`, which takes longer.
+        query = Query(*query[:-2], after, size)
+        listing = self._storage.find(self.kind, query)
         following = listing.after and encode_cursor(query.order, listing.after)
         return Page(self._load(listing.documents), following)
 
@@ -114,8 +119,7 @@ class RecordStore(Generic[R]):
         order = check_order(query.order, self.orders)
         check_time("since", query.since)
         check_time("until", query.until)
-        where = tuple(sorted(query.where))
-        if order == "active" and where not in self.kind.active:
+        if order == "active" and tuple(sorted(query.where)) not in self.kind.active:
             fields = " or ".join(" and ".join(names) for names in self.kind.active)
             reason = f"'active' lists by {fields}, and by nothing else"
             raise InvalidRecordError("argument", "order", reason)
@@ -147,12 +151,7 @@ class RecordStore(Generic[R]):
             key = stored[index].key
             return self.kind.noun, self._name(key), self._storage.where(self.kind, key)
 
-        loaded: list[R] = load(self.many, [document.text for document in stored], describe)
-        for record, document in zip(loaded, stored, strict=True):
-            # Adding a message changes a session's `updated_at` in the storage, not in its text.
-            # Nobody else has the record yet, so no copy is needed.
-            record.__dict__["updated_at"] = document.updated_at
-        return loaded
+        return load(self.many, [document.text for document in stored], describe)
 
 
 class Repository(RecordStore[R], Generic[R]):

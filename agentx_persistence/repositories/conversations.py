@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agentx_persistence.errors import InvalidRecordError, RecordConflictError, RecordNotFoundError
+from agentx_persistence.errors import InvalidRecordError, RecordConflictError
 from agentx_persistence.records import Message, SessionRecord, check_id, difference, now
 from agentx_persistence.repositories._arguments import (
     attempts,
@@ -14,7 +14,7 @@ from agentx_persistence.repositories._arguments import (
 )
 from agentx_persistence.repositories._entries import entry_of, unique_entries
 from agentx_persistence.repositories.histories import Histories, head_of
-from agentx_persistence.storage import Document, Entry, Found, Head, Window
+from agentx_persistence.storage import Document, Entry, Found, Head, Slice, Window
 
 
 class Conversations(Histories):
@@ -150,27 +150,22 @@ class Conversations(Histories):
         the head that was read with them.
         """
         token = new_token()
-        for _ in attempts(self._storage, "session", session_id, self._contention_timeout):
-            found = self._storage.read(session_id, window)
+        head: Head | None = None
+        removed: list[Message] = []
+
+        def accept(found: Slice) -> None:
+            nonlocal head, removed
             head = head_of(found)
             if expected not in (None, head.count):
                 raise _unexpected(session_id, head, expected)
             removed = self._messages(session_id, found, window)
-            if window.last and not removed:
-                break
-            count, generation = head
-            kept = count - len(removed)
-            try:
-                answer = self._storage.rewrite(
-                    session_id, kept, entries, now(), token, expected=count, generation=generation
-                )
-            except RecordNotFoundError as error:
-                if error.kind != "message":
-                    raise
-                continue  # others have cut so much meanwhile that this position is gone
-            if isinstance(answer, int):
+
+        for _ in attempts(self._storage, "session", session_id, self._contention_timeout):
+            answer = self._storage.exchange(session_id, window, entries, now(), token, accept)
+            if answer is None:
                 break
             if answer.head == head:
+                kept = head.count - len(removed)
                 taken = (id for id, (position, _) in answer.there.items() if position <= kept)
                 raise RecordConflictError("message", next(taken))
         return removed

@@ -10,7 +10,7 @@ from agentx_persistence.records import MESSAGES, Message, SessionRecord, check_i
 from agentx_persistence.repositories._arguments import check_ids, check_window
 from agentx_persistence.repositories._loading import load, readable_id
 from agentx_persistence.repositories._repository import Repository
-from agentx_persistence.storage import SESSIONS, Head, Slice, Text, Window
+from agentx_persistence.storage import SESSIONS, Head, Slice, Stored, Text, Window
 
 # A stream reads at most so many messages at a time, and at most so many bytes of their JSON. The
 # parsed messages take about three times as much memory.
@@ -120,21 +120,27 @@ class Histories(Repository[SessionRecord]):
         """Return the summaries of those of the sessions that exist, in the order of their ids."""
         asked = check_ids("session", session_ids)
         found = self._storage.newest(asked) if asked else {}
-        # All messages are parsed in one pass.
-        full = [id for id in asked if id in found and found[id].texts]
+        there = [(id, found[id]) for id in asked if id in found]
+        texts = [text for _, newest in there for text in newest.texts]  # at most one of each
 
         def describe(index: int) -> tuple[str, str, str]:
-            (text,), position, _ = found[full[index]]
-            where = self._storage.where(SESSIONS, full[index], position)
-            return "message", readable_id(text, position), where
+            id, newest = [each for each in there if each[1].texts][index]
+            where = self._storage.where(SESSIONS, id, newest.start)
+            return "message", readable_id(texts[index], newest.start), where
 
-        last = load(MESSAGES, [found[id].texts[0] for id in full], describe)
-        newest = dict(zip(full, last, strict=True))
+        last = iter(load(MESSAGES, texts, describe))  # all are parsed in one pass
         return {
-            id: SessionSummary(head_of(found[id]).count, newest.get(id))
-            for id in asked
-            if id in found
+            id: SessionSummary(head_of(newest).count, next(last) if newest.texts else None)
+            for id, newest in there
         }
+
+    def _load(self, stored: Sequence[Stored]) -> list[SessionRecord]:
+        sessions = super()._load(stored)
+        for session, document in zip(sessions, stored, strict=True):
+            # Adding a message changes a session's `updated_at` in the storage, not in its text.
+            # Nobody else has the record yet, so no copy is needed.
+            session.__dict__["updated_at"] = document.updated_at
+        return sessions
 
     def _read(self, session_id: str, message_id: str, position: int, text: Text) -> Message:
         where = self._storage.where(SESSIONS, session_id, position)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from agentx_persistence.errors import ConfigurationError
+from agentx_persistence.errors import ConfigurationError, RecordNotFoundError
 from agentx_persistence.storage.kinds import CONTAINERS, Kind
 from agentx_persistence.storage.values import (
     Document,
@@ -61,9 +61,24 @@ class Storage(ABC):
         Appending to the log of a session does not change the session's revision.
         """
 
+    def amend(self, kind: Kind, document: Document, revision: str) -> bool:
+        """Do the same for a document that has the `fields` and the `created_at` of the stored one.
+
+        A storage overrides this if it then has less to write.
+        """
+        return self.replace(kind, document, revision)
+
     @abstractmethod
     def get(self, kind: Kind, keys: Sequence[str]) -> dict[str, Stored]:
         """Return the existing documents among these keys, in one round trip if the backend can."""
+
+    def peek(self, kind: Kind, key: str) -> Stored | None:
+        """Return the document, if it exists, to be read and not replaced: its `revision` may be
+        empty, and its `updated_at` may be 0 if it is not a session.
+
+        A storage overrides this if it then has less to read.
+        """
+        return self.get(kind, (key,)).get(key)
 
     @abstractmethod
     def find(self, kind: Kind, query: Query) -> Listing:
@@ -152,6 +167,47 @@ class Storage(ABC):
         missing as well, the call may return `Found` or raise `RecordNotFoundError`. Readers see
         even a large cut as one step; the entries cut off are deleted in bounded chunks.
         """
+
+    def exchange(
+        self,
+        log: str,
+        window: Window,
+        entries: Sequence[Entry],
+        at: int,
+        token: str,
+        accept: Callable[[Slice], None],
+    ) -> Found | None:
+        """Put `entries` in place of those in the window, which reaches to the end of the log.
+
+        :param window: headed; either what comes after an entry, or the last entry, which is no
+            change if there is none
+        :param accept: is called with the entries of the window before they are cut off, perhaps
+            more than once. It uses no storage. If it raises, nothing is changed
+        :return: ``None``, or `Found` if nothing was written, because the log changed meanwhile or
+            the kept part has one of the ids; see `rewrite`
+        """
+        if window.last:
+            newest = self.newest([log])
+            if not newest:
+                raise RecordNotFoundError("session", log)
+            found = newest[log]
+        else:
+            found = self.read(log, window)
+        accept(found)
+        if window.last and not found.texts:
+            return None
+        assert found.head is not None  # as the window asks for it
+        count, generation = found.head
+        kept = count - len(found.texts)
+        try:
+            answer = self.rewrite(
+                log, kept, entries, at, token, expected=count, generation=generation
+            )
+        except RecordNotFoundError as error:
+            if error.kind != "message":
+                raise
+            return Found(self.head(log), {})  # so much was cut meanwhile that this position is gone
+        return None if isinstance(answer, int) else answer
 
     @abstractmethod
     def swap(self, log: str, entry: Entry, at: int, token: str) -> None:

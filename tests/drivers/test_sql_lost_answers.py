@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from agentx_persistence import BackendUnavailableError
+from agentx_persistence import BackendUnavailableError, RecordNotFoundError
 from agentx_persistence._sql.connections import LostConnectionError
-from agentx_persistence.storage import SESSIONS, Storage
+from agentx_persistence.storage import SESSIONS, Slice, Storage, Window
 from tests.backends.backend import Backend
-from tests.port.given import entries, history, log_of, session, token
+from tests.port.given import entries, history, log_of, plain, session, token
 
 
 @pytest.fixture(params=["mysql", "mariadb", "postgresql"])
@@ -71,6 +71,30 @@ def test_a_change_after_a_lost_answer_leaves_open_if_the_tail_was_replaced(
     lose(storage, lambda: storage.rewrite("log", "a", entries("other"), 9, token()))
     with pytest.raises(BackendUnavailableError, match="was lost"):
         storage.rewrite("log", 2, [], 9, token(), expected=count, generation=generation)
+    assert history(storage) == ["a", "other"]
+
+
+@pytest.mark.parametrize("meanwhile", [False, True])
+def test_a_tail_is_exchanged_once(storage: Storage, meanwhile: bool) -> None:
+    log_of(storage, "abc")
+    shown: list[Slice] = []
+    lose(storage, lambda: meanwhile and storage.append("log", entries("later"), 9000))
+    last = Window(last=1, headed=True)
+    assert storage.exchange("log", last, [], 9, token(), shown.append) is None
+    removed = plain(shown[-1].texts[0])
+    kept = [text for text in ("a", "b", "c", *(["later"] * meanwhile)) if text != removed]
+    assert history(storage) == kept
+
+
+def test_a_change_after_a_lost_answer_leaves_open_if_the_tail_was_exchanged(
+    storage: Storage,
+) -> None:
+    log_of(storage, "abc")
+    shown: list[Slice] = []
+    lose(storage, lambda: storage.rewrite("log", "a", entries("other"), 9, token()))
+    window = Window("b", headed=True)
+    with pytest.raises((BackendUnavailableError, RecordNotFoundError)):
+        storage.exchange("log", window, [], 9, token(), shown.append)
     assert history(storage) == ["a", "other"]
 
 

@@ -14,10 +14,13 @@ from agentx_persistence.storage import CONTAINERS, SESSIONS, Query, Storage, Win
 from tests.backends.backend import SHARED, Backend
 from tests.port.given import document, entries, entry, history, log_of, session, text_of
 
+TAIL = Window(headed=True)
 CALLS: dict[str, Callable[[Storage], object]] = {
     "put": lambda storage: storage.put(CONTAINERS, document(CONTAINERS)),
     "create": lambda storage: storage.create(CONTAINERS, document(CONTAINERS)),
     "replace": lambda storage: storage.replace(CONTAINERS, document(CONTAINERS), "revision"),
+    "amend": lambda storage: storage.amend(CONTAINERS, document(CONTAINERS), "revision"),
+    "peek": lambda storage: storage.peek(CONTAINERS, "key"),
     "get": lambda storage: storage.get(CONTAINERS, ["key"]),
     "find": lambda storage: storage.find(CONTAINERS, Query()),
     "count": lambda storage: storage.count(CONTAINERS, Query()),
@@ -27,6 +30,7 @@ CALLS: dict[str, Callable[[Storage], object]] = {
     "lookup": lambda storage: storage.lookup("log", ["a"]),
     "newest": lambda storage: storage.newest(["log"]),
     "rewrite": lambda storage: storage.rewrite("log", None, [], 1, "token"),
+    "exchange": lambda storage: storage.exchange("log", TAIL, [], 1, "token", lambda found: None),
     "swap": lambda storage: storage.swap("log", entry("a"), 1, "token"),
     "fork": lambda storage: storage.fork("log", None, session("copy")),
     "head": lambda storage: storage.head("log"),

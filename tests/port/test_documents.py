@@ -114,6 +114,47 @@ def test_replace_needs_the_revision_that_is_stored(storage: Storage, kind: Kind)
     assert text_of(storage, kind) == "second"
 
 
+@EACH_KIND
+def test_amend_replaces_a_document_that_keeps_its_place(storage: Storage, kind: Kind) -> None:
+    first = document(kind, text="first", at=5, updated_at=7)
+    second = document(kind, text="second", at=5, updated_at=9)
+    assert storage.amend(kind, second, token()) is False
+    assert text_of(storage, kind) is None
+    storage.put(kind, first)
+    assert storage.amend(kind, second, token()) is False
+    assert text_of(storage, kind) == "first"
+    assert storage.amend(kind, second, first.revision) is True
+    stored = storage.get(kind, [own(kind)])[own(kind)]
+    assert (plain(stored.text), stored.updated_at, stored.revision) == (
+        *("second", 9),
+        second.revision,
+    )
+    assert found_keys(storage, kind, every(kind)._replace(since=5, until=6)) == [own(kind)]
+    assert storage.amend(kind, first, first.revision) is False
+    assert text_of(storage, kind) == "second"
+
+
+def test_amend_moves_a_session_among_the_active_ones(storage: Storage) -> None:
+    first = document(SESSIONS, "a", at=1000, updated_at=1000)
+    storage.put(SESSIONS, first)
+    storage.put(SESSIONS, document(SESSIONS, "b", at=1000, updated_at=5000))
+    query = Query({"container_id": "box"}, "active")
+    assert found_keys(storage, SESSIONS, query) == ["b", "a"]
+    later = document(SESSIONS, "a", at=1000, updated_at=9000)
+    assert storage.amend(SESSIONS, later, first.revision) is True
+    assert found_keys(storage, SESSIONS, query) == ["a", "b"]
+
+
+@EACH_KIND
+def test_peek_returns_a_document_to_be_read(storage: Storage, kind: Kind) -> None:
+    assert storage.peek(kind, own(kind)) is None
+    storage.put(kind, document(kind, text="text", at=5, updated_at=7))
+    found = storage.peek(kind, own(kind))
+    assert found is not None
+    assert (found.key, plain(found.text)) == (own(kind), "text")
+    assert kind is not SESSIONS or found.updated_at == 7
+
+
 def test_replace_moves_the_index_entries(storage: Storage) -> None:
     first = document(IMAGES, name="old", at=1)
     storage.put(IMAGES, first)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agentx_persistence.errors import RecordNotFoundError
-from agentx_persistence.storage import SESSIONS, Query, Storage, Window
+from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
+from agentx_persistence.storage import SESSIONS, Query, Slice, Storage, Window
 from tests.port.given import (
     entries,
     entry,
@@ -156,6 +156,77 @@ def test_swap_replaces_a_text_at_its_position(storage: Storage) -> None:
     assert updated_at(storage) == 5000
     assert [plain(text) for text in storage.newest(["log"])["log"].texts] == ["newer"]
     assert history(storage) == ["a", "new", "newer"]
+
+
+@pytest.mark.parametrize("given", [(), ("x",), ("d", "y", "c")])
+def test_exchange_shows_what_it_replaces(storage: Storage, given: tuple[str, ...]) -> None:
+    log_of(storage, "abcd")
+    shown: list[Slice] = []
+    window = Window("b", headed=True)
+    assert storage.exchange("log", window, entries(*given), 9000, "one", shown.append) is None
+    assert texts(shown[-1]) == ["c", "d"]
+    assert shown[-1].start == 3
+    assert shown[-1].head is not None
+    assert shown[-1].head.count == 4
+    assert history(storage) == ["a", "b", *given]
+    assert storage.head("log") == (2 + len(given), "one.2")
+    assert updated_at(storage) == 9000
+    everything = Window(headed=True)
+    assert storage.exchange("log", everything, entries("z"), 9000, "two", shown.append) is None
+    assert texts(shown[-1]) == ["a", "b", *given]
+    assert storage.exchange("log", Window("z", headed=True), [], 1, "three", shown.append) is None
+    assert texts(shown[-1]) == []
+    assert storage.head("log") == (1, "three.0")
+
+
+def test_exchange_takes_the_last_entry_if_there_is_one(storage: Storage) -> None:
+    log_of(storage, "ab")
+    shown: list[Slice] = []
+    last = Window(last=1, headed=True)
+    for number in range(4):
+        assert storage.exchange("log", last, [], 1, f"token-{number}", shown.append) is None
+    assert [texts(found) for found in shown] == [["b"], ["a"], [], []]
+    assert storage.head("log") == (0, "token-1.1")
+
+
+def test_exchange_changes_nothing_if_what_it_shows_is_refused(storage: Storage) -> None:
+    log_of(storage, "ab")
+    head = storage.head("log")
+
+    def refuse(found: Slice) -> None:
+        raise CorruptRecordError("message", "b", "here")
+
+    for window in (Window("a", headed=True), Window(last=1, headed=True), Window(headed=True)):
+        with pytest.raises(CorruptRecordError):
+            storage.exchange("log", window, entries("x"), 9000, "one", refuse)
+    assert history(storage) == ["a", "b"]
+    assert storage.head("log") == head
+    assert updated_at(storage) == 1000
+    assert storage.append("log", entries("c"), 1) == 3
+
+
+def test_exchange_finds_ids_in_the_part_that_is_kept(storage: Storage) -> None:
+    log_of(storage, "abc")
+    head = storage.head("log")
+    window = Window("b", headed=True)
+    answer = storage.exchange("log", window, entries("x", "a"), 9000, "one", lambda found: None)
+    assert there(answer)["a"] == (1, "a")
+    assert answer is not None
+    assert answer.head == head == storage.head("log")
+    assert history(storage) == ["a", "b", "c"]
+
+
+def test_exchange_names_what_is_absent(storage: Storage) -> None:
+    for window in (Window("a", headed=True), Window(last=1, headed=True)):
+        with pytest.raises(RecordNotFoundError) as caught:
+            storage.exchange("log", window, [], 1, "one", lambda found: None)
+        assert (caught.value.kind, caught.value.id) == ("session", "log")
+    log_of(storage, "ab")
+    head = storage.head("log")
+    with pytest.raises(RecordNotFoundError) as caught:
+        storage.exchange("log", Window("c", headed=True), [], 1, "one", lambda found: None)
+    assert (caught.value.kind, caught.value.id) == ("message", "c")
+    assert storage.head("log") == head
 
 
 def test_a_swapped_text_comes_back_exactly(storage: Storage) -> None:
