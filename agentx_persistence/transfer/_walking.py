@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 from pydantic.alias_generators import to_camel
@@ -31,6 +32,7 @@ ORDER = (CONTAINERS, IMAGES, ITEMS, SESSIONS)
 _PAGE = 100
 _BATCH_COUNT = 1_000
 _BATCH_BYTES = 4_000_000
+_FIELDS = itemgetter("id", "role", "subtype", "timestamp")
 
 
 def pages(
@@ -129,9 +131,10 @@ def entry_of(storage: Storage, log: str, position: int, text: Text) -> Entry:
     :raises CorruptRecordError: if the text is damaged
     """
     try:
-        values = from_json(text)
-        fields = [values[name] for name in ("role", "subtype", "timestamp")]
-        return Entry(values["id"], raw(text).decode(), *fields)
+        id, role, subtype, timestamp = _FIELDS(from_json(text))
+        if not (type(id) is type(role) is type(subtype) is str and type(timestamp) is int):
+            raise TypeError
+        return Entry(id, text if isinstance(text, str) else text.decode(), role, subtype, timestamp)
     except (ValueError, TypeError, KeyError) as error:
         where = storage.where(SESSIONS, log, position)
         raise CorruptRecordError("message", f"#{position}", where) from error
