@@ -98,7 +98,7 @@ class _Random(random.Random):
 
     def name(self, number: int) -> str:
         """Return an id that is unlike those of other numbers, and often unusual."""
-        return f"{self.choice(IDS)[:200]}~{number}"
+        return f"{self.choice(IDS)[:150]}~{number}"
 
     def maybe(self, value: Any) -> Any:
         return value if self.random() < 0.5 else None
