@@ -84,16 +84,21 @@ def batches(
 
     :param through: the last position to yield, if the history is that long
     :raises RecordConflictError: if a message was cut or replaced meanwhile
+    :raises CorruptRecordError: if a message is missing
     """
     generation = None
     while through is None or after < through:
         first = _BATCH_COUNT if through is None else min(_BATCH_COUNT, through - after)
         window = Window(after=after, first=first, size=_BATCH_BYTES, headed=True)
-        texts, _, head = storage.read(log, window)
+        texts, start, head = storage.read(log, window)
         assert head is not None  # as the window asks for it
         if generation not in (None, head.generation):
             raise RecordConflictError("session", log, "its messages were cut or replaced meanwhile")
         generation = head.generation
+        if start != after + 1 if texts else after < head.count:
+            missing = after + 1
+            where = storage.where(SESSIONS, log, missing)
+            raise CorruptRecordError("message", f"#{missing}", where)
         if not texts:
             return
         after += len(texts)
@@ -119,6 +124,8 @@ def document_of(storage: Storage, kind: Kind, stored: Stored) -> Document:
             found = {field: values.get(to_camel(field)) for field in kind.fields}
             fields = {field: value for field, value in found.items() if isinstance(value, str)}
         text, created_at = raw(stored.text).decode(), values["createdAt"]
+        if type(created_at) is not int:
+            raise TypeError
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         where = storage.where(kind, stored.key)
         raise CorruptRecordError(kind.noun, name(kind, stored.key), where) from error
