@@ -11,15 +11,18 @@ import pytest
 
 from agentx_persistence import (
     ConfigurationError,
+    CorruptRecordError,
     Persistence,
     SessionRecord,
     UserMessage,
     create_persistence,
 )
-from agentx_persistence.transfer import Step, compare, copy, import_ancestor
+from agentx_persistence.transfer import Step, compare, copy, export, import_ancestor, statistics
 from tests.ancestor import ancestor_file
 from tests.backends.backend import SHARED, Backend
+from tests.backends.memory import corrupt
 from tests.contract.records import message, saved_session, texts
+from tests.transfer.damages import run_sql
 from tests.transfer.given import fill
 from tests.transfer.killing import copy_killed
 
@@ -146,6 +149,53 @@ def test_what_only_the_target_has_stays(memory: Persistence) -> None:
 def test_a_store_is_not_copied_into_itself(memory: Persistence) -> None:
     with pytest.raises(ConfigurationError, match="the same store"):
         copy(memory, memory)
+
+
+@pytest.mark.parametrize("name", ["sqlite", "mysql", "mariadb", "postgresql"])
+@pytest.mark.parametrize("missing", [1, 1_001, 1_002])
+def test_a_history_with_a_missing_message_is_not_taken_for_a_whole_one(
+    request: pytest.FixtureRequest, tmp_path: Path, name: str, missing: int
+) -> None:
+    """It is read in pieces of 1,000, so that also the beginning of a piece can be missing."""
+    backend: Backend = request.getfixturevalue(f"{name}_backend")
+    with backend.open() as persistence, create_persistence() as target:
+        saved_session(persistence)
+        persistence.sessions.add_messages("session", [message(str(n)) for n in range(1_002)])
+        delete = f"DELETE FROM agentx_messages WHERE position = {missing}"  # noqa: S608
+        assert run_sql(backend, delete) == 1
+        calls: list[Callable[[], object]] = [
+            lambda: copy(persistence, target),
+            lambda: export(persistence, tmp_path / "a.jsonl"),
+        ]
+        for call in calls:
+            with pytest.raises(CorruptRecordError, match=f"position = {missing}"):
+                call()
+        assert statistics(persistence).unreadable == 1
+    assert list(tmp_path.glob("a.*")) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "position", "text"),
+    [
+        ("sessions", None, b'{"sessionId": "session"'),
+        ("sessions", None, b'{"sessionId": "session", "createdAt": "1"}'),
+        ("sessions", None, b"[]"),
+        ("sessions", 1, b'{"id": "m", "role": "user", "subtype": "user"}'),
+        ("sessions", 1, b'{"id": 5, "role": "user", "subtype": "user", "timestamp": 1}'),
+        ("sessions", 1, b'{"id": "m", "role": "user", "subtype": "user", "timestamp": "1"}'),
+        ("sessions", 1, b'{"id": "\xff", "role": "user", "subtype": "user", "timestamp": 1}'),
+    ],
+)
+def test_a_damaged_text_is_not_copied(
+    memory_backend: Backend, memory: Persistence, kind: str, position: int | None, text: bytes
+) -> None:
+    saved_session(memory)
+    memory.sessions.add_message("session", message())
+    assert corrupt(memory_backend, memory, kind, "session", position, text)
+    with create_persistence() as target:
+        with pytest.raises(CorruptRecordError):
+            copy(memory, target)
+        assert target.sessions.find_many(["session"]) == {} or not texts(target)
 
 
 def _title(persistence: Persistence) -> None:

@@ -123,7 +123,7 @@ def test_another_message_with_the_same_id_is_a_conflict(
             for lines, said in (
                 ([b'{"session":5}'], "line 2: is no whole session"),
                 ([b'{"session":{"sessionId":"s"}}'], "line 2: is no whole session: 'createdAt'"),
-                ([b'{"session":{"createdAt":1,"updatedAt":1}}'], "line 2 .* 'sessionId'"),
+                ([b'{"session":{"createdAt":1,"updatedAt":1}}'], "line 2: .* 'sessionId'"),
                 ([_SESSION, b'{"message":{"id":"m"}}'], "line 3: is no whole message: .*subtype"),
                 ([_SESSION, _MESSAGE % b'"id":"m"'], "line 3: is no whole message: 'timestamp'"),
                 ([_SESSION, _MESSAGE % b'"timestamp":1'], "line 3: is no whole message: 'id'"),
