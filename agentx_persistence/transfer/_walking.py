@@ -29,7 +29,8 @@ from agentx_persistence.storage.kinds import SEPARATOR, split_item_key
 
 # Owners before what they own.
 ORDER = (CONTAINERS, IMAGES, ITEMS, SESSIONS)
-_PAGE = 100
+# How many are read at once: at first, and at most.
+FEW, _MANY = 8, 64
 _BATCH_COUNT = 1_000
 _BATCH_BYTES = 4_000_000
 _FIELDS = itemgetter("id", "role", "subtype", "timestamp")
@@ -54,14 +55,20 @@ def pages(
 
 
 def _listing(storage: Storage, kind: Kind, query: Query) -> Iterator[Sequence[Stored]]:
-    query = query._replace(limit=_PAGE)
+    limit, after = FEW, None
     while True:
-        documents, after = storage.find(kind, query)
+        documents, after = storage.find(kind, query._replace(limit=limit, after=after))
+        limit = fitting(limit, sum(len(document.text) for document in documents))
         if documents:
             yield documents
         if after is None:
             return
-        query = query._replace(after=after)
+
+
+def fitting(count: int, size: int) -> int:
+    """Return how many to read at once, so that they most likely have a few megabytes, after this
+    many had this size."""
+    return max(1, min(count * _BATCH_BYTES // max(size, 1), 2 * count, _MANY))
 
 
 def total(storage: Storage, kind: Kind, containers: Sequence[str] | None) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from agentx_persistence.errors import (
@@ -82,24 +82,39 @@ class _Copy:
     ) -> None:
         self.source, self.target = source, target
         self.report, self.progress = report, progress
+        self.at_once = walking.FEW  # of how many sessions the last messages are read at once
 
     def everything(self, containers: Sequence[str] | None) -> None:
         for kind in walking.ORDER:
             done = 0
             total = walking.total(self.source, kind, containers) if self.progress else 0
             for page in walking.pages(self.source, kind, containers):
-                keys = [document.key for document in page]
-                there = self.target.get(kind, keys)
-                if kind is SESSIONS:
-                    mine, theirs = self.source.newest(keys), self.target.newest(keys)
-                for document in page:
-                    if kind is SESSIONS:
-                        key = document.key
-                        self.session(document, there.get(key), mine.get(key), theirs.get(key))
-                    else:
-                        self.document(kind, document, there.get(document.key))
+                for _ in self.page(kind, page):
                     done += 1
                     self.tell(kind, done, total)
+
+    def page(self, kind: Kind, page: Sequence[Stored]) -> Iterator[None]:
+        """Copy one of these documents at each step."""
+        there = self.target.get(kind, [document.key for document in page])
+        if kind is SESSIONS:
+            yield from self.sessions(page, there)
+            return
+        for document in page:
+            self.document(kind, document, there.get(document.key))
+            yield
+
+    def sessions(self, page: Sequence[Stored], there: Mapping[str, Stored]) -> Iterator[None]:
+        start = 0
+        while some := page[start : start + self.at_once]:
+            keys = [document.key for document in some]
+            known = [key for key in keys if key in there]
+            mine, theirs = self.source.newest(keys), self.target.newest(known) if known else {}
+            for key, document in zip(keys, some, strict=True):
+                self.session(document, there.get(key), mine.get(key), theirs.get(key))
+                yield
+            start += len(some)
+            texts = [text for found in (*mine.values(), *theirs.values()) for text in found.texts]
+            self.at_once = walking.fitting(self.at_once, sum(map(len, texts)))
 
     def tell(self, kind: Kind, done: int, total: int) -> None:
         if self.progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from agentx_persistence.transfer import Step, compare, copy, export, import_ance
 from tests.ancestor import ancestor_file
 from tests.backends.backend import SHARED, Backend
 from tests.backends.memory import corrupt
-from tests.contract.records import message, saved_session, texts
+from tests.contract.records import item, message, saved_session, session, texts
 from tests.transfer.damages import run_sql
 from tests.transfer.given import fill
 from tests.transfer.killing import copy_killed
@@ -196,6 +197,29 @@ def test_a_damaged_text_is_not_copied(
         with pytest.raises(CorruptRecordError):
             copy(memory, target)
         assert target.sessions.find_many(["session"]) == {} or not texts(target)
+
+
+@pytest.mark.parametrize("name", ["messages", "items"])
+def test_large_records_are_not_held_at_once(
+    sqlite_backend: Backend, tmp_path: Path, name: str
+) -> None:
+    large = "x" * 1_000_000
+    with sqlite_backend.open() as source:
+        for n in range(60):
+            if name == "items":
+                source.items.save(item(key=f"k{n}", value=large))
+            else:
+                saved = session(f"s{n}")
+                source.sessions.add_message(saved.session_id, message(large), create=saved)
+    target = Backend("fs", "agentx_persistence.fs", (str(tmp_path / "target"),))
+    with sqlite_backend.open() as source, target.open() as other:
+        for _ in range(2):  # the second time the target has them, too
+            tracemalloc.start()
+            try:
+                assert copy(source, other).complete
+                assert tracemalloc.get_traced_memory()[1] < 40_000_000
+            finally:
+                tracemalloc.stop()
 
 
 def _title(persistence: Persistence) -> None:
