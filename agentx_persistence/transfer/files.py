@@ -221,6 +221,8 @@ def _import_lines(lines: IO[bytes], writer: Writer, progress: Progress | None) -
     if session is not None:
         writer.messages(session, batch)
         writer.finish(session)
+        if progress:
+            progress(Step("import", SESSIONS.name, done[SESSIONS], 0, writer.report.messages))
     if not ended:
         raise _refusal(number, "is the last one, and not the end that an export writes: it was cut")
 
