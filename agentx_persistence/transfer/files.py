@@ -50,7 +50,7 @@ def export(
 
     The name tells the format: ``.md`` is Markdown, for people; anything else is JSON Lines, which
     `import_file` reads. A name that ends with ``.gz`` is compressed. The file gets its name when
-    it is whole.
+    it is whole; a pipe or a device is written to as it is.
 
     :param containers: only these containers, with their images, sessions and items
     :param since: only what was changed at this time or later, in Unix milliseconds; the messages of
@@ -58,12 +58,19 @@ def export(
     :raises CorruptRecordError: for a record that cannot be read
     """
     path = Path(file)
-    part = path.with_name(f"{path.name}.part")
     readable = path.name.removesuffix(".gz").endswith(".md")
     write = _export_markdown if readable else _export_lines
+
+    def fill(place: Path) -> int:
+        with _opened(place, "wb", path.name.endswith(".gz")) as lines:
+            return write(persistence, lines, containers, since, progress)
+
+    if path.exists() and not path.is_file():
+        return fill(path)  # such as a pipe, or /dev/stdout, which must not be replaced
+    path = path.resolve()
+    part = path.with_name(f"{path.name}.part")
     try:
-        with _opened(part, "wb", path.name.endswith(".gz")) as lines:
-            count = write(persistence, lines, containers, since, progress)
+        count = fill(part)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)

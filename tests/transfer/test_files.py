@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +195,22 @@ def test_a_session_that_is_deleted_during_an_export_is_left_out(
     written = (tmp_path / name).read_text("utf-8")
     assert "second" in written
     assert "first" not in written
+
+
+def test_an_export_into_a_pipe_or_through_a_link_leaves_these_as_they_are(
+    memory: Persistence, tmp_path: Path
+) -> None:
+    fill(memory, 3)
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor() as pool:
+        reading = pool.submit((tmp_path / "pipe").read_bytes)
+        export(memory, tmp_path / "pipe")
+        assert reading.result(60).startswith(b'{"format"')
+    assert (tmp_path / "pipe").is_fifo()
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    export(memory, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_bytes().startswith(b'{"format"')
 
 
 def test_markdown_is_for_people(memory: Persistence, tmp_path: Path) -> None:
