@@ -30,9 +30,7 @@ try:
         cast,
         create_engine,
         event,
-        exc,
         func,
-        make_url,
         pool,
     )
     from sqlalchemy.dialects.sqlite import insert
@@ -82,13 +80,7 @@ def sqlite_driver(
 
 def driver_from_url(url: str, **options: Any) -> PersistenceDriver:
     """Return the driver of ``sqlite:///file.db``, or of ``sqlite://``, a database in memory."""
-    try:
-        address = make_url(url)
-    except exc.ArgumentError:
-        address = None
-    if address is None or address.host or address.query:
-        raise ConfigurationError("sqlite", "write sqlite:///file.db, or sqlite:////folder/file.db")
-    return sqlite_driver(address.database or ":memory:", **options)
+    return sqlite_driver(schema.parse_url(url).database or ":memory:", **options)
 
 
 def _check_path(path: str | os.PathLike[str]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
-from sqlalchemy import URL, Engine, exc, pool
+from sqlalchemy import URL, Engine, pool
 
 from agentx_persistence._sql import hosts, schema
 from agentx_persistence._sql.appending import Appending
@@ -116,7 +116,7 @@ def server_url(
     elif given:
         raise InvalidRecordError("argument", given[0], "is part of the URL that is given")
     else:
-        address = _parse(url, dialects[0].partition("+")[0])
+        address = schema.parse_url(url, dialects[0].partition("+")[0])
     address = schema.parse_url(address)
     if address.get_backend_name() not in dialects and address.drivername not in dialects:
         raise InvalidRecordError(
@@ -140,15 +140,6 @@ def _check_engine(engine: Engine) -> None:
             f"calls on an engine with a {type(engine.pool).__name__} would end the transaction"
             " that you have open on its connection; use another pool, or persistence.within",
         )
-
-
-def _parse(url: str | URL, backend: str) -> URL:
-    try:
-        return schema.parse_url(url)
-    except (exc.ArgumentError, ValueError):
-        # Not the error itself, which may quote the URL with its password.
-        reason = f"is no URL; write {backend}://user:password@host/database"
-        raise InvalidRecordError("argument", "url", reason) from None
 
 
 def check_numbers(numbers: Mapping[str, object]) -> None:

@@ -18,6 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         from agentx_persistence.cli.app import run
+    except KeyboardInterrupt:
+        return 130  # before anything was done
     except ModuleNotFoundError as error:
         if error.name not in ("typer", "rich"):
             raise

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import redirect_stderr
+from io import TextIOWrapper
 from typing import Annotated, TextIO, cast
 
 import typer
@@ -49,6 +50,12 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
+    if sys.stdout is None:  # as ">&-" leaves it
+        print("error: the standard output is closed", file=sys.stderr)
+        return 2
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what the encoding does not have
     urls = [*arguments, os.environ.get(schema.VARIABLE, "")]
     with redirect_stderr(cast(TextIO, SecretFree(sys.stderr, *urls))):
         return _status(arguments)
@@ -66,7 +73,8 @@ def _status(arguments: Sequence[str]) -> int:
         print(f"error: {said}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
         return 2
     return 0
 

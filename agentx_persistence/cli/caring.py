@@ -19,6 +19,7 @@ from agentx_persistence.cli.options import (
     Json,
     Url,
     console,
+    echo_json,
     opened,
     print_json,
     progress,
@@ -107,7 +108,7 @@ def prune(
         ):
             deleted += 1
             if as_json:
-                typer.echo(session.to_json())
+                echo_json(session.to_json())
             else:
                 facts = f"{session.session_id}  {date(session.updated_at)}  {session.title or ''}"
                 typer.echo(visible(facts))

@@ -20,6 +20,7 @@ from agentx_persistence.cli.options import (
     Limit,
     Url,
     console,
+    echo_json,
     opened,
     print_json,
     progress,
@@ -157,10 +158,10 @@ def show(
 
 
 def _print_wire(session: SessionRecord, messages: Iterable[Message]) -> None:
-    typer.echo(f'{{"session": {session.to_json()},\n"messages": [', nl=False)
+    echo_json(f'{{"session": {session.to_json()},\n"messages": [', nl=False)
     for number, message in enumerate(messages):
-        typer.echo(f"{',' if number else ''}\n{message.to_json()}", nl=False)
-    typer.echo("\n]}")
+        echo_json(f"{',' if number else ''}\n{message.to_json()}", nl=False)
+    echo_json("\n]}")
 
 
 def _print_conversation(
@@ -212,23 +213,26 @@ def _print_statistics(found: Statistics) -> None:
     screen = console()
     counts = f"{found.containers} containers, {found.images} images, {found.items} items"
     screen.print(Text(counts))
-    screen.print(_tallies("", {"everything": found.total}))
+    _print_tallies(screen, "", {"everything": found.total})
     for title, tallies in (
         ("container", found.by_container),
         ("model", found.by_model),
         ("day (UTC)", found.by_day),
     ):
-        screen.print(_tallies(title, tallies))
+        _print_tallies(screen, title, tallies)
     if found.unreadable:
         screen.print(Text(f"{found.unreadable} records cannot be read: run doctor", style="red"))
 
 
-def _tallies(title: str, tallies: dict[str, Tally]) -> Table:
+def _print_tallies(screen: Console, title: str, tallies: dict[str, Tally]) -> None:
     table = _table(title, "sessions", "messages", "size", "input tokens", "output tokens")
     for name, tally in sorted(tallies.items()):
         sums = (tally.sessions or "", tally.messages, human_size(tally.bytes))
         table.add_row(_id(name), *map(str, sums), str(tally.input_tokens), str(tally.output_tokens))
-    return table
+    # No number is cut off: where the terminal is too narrow, it breaks the lines.
+    wide = screen.options.update(width=10_000)
+    screen.width = max(screen.width, screen.measure(table, options=wide).maximum)
+    screen.print(table)
 
 
 def _table(*columns: str) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -142,6 +143,8 @@ def import_records(
     agentx-persistence import --from agentx ~/.agentx/agentx.db sqlite:///new.db
     agentx-persistence import --from openai-agents conversations.db sqlite:///new.db
     """
+    if "://" not in source:
+        Path(source).stat()  # raises before a store is made
     with opened(url, makes=True) as persistence, progress(quiet=as_json) as tell:
         if kind is Source.agentx_persistence:
             report = transfer.import_file(source, persistence, progress=tell)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ URL_HELP = f"The store; may be left out if {VARIABLE} is set."
 
 # Control characters, which a terminal would obey, as the pictures that Unicode has of them.
 _VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7e]")
 _VISIBLE |= dict.fromkeys(range(0x7F, 0xA0), 0x2421)
 
 
@@ -74,7 +76,18 @@ def console(*, errors: bool = False) -> Console:
 
 
 def print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=sys.stdout.isatty(), indent=2))
+    echo_json(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def echo_json(text: str, *, nl: bool = True) -> None:
+    """Print JSON, in ASCII where a terminal could obey characters, or UTF-8 is not understood."""
+    if sys.stdout.isatty() or not _is_utf8(sys.stdout.encoding):
+        text = _BEYOND_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text)
+    typer.echo(text, nl=nl)
+
+
+def _is_utf8(encoding: str | None) -> bool:
+    return (encoding or "utf-8").lower().replace("-", "") == "utf8"
 
 
 @contextmanager

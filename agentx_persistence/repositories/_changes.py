@@ -23,9 +23,7 @@ def as_function(record_type: type[R], change: Change[R]) -> Callable[[R], R]:
     if not isinstance(change, Mapping):
         reason = f"must be a mapping or a function, not {type(change).__name__}"
         raise InvalidRecordError(record_type._rules.kind, "change", reason)
-    patch = _wire(
-        record_type, exact_json(record_type._rules.kind, "change", record_type._patch(change))
-    )
+    patch = _wire(record_type, _exact_patch(record_type._rules.kind, record_type._patch(change)))
 
     def apply(record: R) -> R:
         # What was just read needs no check, and the new record is checked when it is written.
@@ -36,6 +34,16 @@ def as_function(record_type: type[R], change: Change[R]) -> Callable[[R], R]:
         return record_type._read(to_json(merged))
 
     return apply
+
+
+def _exact_patch(kind: str, patch: dict[str, Any]) -> Any:
+    try:
+        return exact_json(kind, "change", patch)
+    except InvalidRecordError:
+        for field, value in patch.items():
+            if isinstance(field, str):
+                exact_json(kind, field, value)  # raises the error that names the field
+        raise
 
 
 def merge(target: Any, patch: Any) -> Any:

@@ -60,7 +60,7 @@ def _folder(path: Path, prefix: str) -> Iterator[tuple[str, str]]:
             file = Path(folder) / name
             key = str(file.relative_to(top)).replace(os.sep, ":")
             if not key.endswith("$"):  # unstorage's own notes on a key
-                yield key, file.read_text("utf-8")
+                yield key, _text(file.read_bytes())
 
 
 def _lines(path: Path, prefix: str) -> Iterator[tuple[str, str]]:
@@ -79,7 +79,10 @@ def _lines(path: Path, prefix: str) -> Iterator[tuple[str, str]]:
 
 def _text(value: object) -> str:
     if isinstance(value, bytes):
-        return value.decode()
+        try:
+            return value.decode()
+        except UnicodeDecodeError as error:
+            return f"({error})"  # which is no JSON either: it is skipped, and named
     return value if isinstance(value, str) else to_json(value).decode()
 
 

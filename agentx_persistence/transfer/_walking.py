@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 from pydantic.alias_generators import to_camel
@@ -28,9 +29,11 @@ from agentx_persistence.storage.kinds import SEPARATOR, split_item_key
 
 # Owners before what they own.
 ORDER = (CONTAINERS, IMAGES, ITEMS, SESSIONS)
-_PAGE = 100
+# How many are read at once: at first, and at most.
+FEW, _MANY = 8, 64
 _BATCH_COUNT = 1_000
 _BATCH_BYTES = 4_000_000
+_FIELDS = itemgetter("id", "role", "subtype", "timestamp")
 
 
 def pages(
@@ -52,14 +55,20 @@ def pages(
 
 
 def _listing(storage: Storage, kind: Kind, query: Query) -> Iterator[Sequence[Stored]]:
-    query = query._replace(limit=_PAGE)
+    limit, after = FEW, None
     while True:
-        documents, after = storage.find(kind, query)
+        documents, after = storage.find(kind, query._replace(limit=limit, after=after))
+        limit = fitting(limit, sum(len(document.text) for document in documents))
         if documents:
             yield documents
         if after is None:
             return
-        query = query._replace(after=after)
+
+
+def fitting(count: int, size: int) -> int:
+    """Return how many to read at once, so that they most likely have a few megabytes, after this
+    many had this size."""
+    return max(1, min(count * _BATCH_BYTES // max(size, 1), 2 * count, _MANY))
 
 
 def total(storage: Storage, kind: Kind, containers: Sequence[str] | None) -> int:
@@ -82,16 +91,21 @@ def batches(
 
     :param through: the last position to yield, if the history is that long
     :raises RecordConflictError: if a message was cut or replaced meanwhile
+    :raises CorruptRecordError: if a message is missing
     """
     generation = None
     while through is None or after < through:
         first = _BATCH_COUNT if through is None else min(_BATCH_COUNT, through - after)
         window = Window(after=after, first=first, size=_BATCH_BYTES, headed=True)
-        texts, _, head = storage.read(log, window)
+        texts, start, head = storage.read(log, window)
         assert head is not None  # as the window asks for it
         if generation not in (None, head.generation):
             raise RecordConflictError("session", log, "its messages were cut or replaced meanwhile")
         generation = head.generation
+        if start != after + 1 if texts else after < head.count:
+            missing = after + 1
+            where = storage.where(SESSIONS, log, missing)
+            raise CorruptRecordError("message", f"#{missing}", where)
         if not texts:
             return
         after += len(texts)
@@ -117,6 +131,8 @@ def document_of(storage: Storage, kind: Kind, stored: Stored) -> Document:
             found = {field: values.get(to_camel(field)) for field in kind.fields}
             fields = {field: value for field, value in found.items() if isinstance(value, str)}
         text, created_at = raw(stored.text).decode(), values["createdAt"]
+        if type(created_at) is not int:
+            raise TypeError
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         where = storage.where(kind, stored.key)
         raise CorruptRecordError(kind.noun, name(kind, stored.key), where) from error
@@ -129,9 +145,10 @@ def entry_of(storage: Storage, log: str, position: int, text: Text) -> Entry:
     :raises CorruptRecordError: if the text is damaged
     """
     try:
-        values = from_json(text)
-        fields = [values[name] for name in ("role", "subtype", "timestamp")]
-        return Entry(values["id"], raw(text).decode(), *fields)
+        id, role, subtype, timestamp = _FIELDS(from_json(text))
+        if not (type(id) is type(role) is type(subtype) is str and type(timestamp) is int):
+            raise TypeError
+        return Entry(id, text if isinstance(text, str) else text.decode(), role, subtype, timestamp)
     except (ValueError, TypeError, KeyError) as error:
         where = storage.where(SESSIONS, log, position)
         raise CorruptRecordError("message", f"#{position}", where) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -68,7 +69,7 @@ class _Import:
         self.writer = Writer(persistence)
         self.report = self.writer.report
         self.keys, self.progress = keys, progress
-        self.seen = 0
+        self.done = Counter[Kind]()
         self.containers: dict[str, str] = {}  # of each image
         self.images: dict[str, str] = {}  # of each session that an image names
         self.sessions: dict[str, Stored] = {}
@@ -115,7 +116,7 @@ class _Import:
         session = self.sessions.get(session_id) or self._orphan(session_id, entries)
         for start in range(0, len(entries), 500):
             self.writer.messages(session, entries[start : start + 500])
-        self.tell(SESSIONS)
+        self.tell()
 
     def _entries(self, session_id: str, text: str) -> Iterator[Entry]:
         try:
@@ -155,6 +156,7 @@ class _Import:
         )
         stored = _stored(record, session_id)
         self.writer.record(SESSIONS, stored)
+        self.done[SESSIONS] += 1
         return stored
 
     def stale(self, keys: Iterator[str]) -> None:
@@ -168,10 +170,13 @@ class _Import:
                 f"{stale} index entries were stale; records are found by what they say"
             )
 
-    def tell(self, kind: Kind) -> None:
-        self.seen += 1
+    def tell(self, kind: Kind | None = None) -> None:
+        """:param kind: that of a record; ``None`` for messages"""
+        if kind is not None:
+            self.done[kind] += 1
         if self.progress:
-            self.progress(Step("import", kind.name, self.seen, 0, self.report.messages))
+            kind = kind or SESSIONS
+            self.progress(Step("import", kind.name, self.done[kind], 0, self.report.messages))
 
     def end(self) -> ImportReport:
         if self.withheld:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from itertools import chain, zip_longest
+from itertools import chain, islice, zip_longest
 from typing import TypeAlias
 
 from agentx_persistence.errors import RecordConflictError, RecordNotFoundError
 from agentx_persistence.persistence import Persistence
-from agentx_persistence.storage import SESSIONS, Kind, Storage, Stored, Text
+from agentx_persistence.storage import SESSIONS, Kind, Storage, Stored
 from agentx_persistence.transfer import _walking as walking
 from agentx_persistence.transfer.reports import Comparison, Difference, Progress, Step
 
@@ -93,33 +93,47 @@ def same(mine: Stored, theirs: Stored) -> bool:
 
 def compare_histories(a: Storage, b: Storage, log: str, found: Comparison) -> Difference | None:
     """Return the first difference between two histories."""
-    position = 0
-    digests = hashlib.sha256(), hashlib.sha256()
+    position, common = 0, hashlib.sha256()
     try:
-        for mine, theirs in zip_longest(_texts(a, log), _texts(b, log)):
-            position += 1
-            found.messages += 1
-            for digest, text in zip(digests, (mine, theirs), strict=True):
-                if text is not None:
-                    digest.update(walking.raw(text))
-            if mine is None or theirs is None:
-                where = "first" if mine is None else "second"
-                what = f"is missing in the {where} store"
-            elif walking.raw(mine) != walking.raw(theirs):
-                what = "the texts differ"
-            else:
+        others = chain.from_iterable(_batches(b, log))
+        # After the last batch of `a` there is to be no other text.
+        for mine in chain(_batches(a, log), [[]]):
+            theirs = list(islice(others, len(mine) or 1))
+            if mine == theirs:
+                position += len(mine)
+                found.messages += len(mine)
+                common.update(b"".join(mine))
                 continue
-            one = "" if mine is None else digests[0].hexdigest()
-            other = "" if theirs is None else digests[1].hexdigest()
-            return Difference("session", log, what, position, one, other)
+            for one, other in zip_longest(mine, theirs):
+                position += 1
+                found.messages += 1
+                if one != other:
+                    return _first_difference(log, position, common, one, other)
+                common.update(one)
     except (RecordConflictError, RecordNotFoundError):
         return Difference("session", log, "its history changed during the comparison", position)
     return None
 
 
-def _texts(storage: Storage, log: str) -> Iterator[Text]:
-    for batch in walking.batches(storage, log, 0):
-        yield from batch
+def _first_difference(
+    log: str, position: int, common: hashlib._Hash, one: bytes | None, other: bytes | None
+) -> Difference:
+    """:param common: the digest of all earlier messages, which are the same"""
+    what, digests = "the texts differ", list[str]()
+    for where, text in (("first", one), ("second", other)):
+        if text is None:
+            what = f"is missing in the {where} store"
+            digests.append("")
+        else:
+            digest = common.copy()
+            digest.update(text)
+            digests.append(digest.hexdigest())
+    return Difference("session", log, what, position, *digests)
+
+
+def _batches(storage: Storage, log: str) -> Iterator[list[bytes]]:
+    for texts in walking.batches(storage, log, 0):
+        yield [walking.raw(text) for text in texts]
 
 
 def _only_there(a: Storage, b: Storage, containers: Sequence[str] | None) -> Iterator[Found]:

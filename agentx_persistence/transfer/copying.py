@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from agentx_persistence.errors import (
@@ -11,8 +11,11 @@ from agentx_persistence.errors import (
     RecordNotFoundError,
 )
 from agentx_persistence.persistence import Persistence
+from agentx_persistence.records import ContainerRecord
 from agentx_persistence.storage import (
+    CONTAINERS,
     SESSIONS,
+    Document,
     Kind,
     Slice,
     Storage,
@@ -30,6 +33,7 @@ from agentx_persistence.transfer.reports import Comparison, CopyReport, Progress
 # How often what differs at the end is copied again, when the source is still written to.
 _ROUNDS = 5
 _NAMED = 1_000
+_SAME = "source and target are the same store"
 
 
 def copy(
@@ -51,12 +55,13 @@ def copy(
     :param containers: only these containers, with their images, sessions and items
     :param dry_run: only count what would be written; histories are then judged by their length and
         their last common message
+    :raises ConfigurationError: if both are the same store
     :raises CorruptRecordError: for a record that cannot be copied because it cannot be read;
         `agentx-persistence doctor` finds all of them
     """
     a, b = walking.storage_of(source), walking.storage_of(target)
     if a is b:
-        raise ConfigurationError("copy", "source and target are the same store")
+        raise ConfigurationError("copy", _SAME)
     run = _Copy(a, b, CopyReport(dry_run), progress)
     run.everything(containers)
     if dry_run:
@@ -82,24 +87,59 @@ class _Copy:
     ) -> None:
         self.source, self.target = source, target
         self.report, self.progress = report, progress
+        self.are_two = False  # whether source and target were found to be two stores
+        self.at_once = walking.FEW  # of how many sessions the last messages are read at once
 
     def everything(self, containers: Sequence[str] | None) -> None:
         for kind in walking.ORDER:
             done = 0
             total = walking.total(self.source, kind, containers) if self.progress else 0
             for page in walking.pages(self.source, kind, containers):
-                keys = [document.key for document in page]
-                there = self.target.get(kind, keys)
-                if kind is SESSIONS:
-                    mine, theirs = self.source.newest(keys), self.target.newest(keys)
-                for document in page:
-                    if kind is SESSIONS:
-                        key = document.key
-                        self.session(document, there.get(key), mine.get(key), theirs.get(key))
-                    else:
-                        self.document(kind, document, there.get(document.key))
+                for _ in self.page(kind, page):
                     done += 1
                     self.tell(kind, done, total)
+
+    def page(self, kind: Kind, page: Sequence[Stored]) -> Iterator[None]:
+        """Copy one of these documents at each step."""
+        there = self.target.get(kind, [document.key for document in page])
+        if there and not self.are_two and not self.report.dry_run:
+            self.require_two_stores(kind, there)
+        if kind is SESSIONS:
+            yield from self.sessions(page, there)
+            return
+        for document in page:
+            self.document(kind, document, there.get(document.key))
+            yield
+
+    def require_two_stores(self, kind: Kind, there: Mapping[str, Stored]) -> None:
+        """Refuse to copy a store into itself: what comes meanwhile would be taken for what only
+        the target has, and cut off."""
+        mine = self.source.get(kind, list(there))
+        if any(found.revision == there[key].revision for key, found in mine.items()):
+            # Each write has another revision, so this is one store, or a copy of its files.
+            mark = ContainerRecord(container_id=walking.token())
+            id, at = mark.container_id, mark.created_at
+            self.target.create(CONTAINERS, Document(id, mark.to_json(), at, at, {}, id))
+            try:
+                is_same = bool(self.source.get(CONTAINERS, [id]))
+            finally:
+                self.target.delete(CONTAINERS, id)
+            if is_same:
+                raise ConfigurationError("copy", _SAME)
+        self.are_two = True
+
+    def sessions(self, page: Sequence[Stored], there: Mapping[str, Stored]) -> Iterator[None]:
+        start = 0
+        while some := page[start : start + self.at_once]:
+            keys = [document.key for document in some]
+            known = [key for key in keys if key in there]
+            mine, theirs = self.source.newest(keys), self.target.newest(known) if known else {}
+            for key, document in zip(keys, some, strict=True):
+                self.session(document, there.get(key), mine.get(key), theirs.get(key))
+                yield
+            start += len(some)
+            texts = [text for found in (*mine.values(), *theirs.values()) for text in found.texts]
+            self.at_once = walking.fitting(self.at_once, sum(map(len, texts)))
 
     def tell(self, kind: Kind, done: int, total: int) -> None:
         if self.progress:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic_core import from_json
 
+from agentx_persistence.errors import (
+    CorruptRecordError,
+    RecordConflictError,
+    RecordNotFoundError,
+)
 from agentx_persistence.persistence import Persistence
 from agentx_persistence.storage import IMAGES, SESSIONS, Storage, Stored, Text
 from agentx_persistence.storage.kinds import CONTAINERS, ITEMS, SEPARATOR
@@ -61,13 +66,13 @@ def statistics(
             for document in page:
                 values = _values(document.text, found)
                 if kind is IMAGES:
-                    models[document.key] = values.get("model") or NONE
+                    models[document.key] = str(values.get("model") or NONE)
                 if kind is SESSIONS:
                     _count_session(storage, document, values, models, found)
                 else:
                     container = document.key.partition(SEPARATOR)[0]
                     if kind is IMAGES:
-                        container = values.get("containerId", NONE)
+                        container = str(values.get("containerId", NONE))
                     size = len(walking.raw(document.text))
                     found.total.bytes += size
                     _of(found.by_container, container).bytes += size
@@ -104,20 +109,34 @@ def _count_session(
         _of(found.by_model, models.get(str(values.get("imageId")), NONE)),
     )
     _add(where, sessions=1, bytes=len(walking.raw(session.text)))
-    for batch in walking.batches(storage, session.key, 0):
-        for text in batch:
-            message = _values(text, found)
-            timestamp = message.get("timestamp")
-            day = date(timestamp).partition(" ")[0] if isinstance(timestamp, int) else NONE
-            usage = message.get("usage")
-            tokens = usage if isinstance(usage, dict) else {}
-            _add(
-                (*where, _of(found.by_day, day)),
-                messages=1,
-                bytes=len(walking.raw(text)),
-                input_tokens=tokens.get("inputTokens") or 0,
-                output_tokens=tokens.get("outputTokens") or 0,
-            )
+    for text in _texts(storage, session.key, found):
+        message = _values(text, found)
+        timestamp = message.get("timestamp")
+        day = date(timestamp).partition(" ")[0] if isinstance(timestamp, int) else NONE
+        usage = message.get("usage")
+        tokens = usage if isinstance(usage, dict) else {}
+        _add(
+            (*where, _of(found.by_day, day)),
+            messages=1,
+            bytes=len(walking.raw(text)),
+            input_tokens=_number(tokens.get("inputTokens")),
+            output_tokens=_number(tokens.get("outputTokens")),
+        )
+
+
+def _texts(storage: Storage, log: str, found: Statistics) -> Iterator[Text]:
+    """Yield the texts up to the first that cannot be read, or until the history is cut."""
+    try:
+        for batch in walking.batches(storage, log, 0):
+            yield from batch
+    except CorruptRecordError:
+        found.unreadable += 1
+    except (RecordConflictError, RecordNotFoundError):
+        return
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _of(tallies: dict[str, Tally], name: str) -> Tally:

@@ -11,18 +11,22 @@ from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Iterator, Sequence
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
+from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
 
-from agentx_persistence.errors import InvalidRecordError
+from agentx_persistence.errors import InvalidRecordError, RecordNotFoundError
 from agentx_persistence.persistence import Persistence
 from agentx_persistence.records import parse_message
 from agentx_persistence.repositories._repository import RecordStore
-from agentx_persistence.storage import KINDS, SESSIONS, Entry, Storage, Stored
+from agentx_persistence.storage import ITEMS, KINDS, SESSIONS, Entry, Kind, Storage, Stored, Text
 from agentx_persistence.transfer import _walking as walking
 from agentx_persistence.transfer._writing import Writer
 from agentx_persistence.transfer.conversation import markdown
@@ -46,7 +50,7 @@ def export(
 
     The name tells the format: ``.md`` is Markdown, for people; anything else is JSON Lines, which
     `import_file` reads. A name that ends with ``.gz`` is compressed. The file gets its name when
-    it is whole.
+    it is whole; a pipe or a device is written to as it is.
 
     :param containers: only these containers, with their images, sessions and items
     :param since: only what was changed at this time or later, in Unix milliseconds; the messages of
@@ -54,12 +58,19 @@ def export(
     :raises CorruptRecordError: for a record that cannot be read
     """
     path = Path(file)
-    part = path.with_name(f"{path.name}.part")
     readable = path.name.removesuffix(".gz").endswith(".md")
     write = _export_markdown if readable else _export_lines
+
+    def fill(place: Path) -> int:
+        with _opened(place, "wb", path.name.endswith(".gz")) as lines:
+            return write(persistence, lines, containers, since, progress)
+
+    if path.exists() and not path.is_file():
+        return fill(path)  # such as a pipe, or /dev/stdout, which must not be replaced
+    path = path.resolve()
+    part = path.with_name(f"{path.name}.part")
     try:
-        with _opened(part, "wb", path.name.endswith(".gz")) as lines:
-            count = write(persistence, lines, containers, since, progress)
+        count = fill(part)
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
@@ -89,13 +100,16 @@ def _export_lines(
             for stored in page:
                 if since is not None and stored.updated_at < since:
                     continue
+                batches = walking.batches(storage, stored.key, 0) if kind is SESSIONS else iter(())
+                try:
+                    first = next(batches, ())
+                except RecordNotFoundError:
+                    continue  # deleted meanwhile
                 document = walking.document_of(storage, kind, stored)
                 later = _later(stored, document.text)
                 file.write(b'{"%s":%s%s}\n' % (kind.noun.encode(), document.text.encode(), later))
-                written += 1
-                if kind is SESSIONS:
-                    count = _export_messages(storage, stored.key, file)
-                    written, messages = written + count, messages + count
+                count = _export_messages(storage, stored.key, chain([first], batches), file)
+                written, messages = written + 1 + count, messages + count
             done += len(page)
             if progress:
                 progress(Step("export", kind.name, done, total, messages))
@@ -109,9 +123,11 @@ def _later(stored: Stored, text: str) -> bytes:
     return b',"updatedAt":%d' % stored.updated_at
 
 
-def _export_messages(storage: Storage, log: str, file: IO[bytes]) -> int:
+def _export_messages(
+    storage: Storage, log: str, batches: Iterable[Sequence[Text]], file: IO[bytes]
+) -> int:
     position = 0
-    for texts in walking.batches(storage, log, 0):
+    for texts in batches:
         for text in texts:
             position += 1
             entry = walking.entry_of(storage, log, position, text)
@@ -132,10 +148,14 @@ def _export_markdown(
         for stored in page:
             if since is not None and stored.updated_at < since:
                 continue
-            session = persistence.sessions.get(stored.key)
-            for text in markdown(session, persistence.sessions.iter_messages(stored.key)):
+            try:
+                session = persistence.sessions.get(stored.key)
+                history = persistence.sessions.iter_messages(stored.key)
+                messages += persistence.sessions.count_messages(stored.key)
+            except RecordNotFoundError:
+                continue  # deleted meanwhile
+            for text in markdown(session, history):
                 file.write(text.encode())
-            messages += persistence.sessions.count_messages(stored.key)
         done += len(page)
         if progress:
             progress(Step("export", SESSIONS.name, done, total, messages))
@@ -159,7 +179,7 @@ def import_file(
     with _opened(path, "rb", path.name.endswith(".gz")) as lines:
         try:
             _import_lines(lines, writer, progress)
-        except (EOFError, gzip.BadGzipFile) as error:
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise InvalidRecordError("file", path.name, f"is damaged: {error}") from error
     return writer.report
 
@@ -167,7 +187,7 @@ def import_file(
 def _import_lines(lines: IO[bytes], writer: Writer, progress: Progress | None) -> None:
     session: Stored | None = None
     batch: list[Entry] = []
-    size, number, ended = 0, 0, False
+    size, number, ended, done = 0, 0, False, Counter[Kind]()
     for number, line in enumerate(lines, 1):
         name, values, text, updated_at = _parse(line, number)
         if number == 1:
@@ -182,9 +202,7 @@ def _import_lines(lines: IO[bytes], writer: Writer, progress: Progress | None) -
         if name == "message":
             if session is None:
                 raise _refusal(number, "is a message before any session")
-            message = parse_message(text)
-            fields = [values[key] for key in ("role", "subtype", "timestamp")]
-            batch.append(Entry(message.id, text, *fields))
+            batch.append(_entry(number, values, text))
             size += len(text)
             if len(batch) < _BATCH_COUNT and size < _BATCH_BYTES:
                 continue
@@ -198,26 +216,45 @@ def _import_lines(lines: IO[bytes], writer: Writer, progress: Progress | None) -
             kind = next((kind for kind in KINDS if kind.noun == name), None)
             if kind is None:
                 raise _refusal(number, f"has {name!r}, which this version does not know")
-            record = _repository(writer.persistence, name).record.model_validate_json(text)
-            key = _repository(writer.persistence, name)._key(record)
-            stored = Stored(key, text, updated_at or record.updated_at, "")
+            stored = _stored(number, kind, values, text, updated_at, writer.persistence)
             if kind is SESSIONS:
                 session = stored
                 writer.session(stored)
             else:
                 writer.record(kind, stored)
+            done[kind] += 1
             if progress:
-                progress(Step("import", kind.name, number, 0, writer.report.messages))
+                progress(Step("import", kind.name, done[kind], 0, writer.report.messages))
     if session is not None:
         writer.messages(session, batch)
         writer.finish(session)
+        if progress:
+            progress(Step("import", SESSIONS.name, done[SESSIONS], 0, writer.report.messages))
     if not ended:
         raise _refusal(number, "is the last one, and not the end that an export writes: it was cut")
 
 
-def _repository(persistence: Persistence, noun: str) -> RecordStore[Any]:
-    repository: RecordStore[Any] = getattr(persistence, f"{noun}s")
-    return repository
+def _entry(number: int, values: Any, text: str) -> Entry:
+    try:
+        parse_message(text)
+        id, *fields = (values[key] for key in ("id", "role", "subtype", "timestamp"))
+    except (InvalidRecordError, KeyError) as error:
+        raise _refusal(number, f"is no whole message: {error}") from error
+    return Entry(id, text, *fields)
+
+
+def _stored(
+    number: int, kind: Kind, values: Any, text: str, later: int | None, persistence: Persistence
+) -> Stored:
+    repository: RecordStore[Any] = getattr(persistence, kind.name)
+    try:
+        record = repository.record.model_validate_json(text)
+        # What is missing would get another value by each import.
+        for name in ("createdAt", "updatedAt", *([] if kind is ITEMS else [to_camel(kind.key)])):
+            values[name]
+    except (InvalidRecordError, KeyError) as error:
+        raise _refusal(number, f"is no whole {kind.noun}: {error}") from error
+    return Stored(repository._key(record), text, later or record.updated_at, "")
 
 
 def _parse(line: bytes, number: int) -> tuple[str, Any, str, int | None]:
@@ -229,9 +266,11 @@ def _parse(line: bytes, number: int) -> tuple[str, Any, str, int | None]:
     except (ValueError, TypeError, StopIteration) as error:
         raise _refusal(number, "is no JSON object") from error
     later = values.get("updatedAt")
+    if type(later) not in (int, type(None)):
+        raise _refusal(number, "has an updatedAt that is no number")
     start = text.index(":") + 1
     stop = text.rindex(',"updatedAt":') if later is not None else text.rindex("}")
-    return name, values[name], text[start:stop], later
+    return name, values[name], text[start:stop].strip(), later
 
 
 def _refusal(number: int, reason: str) -> InvalidRecordError:

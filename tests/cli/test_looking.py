@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from agentx_persistence import ItemRecord, create_persistence
+from agentx_persistence import ItemRecord, UserMessage, create_persistence
 from agentx_persistence.cli.schema import VARIABLE
+from tests.cli.terminal import on_a_terminal
 
 Run = Callable[..., Any]
 
@@ -72,6 +74,22 @@ def test_show_takes_the_url_from_the_environment(
     monkeypatch.setenv(VARIABLE, store)
     assert "Yes." in run("show", "talk").out
     assert run("list").out == run("list", store).out
+
+
+def test_show_as_json_obeys_no_control_character_on_a_terminal(store: str) -> None:
+    message = UserMessage(id="m5", content="\x9b31m red \u202e\x7f ☃🚀")
+    with create_persistence(store) as persistence:
+        persistence.sessions.add_message("talk", message)
+    shown = on_a_terminal("show", store, "talk", "--json", "--last", "1")
+    assert shown.isascii()
+    assert not set(shown) & set(map(chr, [*range(9), *range(14, 32), 127]))
+    assert json.loads(shown)["messages"] == [json.loads(message.to_json())]
+
+
+def test_stats_cut_no_number_off_on_a_narrow_terminal(store: str) -> None:
+    shown = on_a_terminal("stats", store, columns=30)
+    for whole in ("everything", "input tokens", "120", "kB", "user", "m-1"):
+        assert whole in shown
 
 
 def test_stats_count_by_container_model_and_day(run: Run, store: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from agentx_persistence import SessionRecord, UserMessage, create_persistence
 from agentx_persistence.cli import schema
 from agentx_persistence.cli.places import secret_free
 from tests.test_imports import _HIDE
@@ -32,6 +34,12 @@ Run = Callable[..., Any]
         (["list", "mysql://u:tiger@127.0.0.1:1/d"], "127.0.0.1"),
         (["check", "mysql://u:tiger@127.0.0.1:1/d"], "127.0.0.1"),
         (["upgrade", "postgresql://u:tiger@127.0.0.1:1/d"], "127.0.0.1"),
+        (["check", "postgresql://u:tiger@h:abc/d"], "is no URL; write postgresql://user"),
+        (["upgrade", "mysql://u:tiger@h:1:2/d"], "is no URL; write mysql://user"),
+        (["import", "--from", "langchain", "mysql://u:tiger@h:x/d", "memory:"], "is no URL"),
+        (["check", "sqlite:///a.db?tiger=1"], "write sqlite:///file.db"),
+        (["upgrade", "sqlite:///a.db?tiger=1"], "write sqlite:///file.db"),
+        (["check", "sqlite:a.db"], "write sqlite:///file.db"),
         (["list", "mysql://u:tiger@h/d", "redis://:tiger@h"], "unexpected extra argument"),
         (["list"], "Missing argument"),
         (["show", "memory:", "nobody"], "there is no session with id 'nobody'"),
@@ -153,6 +161,44 @@ def test_a_reader_that_goes_away_is_no_error(store: str) -> None:
         timeout=60,
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "{", "")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+@pytest.mark.parametrize(
+    "command", [["list"], ["show", "talk"], ["show", "talk", "--json"], ["stats"]]
+)
+def test_characters_that_the_encoding_lacks_are_escaped(
+    store: str, command: list[str], encoding: str
+) -> None:
+    with create_persistence(store) as persistence:
+        persistence.sessions.add_message("talk", UserMessage(content="é ☃ 🚀"))
+        persistence.sessions.save(SessionRecord(session_id="☃", container_id="☃"))
+    name, *rest = command
+    ended = subprocess.run(
+        [sys.executable, "-m", "agentx_persistence", name, store, *rest],
+        capture_output=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+    )
+    assert (ended.returncode, b"Traceback" in ended.stderr) == (0, False)
+    assert b"\\u2603" in ended.stdout
+    if "--json" in command:
+        assert json.loads(ended.stdout)["messages"][-1]["content"] == "é ☃ 🚀"
+
+
+@pytest.mark.parametrize(
+    ("redirection", "said"),
+    [(">&-", "error: the standard output is closed\n"), (">/dev/full", "error: No space left")],
+)
+def test_an_output_that_takes_nothing_is_told(store: str, redirection: str, said: str) -> None:
+    command = f"{sys.executable} -m agentx_persistence list {store} {redirection}"
+    ended = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(said)
+    assert "Traceback" not in ended.stderr
 
 
 def test_what_a_driver_warns_of_is_a_line(run: Run, redis_server: Any) -> None:

@@ -83,6 +83,14 @@ def test_a_file_that_cannot_be_imported(
     assert said in refused.err
 
 
+@pytest.mark.parametrize("kind", ["agentx-persistence", "agentx", "openai-agents"])
+def test_an_import_of_nothing_makes_no_store(run: Run, tmp_path: Path, kind: str) -> None:
+    refused = run("import", "--from", kind, tmp_path / "typo", f"sqlite:///{tmp_path}/new.db")
+    assert refused.status == 2
+    assert f"{tmp_path}/typo: No such file" in refused.err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_import_of_another_program_tells_what_it_made_and_left(run: Run, empty: str) -> None:
     ended = run("import", "--from", "agentx", ancestor_file("agentx-head.db"), empty)
     assert ended.status == 0

@@ -232,6 +232,16 @@ def test_a_wrong_change_is_refused_and_changes_nothing(
     assert persistence.containers.get("box") == record
 
 
+@pytest.mark.parametrize("value", [object(), {"a": {1, 2}}, {1: 2}, float("nan"), "\ud800"])
+def test_a_value_that_is_no_json_is_refused_by_the_name_of_its_field(
+    persistence: Persistence, value: Any
+) -> None:
+    persistence.containers.save(container())
+    with pytest.raises(InvalidRecordError) as raised:
+        persistence.containers.update("box", {"created_at": 5, "config": value})
+    assert raised.value.field == "config"
+
+
 def test_what_a_function_raises_comes_out_and_nothing_changes(persistence: Persistence) -> None:
     record = image("i")
     persistence.images.save(record)

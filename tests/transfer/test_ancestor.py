@@ -199,3 +199,12 @@ def test_a_source_that_is_not_there_is_refused(
     with pytest.raises(BackendError):
         import_ancestor(place, memory)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_utf_8_is_named(memory: Persistence, tmp_path: Path) -> None:
+    for name, content in (("containers", b'{"containerId": "\xff"}'), ("messages", b"\xff")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "bad").write_bytes(content)
+    report = import_ancestor(str(tmp_path), memory)
+    assert [line.partition(":")[2][:3] for line in report.skipped] == ["bad", "bad"]
+    assert memory.containers.count() == memory.sessions.count() == 0

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from agentx_persistence import (
-    ConfigurationError,
     Persistence,
     SessionRecord,
     UserMessage,
@@ -141,11 +140,6 @@ def test_what_only_the_target_has_stays(memory: Persistence) -> None:
             "own",
             "is missing in the first store",
         )
-
-
-def test_a_store_is_not_copied_into_itself(memory: Persistence) -> None:
-    with pytest.raises(ConfigurationError, match="the same store"):
-        copy(memory, memory)
 
 
 def _title(persistence: Persistence) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,9 +19,13 @@ from agentx_persistence import (
     UserMessage,
     create_persistence,
 )
-from agentx_persistence.transfer import compare, export, import_file
+from agentx_persistence.transfer import Step, compare, export, import_file
+from agentx_persistence.transfer import _walking as walking
 from tests.contract.records import container, message, saved_session, session, texts
 from tests.transfer.given import fill
+
+_SESSION = b'{"session":{"sessionId":"s","createdAt":1,"updatedAt":1}}'
+_MESSAGE = b'{"message":{%s,"role":"user","subtype":"user","content":"c"}}'
 
 
 @pytest.fixture
@@ -113,6 +119,19 @@ def test_another_message_with_the_same_id_is_a_conflict(
         ([b'{"format":"agentx-persistence","version":1}', b'{"message":{}}'], "line 2|subtype"),
         ([b'{"format":"agentx-persistence","version":1}', b'{"wrong":{}}'], "does not know"),
         ([b'{"format":"agentx-persistence","version":1}', b'{"lines":7}'], "cut"),
+        *(
+            ([b'{"format":"agentx-persistence","version":1}', *lines], said)
+            for lines, said in (
+                ([b'{"session":5}'], "line 2: is no whole session"),
+                ([b'{"session":{"sessionId":"s"}}'], "line 2: is no whole session: 'createdAt'"),
+                ([b'{"session":{"createdAt":1,"updatedAt":1}}'], "line 2: .* 'sessionId'"),
+                ([_SESSION, b'{"message":{"id":"m"}}'], "line 3: is no whole message: .*subtype"),
+                ([_SESSION, _MESSAGE % b'"id":"m"'], "line 3: is no whole message: 'timestamp'"),
+                ([_SESSION, _MESSAGE % b'"timestamp":1'], "line 3: is no whole message: 'id'"),
+                ([_SESSION[:-1] + b',"updatedAt":"x"}'], "line 2: has an updatedAt"),
+                ([_SESSION + b"\xff"], "line 2: is no JSON"),
+            )
+        ),
     ],
 )
 def test_another_file_or_one_that_was_cut_is_refused(
@@ -128,7 +147,8 @@ def test_a_damaged_archive_is_refused(memory: Persistence, tmp_path: Path) -> No
     export(memory, tmp_path / "a.gz")
     (tmp_path / "b.gz").write_bytes((tmp_path / "a.gz").read_bytes()[:-40])
     (tmp_path / "c.gz").write_bytes(b"no archive")
-    for name in ("b.gz", "c.gz"):
+    (tmp_path / "d.gz").write_bytes((tmp_path / "a.gz").read_bytes()[:50] + b"\xff" * 400)
+    for name in ("b.gz", "c.gz", "d.gz"):
         with create_persistence() as other, pytest.raises(InvalidRecordError, match="damaged"):
             import_file(tmp_path / name, other)
 
@@ -142,6 +162,56 @@ def test_a_failed_export_leaves_no_file(memory: Persistence, tmp_path: Path) -> 
     with pytest.raises(KeyboardInterrupt):
         export(memory, tmp_path / "a.jsonl", progress=fail)
     assert not list(tmp_path.iterdir())
+
+
+def test_progress_counts_the_records_of_each_kind(memory: Persistence, tmp_path: Path) -> None:
+    fill(memory, 3)
+    export(memory, tmp_path / "a.jsonl")
+    told = list[Step]()
+    with create_persistence() as other:
+        import_file(tmp_path / "a.jsonl", other, progress=told.append)
+    last = {step.kind: step.done for step in told}
+    assert last["sessions"] == memory.sessions.count()
+    assert last["images"] == memory.images.count()
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.md"])
+def test_a_session_that_is_deleted_during_an_export_is_left_out(
+    memory: Persistence, tmp_path: Path, name: str
+) -> None:
+    for id in ("first", "second"):
+        memory.sessions.add_message(id, message(), create=session(id, created_at=1))
+    listed = walking.pages
+
+    def delete(*arguments: Any) -> Iterator[Any]:
+        for page in listed(*arguments):
+            memory.sessions.delete("first")
+            yield page
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(walking, "pages", delete)
+        assert export(memory, tmp_path / name) == 1
+    written = (tmp_path / name).read_text("utf-8")
+    assert "second" in written
+    assert "first" not in written
+
+
+def test_an_export_into_a_pipe_or_through_a_link_leaves_these_as_they_are(
+    memory: Persistence, tmp_path: Path
+) -> None:
+    saved_session(memory)
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        export(memory, tmp_path / "pipe")
+        assert os.read(reader, 50).startswith(b'{"format"')
+    finally:
+        os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    export(memory, tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_bytes().startswith(b'{"format"')
 
 
 def test_markdown_is_for_people(memory: Persistence, tmp_path: Path) -> None:
