@@ -134,8 +134,9 @@ class FileDocuments(Storage, ForkAware):
                 loaded = self._load(kind, row[0])
                 if loaded is not None and listed(kind, query, loaded[1]):
                     # A document that is being saved may have two rows, or a file that already
-                    # differs from its row. The file decides.
-                    moved = moved or rank(query, loaded[1]) != rank(query, row)
+                    # differs from its row. The file decides, the one that was read last.
+                    again = row[0] in found
+                    moved = moved or again or rank(query, loaded[1]) != rank(query, row)
                     found[row[0]] = rank(query, loaded[1]), loaded[0]
                 if loaded is None:
                     self._repair(kind, row[0])

@@ -9,13 +9,16 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from agentx_persistence import BackendError, CorruptRecordError, Persistence, create_persistence
 from agentx_persistence._fs.index import Index
 from agentx_persistence.fs import fs_driver
+from agentx_persistence.storage import Kind, Query
 from tests.contract.records import container, image, message, saved_session, session, texts
 
 MESSAGES = [message(str(number), id=f"m{number}") for number in range(700)]
@@ -264,6 +267,33 @@ def test_the_index_of_another_history_is_not_believed(
         assert texts(another, last=2) == ["648", "649"]
         assert "was wrong" in caplog.text
         _check(another)
+
+
+def test_a_record_that_moves_while_it_is_listed_is_in_its_new_place(
+    persistence: Persistence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = cast(Any, persistence._storage)
+    find, load = storage._index.find, storage._load
+
+    def find_both_rows(kind: Kind, query: Query) -> Any:
+        key, time, *rest = load(kind, "i0")[1]
+        storage._index.announce(kind, key, (key, time - 9, *rest))
+        return find(kind, query)
+
+    def load_then_save(kind: Kind, key: str) -> Any:
+        loaded = load(kind, key)
+        if key == "i0":
+            monkeypatch.undo()
+            save = partial(persistence.images.save, image("i0", name="n0", created_at=9))
+            another = threading.Thread(target=save)
+            another.start()
+            another.join()
+        return loaded
+
+    monkeypatch.setattr(storage._index, "find", find_both_rows)
+    monkeypatch.setattr(storage, "_load", load_then_save)
+    listed = persistence.images.find_all(order="oldest")
+    assert [each.image_id for each in listed] == ["i1", "i2", "i3", "i4", "i0"]
 
 
 def test_what_others_keep_in_the_folder_is_left_alone(base: Path, persistence: Persistence) -> None:
