@@ -28,9 +28,8 @@ def space_of(container: str, *place: str | None) -> Space:
 
     :param place: a thread, a namespace, and a checkpoint; all that there are from ``None`` on
     """
-    names = (element, lambda ns: element(f":{ns}"), _newest_first)
     space: Space = (container, "checkpoints")
-    for name, text in zip(names, place, strict=False):
+    for name, text in zip((element, _namespace, _newest_first), place, strict=False):
         if text is None:
             break
         space = (*space, name(text))
@@ -47,6 +46,10 @@ def element(text: str) -> str:
     if len(text) <= _MAX_ELEMENT and not text.startswith("~") and not id_problem(text):
         return text
     return "~" + hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:48]
+
+
+def _namespace(text: str) -> str:
+    return element(f":{text}")
 
 
 def _newest_first(checkpoint_id: str) -> str:
