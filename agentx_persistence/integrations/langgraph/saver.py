@@ -213,11 +213,11 @@ class PersistentSaver(BaseCheckpointSaver[str]):
 
     def _save(self, key: str, value: dict[str, Any]) -> None:
         """Save a checkpoint, or the writes of a task; before a checkpoint, its run's entry."""
-        space = self._space(*value["place"])
+        item = ItemRecord(namespace=self._space(*value["place"]), key=key, value=value)
         if run := value.get("runId"):
-            runs, entry = entry_of(space, run)
-            self._items.save(ItemRecord(namespace=runs, key=entry, value=list(space)))
-        self._items.save(ItemRecord(namespace=space, key=key, value=value))
+            runs, entry = entry_of(item.namespace, run)
+            self._items.save(ItemRecord(namespace=runs, key=entry, value=list(item.namespace)))
+        self._items.save(item)
 
     def _delete(self, items: Iterable[ItemRecord]) -> None:
         """Delete the items in reverse: of each checkpoint itself, its run's entry, its writes.

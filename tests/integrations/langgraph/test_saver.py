@@ -62,6 +62,14 @@ def test_an_impossible_checkpoint_id_is_refused(persistence: Persistence, id: An
     assert _ids(saver, None) == []
 
 
+def test_of_a_refused_checkpoint_nothing_is_written(persistence: Persistence) -> None:
+    saver = PersistentSaver(persistence)
+    for named in ({"thread": "\ud800"}, {"ns": "\ud800"}, {"metadata": {"run_id": "\ud800"}}):
+        with pytest.raises(InvalidRecordError, match="surrogate"):
+            _put(saver, "1", **{"metadata": {"run_id": "run"}, **named})
+    assert persistence.items.count(namespace_prefix=("langgraph",)) == 0
+
+
 def test_what_a_config_lacks_is_named(persistence: Persistence) -> None:
     saver = PersistentSaver(persistence)
     with pytest.raises(InvalidRecordError, match="thread_id"):
