@@ -237,6 +237,7 @@ class PersistentSaver(BaseCheckpointSaver[str]):
             for newest in group:
                 if newest.key == CHECKPOINT:
                     needed = self._needed(newest)
+                    # This takes the rest of the group, so the loop ends after it.
                     yield from (item for item in group if item.namespace not in needed)
 
     def _needed(self, newest: ItemRecord) -> set[Space]:
