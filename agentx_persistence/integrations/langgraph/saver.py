@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from base64 import b64decode, b64encode
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from functools import wraps
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
+from functools import partial, wraps
+from itertools import groupby, islice
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from langchain_core.runnables import RunnableConfig
@@ -24,20 +25,21 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from agentx_persistence import InvalidRecordError, ItemRecord, Persistence
 from agentx_persistence.integrations._threads import in_thread
-from agentx_persistence.integrations.langgraph.checkpoints import CHECKPOINT, Checkpoints
-from agentx_persistence.integrations.langgraph.items import PAGE, Space
+from agentx_persistence.integrations.langgraph.items import PAGE, Space, create_or_merge, walk
+from agentx_persistence.integrations.langgraph.places import CHECKPOINT, element, entry_of, space_of
+from agentx_persistence.records import check_id
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 def _threaded(
-    call: Callable[Concatenate[PersistentSaver, P], T],
+    call: Callable[Concatenate[Any, P], T],
 ) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, T]]:
     """Return the method as an async one, which runs it in a thread."""
 
     @wraps(call)
-    async def run(self: PersistentSaver, /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def run(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> T:
         return await in_thread(call, self, *args, **kwargs)
 
     return run
@@ -62,15 +64,16 @@ class PersistentSaver(BaseCheckpointSaver[str]):
         serde: SerializerProtocol | None = None,
     ) -> None:
         super().__init__(serde=serde)
-        self._kept = Checkpoints(persistence.items, container_id)
+        check_id("container", container_id)
+        self._items = persistence.items
+        self._space = partial(space_of, container_id)
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        """Return the checkpoint of the config, or the newest of its thread and namespace, or
-        ``None``."""
+        """Return the named checkpoint, or the newest of the thread and namespace, or ``None``."""
         thread, ns, id = _place(config)
-        space = self._kept.space(thread, ns or "", id)
-        values = next(self._kept.listed(space), None) if id is None else self._kept.read(space)
-        return self._tuple(values) if values else None
+        space = self._space(thread, ns or "", id)
+        found = self._items.find_all(namespace=space) if id else walk(self._items, space, size=2)
+        return next(map(self._tuple, _complete(found)), None)
 
     def list(
         self,
@@ -88,22 +91,19 @@ class PersistentSaver(BaseCheckpointSaver[str]):
         """
         thread, ns, id = (None, None, None) if config is None else _place(config)
         end = None if before is None else get_checkpoint_id(before)
-        if id is not None and ns is not None:
-            values = self._kept.read(self._kept.space(thread, ns, id))
-            groups = iter([values] if values else [])
-        else:
-            after = None if end is None or ns is None else self._kept.space(thread, ns, end)
-            size = PAGE if filter or limit is None else 2 * limit  # most have writes of one task
-            groups = self._kept.listed(self._kept.space(thread, ns), after, size)
-        for values in groups:
-            if limit is not None and limit <= 0:
-                return
-            name = values[-1]["checkpointId"]
-            if (id is None or name == id) and (end is None or name < end):
-                metadata = self._load(values[-1]["metadata"]) if filter else {}
-                if all(metadata.get(key) == value for key, value in (filter or {}).items()):
-                    yield self._tuple(values)
-                    limit = None if limit is None else limit - 1
+
+        def is_wanted(value: Any) -> bool:
+            name = value["place"][-1]
+            if (id is not None and name != id) or (end is not None and name >= end):
+                return False
+            metadata = self._load(value["metadata"]) if filter else {}
+            return all(metadata.get(key) == wanted for key, wanted in (filter or {}).items())
+
+        after = None if end is None or ns is None else self._space(thread, ns, end)
+        size = PAGE if filter or limit is None else 2 * limit  # most have writes of one task
+        found = _complete(walk(self._items, self._space(thread, ns, id), after, size))
+        wanted = (values for values in found if is_wanted(values[-1]))
+        yield from map(self._tuple, islice(wanted, None if limit is None else max(limit, 0)))
 
     def put(
         self,
@@ -116,17 +116,15 @@ class PersistentSaver(BaseCheckpointSaver[str]):
         thread, ns, parent = _place(config)
         metadata = get_checkpoint_metadata(config, metadata)
         run = metadata.get("run_id")
-        value = {
-            "threadId": thread,
-            "checkpointNs": ns or "",
-            "checkpointId": checkpoint["id"],
+        value: dict[str, Any] = {
+            "place": [thread, ns or "", checkpoint["id"]],
             "parentId": parent,
             "runId": None if run is None else str(run),
             "metadata": self._dump(metadata),
             "checkpoint": self._dump(checkpoint),
         }
-        self._kept.save(value)
-        return _config(value, checkpoint["id"])
+        self._save(CHECKPOINT, value)
+        return _config(*value["place"])
 
     def put_writes(
         self,
@@ -147,21 +145,32 @@ class PersistentSaver(BaseCheckpointSaver[str]):
             str(WRITES_IDX_MAP.get(channel, index)): [channel, *self._dump(value)]
             for index, (channel, value) in enumerate(writes)
         }
-        value = {"taskId": task_id, "taskPath": task_path, "writes": given}
-        self._kept.save_writes(self._kept.space(thread, ns or "", id), value)
+
+        place, key = [thread, ns or "", id], f"write:{element(task_id)}"
+        value = {"place": place, "taskId": task_id, "taskPath": task_path, "writes": given}
+        record = ItemRecord(namespace=self._space(*place), key=key, value=value)
+        create_or_merge(self._items, record, _merged)
 
     def delete_thread(self, thread_id: str) -> None:
         """Delete the thread's checkpoints and writes, oldest first. It can be repeated."""
-        self._kept.delete(self._kept.thread(str(thread_id)))
+        self._delete(walk(self._items, self._space(str(thread_id))))
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints whose metadata has one of these run ids, with their writes."""
-        for run_id in run_ids:
-            self._kept.delete_run(str(run_id))
+        for run in map(str, run_ids):
+            for entry in walk(self._items, entry_of(self._space(), run)[0]):
+                found = self._items.find_all(namespace=entry.value)
+                # The checkpoint may have been put again since, by another run.
+                self._delete(item for item in found if found[-1].value.get("runId") == run)
+                self._items.delete(entry.namespace, entry.key)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy all checkpoints and writes, oldest first, beside those that the target has."""
-        self._kept.copy(str(source_thread_id), str(target_thread_id))
+        source = walk(self._items, self._space(str(source_thread_id)))
+        for space in reversed(dict.fromkeys(item.namespace for item in source)):
+            for item in self._items.find_all(namespace=space):  # a checkpoint after its writes
+                place = [str(target_thread_id), *item.value["place"][1:]]
+                self._save(item.key, {**item.value, "place": place})
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Delete the checkpoints of the threads but the newest of each namespace, or all of them.
@@ -174,10 +183,8 @@ class PersistentSaver(BaseCheckpointSaver[str]):
             reason = f"must be 'keep_latest' or 'delete', not {strategy!r}"
             raise InvalidRecordError("argument", "strategy", reason)
         for thread_id in thread_ids:
-            if strategy == "delete":
-                self.delete_thread(thread_id)
-            else:
-                self._kept.delete(self._older(str(thread_id)))
+            items = walk(self._items, self._space(str(thread_id)))
+            self._delete(items if strategy == "delete" else self._not_needed(items))
 
     def get_next_version(self, current: str | None, channel: None) -> str:
         # The random part tells the versions of two branches apart.
@@ -204,47 +211,59 @@ class PersistentSaver(BaseCheckpointSaver[str]):
     acopy_thread = _threaded(copy_thread)
     aprune = _threaded(prune)
 
-    def _older(self, thread: str) -> Iterator[ItemRecord]:
-        """Yield the items that the newest checkpoints of the thread do not need."""
-        newest, needed = None, set[Space]()
-        for item in self._kept.thread(thread):
-            # Writes that come before the newest checkpoint are its own, or wait for theirs.
-            if item.namespace[:-1] == newest:
-                if item.namespace not in needed:
-                    yield item
-            elif item.key == CHECKPOINT:
-                newest, needed = item.namespace[:-1], self._needed(item.value)
+    def _save(self, key: str, value: dict[str, Any]) -> None:
+        """Save a checkpoint, or the writes of a task; before a checkpoint, its run's entry."""
+        item = ItemRecord(namespace=self._space(*value["place"]), key=key, value=value)
+        if run := value.get("runId"):
+            runs, entry = entry_of(item.namespace, run)
+            self._items.save(ItemRecord(namespace=runs, key=entry, value=list(item.namespace)))
+        self._items.save(item)
 
-    def _needed(self, value: dict[str, Any]) -> set[Space]:
-        """Return where this checkpoint is, and the ancestors from which its delta channels are
-        restored."""
-        missing = set(self._load(value["metadata"]).get("counters_since_delta_snapshot", ()))
-        place, needed = (value["threadId"], value["checkpointNs"]), set[Space]()
-        space, values = self._kept.space(*place, value["checkpointId"]), [value]
-        while values and space not in needed:
-            needed.add(space)
-            parent = values[-1]["parentId"]
-            missing -= self._load(values[-1]["checkpoint"])["channel_values"].keys()
-            if not missing or parent is None:
-                break
-            space = self._kept.space(*place, parent)
-            values = self._kept.read(space)
+    def _delete(self, items: Iterable[ItemRecord]) -> None:
+        """Delete the items in reverse: of each checkpoint itself, its run's entry, its writes.
+
+        The newest checkpoint of a namespace goes last, so that no other one passes for it.
+        """
+        found = [(item.namespace, item.key, item.value.get("runId")) for item in items]
+        for space, key, run in reversed(found):
+            self._items.delete(space, key)
+            if run:
+                self._items.delete(*entry_of(space, run))
+
+    def _not_needed(self, items: Iterable[ItemRecord]) -> Iterator[ItemRecord]:
+        """Yield those of a thread's items that the newest checkpoints do not need."""
+        for _, group in groupby(items, lambda item: item.namespace[:-1]):
+            # Writes that come before the newest checkpoint are its own, or wait for theirs.
+            for newest in group:
+                if newest.key == CHECKPOINT:
+                    needed = self._needed(newest)
+                    # This takes the rest of the group, so the loop ends after it.
+                    yield from (item for item in group if item.namespace not in needed)
+
+    def _needed(self, newest: ItemRecord) -> set[Space]:
+        """Return where this checkpoint is, and the ancestors that its delta channels need."""
+        missing = set(self._load(newest.value["metadata"]).get("counters_since_delta_snapshot", ()))
+        place, needed = newest.value["place"][:2], set[Space]()
+        one: ItemRecord | None = newest
+        while one and one.namespace not in needed:
+            needed.add(one.namespace)
+            missing -= self._load(one.value["checkpoint"])["channel_values"].keys()
+            parent = one.value["parentId"] if missing else None
+            one = parent and self._items.find(self._space(*place, parent), CHECKPOINT)
         return needed
 
     def _tuple(self, values: Sequence[Any]) -> CheckpointTuple:
         *tasks, value = values
-        writes = sorted(
-            (writes_sort_key(task["taskPath"], task["taskId"], int(index)), write)
-            for task in tasks
-            for index, write in task["writes"].items()
-        )
+        tasks.sort(key=lambda task: writes_sort_key(task["taskPath"], task["taskId"]))
         pending = [
-            (task, channel, self._load(stored)) for (_, task, _), (channel, *stored) in writes
+            (task["taskId"], channel, self._load(stored))
+            for task in tasks
+            for _, (channel, *stored) in sorted(task["writes"].items(), key=lambda one: int(one[0]))
         ]
+        thread, ns, id = value["place"]
         checkpoint, metadata = self._load(value["checkpoint"]), self._load(value["metadata"])
-        parent = None if value["parentId"] is None else _config(value, value["parentId"])
-        config = _config(value, value["checkpointId"])
-        return CheckpointTuple(config, checkpoint, metadata, parent, pending)
+        parent = None if value["parentId"] is None else _config(thread, ns, value["parentId"])
+        return CheckpointTuple(_config(thread, ns, id), checkpoint, metadata, parent, pending)
 
     def _dump(self, value: Any) -> Sequence[str]:
         kind, data = self.serde.dumps_typed(value)
@@ -252,6 +271,21 @@ class PersistentSaver(BaseCheckpointSaver[str]):
 
     def _load(self, stored: Sequence[str]) -> Any:
         return self.serde.loads_typed((stored[0], b64decode(stored[1])))
+
+
+def _complete(items: Iterable[ItemRecord]) -> Iterator[list[Any]]:
+    """Yield the values of each checkpoint: of its writes, then its own."""
+    group: list[ItemRecord] = []
+    for item in items:
+        group = [*group, item] if group and group[0].namespace == item.namespace else [item]
+        if item.key == CHECKPOINT:  # so writes that were stored before theirs are left out
+            yield [each.value for each in group]
+
+
+def _merged(old: Any, new: Any) -> Any:
+    """Return a task's writes with new ones. Of errors and the like, the index is negative."""
+    regular = {index: write for index, write in old["writes"].items() if int(index) >= 0}
+    return {**old, "writes": {**old["writes"], **new["writes"], **regular}}
 
 
 def _place(config: RunnableConfig) -> tuple[str, str | None, str | None]:
@@ -262,6 +296,5 @@ def _place(config: RunnableConfig) -> tuple[str, str | None, str | None]:
     return str(given["thread_id"]), given.get("checkpoint_ns"), get_checkpoint_id(config) or None
 
 
-def _config(value: dict[str, Any], checkpoint_id: str) -> RunnableConfig:
-    place = {"thread_id": value["threadId"], "checkpoint_ns": value["checkpointNs"]}
-    return {"configurable": {**place, "checkpoint_id": checkpoint_id}}
+def _config(thread: str, ns: str, id: str) -> RunnableConfig:
+    return {"configurable": {"thread_id": thread, "checkpoint_ns": ns, "checkpoint_id": id}}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from functools import partial
 from itertools import islice
 from operator import eq, ge, gt, le, lt, ne
 from typing import Any
@@ -25,7 +24,7 @@ from langgraph.store.base import (
 
 from agentx_persistence import ItemRecord, Persistence
 from agentx_persistence.integrations._threads import in_thread
-from agentx_persistence.integrations.langgraph.items import PAGE, Space, create_or_change, walk
+from agentx_persistence.integrations.langgraph.items import PAGE, Space, create_or_merge, walk
 from agentx_persistence.records import check_id
 
 _OPERATORS = {"$eq": eq, "$ne": ne, "$gt": gt, "$gte": ge, "$lt": lt, "$lte": le}
@@ -81,7 +80,7 @@ class PersistentStore(BaseStore):
             if record is None:
                 self._items.delete(namespace, key)
             else:
-                create_or_change(self._items, record, partial(_changed, value=record.value))
+                create_or_merge(self._items, record, lambda old, new: new)
         return results
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
@@ -110,10 +109,6 @@ class PersistentStore(BaseStore):
             namespace = after[len(self._root) :]
             if all(_matches(condition, namespace) for condition in conditions):
                 yield namespace[: op.max_depth]
-
-
-def _changed(item: ItemRecord, value: Any) -> ItemRecord:
-    return item.model_copy(update={"value": value})
 
 
 def _fields(item: ItemRecord) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def _ids(saver: PersistentSaver, config: Any, **asked: Any) -> list[str]:
 
 
 def test_its_types_are_sound(mypy: Callable[..., str]) -> None:
-    modules = [f"langgraph/{name}" for name in ("saver", "store", "checkpoints", "items")]
+    modules = [f"langgraph/{name}" for name in ("saver", "store", "places", "items")]
     assert mypy("langgraph,langchain_core", *modules) == ""
 
 
@@ -60,6 +60,14 @@ def test_an_impossible_checkpoint_id_is_refused(persistence: Persistence, id: An
     with pytest.raises(InvalidRecordError, match="checkpoint: id"):
         _put(saver, id)
     assert _ids(saver, None) == []
+
+
+def test_of_a_refused_checkpoint_nothing_is_written(persistence: Persistence) -> None:
+    saver = PersistentSaver(persistence)
+    for named in ({"thread": "\ud800"}, {"ns": "\ud800"}, {"metadata": {"run_id": "\ud800"}}):
+        with pytest.raises(InvalidRecordError, match="surrogate"):
+            _put(saver, "1", **{"metadata": {"run_id": "run"}, **named})
+    assert persistence.items.count(namespace_prefix=("langgraph",)) == 0
 
 
 def test_what_a_config_lacks_is_named(persistence: Persistence) -> None:
@@ -89,8 +97,13 @@ def test_the_newest_checkpoint_has_the_greatest_id(persistence: Persistence) -> 
             _ids(saver, {"configurable": {"thread_id": "t"}}, before=before)
             == (ordered[number + 1 :])
         )
-    for limit in range(11):
-        assert _ids(saver, _config(), limit=limit) == ordered[:limit]
+        for other in ids:
+            asked, found = _config("t", other), [other] if other < id else []
+            assert _ids(saver, asked, before=before) == found
+            del asked["configurable"]["checkpoint_ns"]
+            assert _ids(saver, asked, before=before) == found
+    for limit in range(-1, 11):
+        assert _ids(saver, _config(), limit=limit) == ordered[: max(limit, 0)]
 
 
 def test_writes_without_a_checkpoint_are_not_taken_for_one(persistence: Persistence) -> None:
@@ -192,15 +205,15 @@ def test_containers_keep_threads_apart(persistence: Persistence) -> None:
 async def test_a_cancelled_call_writes_once_or_not_at_all(persistence: Persistence) -> None:
     saver = PersistentSaver(persistence)
     saves, begun, go_on = [], threading.Event(), threading.Event()
-    save = saver._kept.save
+    save = saver._items.save
 
-    def slow(value: Any) -> None:
+    def slow(item: Any) -> None:
         begun.set()
         go_on.wait(10)
-        saves.append(value["checkpointId"])
-        save(value)
+        saves.append(item.value["place"][-1])
+        save(item)
 
-    saver._kept.save = slow  # type: ignore[method-assign]
+    saver._items.save = slow  # type: ignore[method-assign]
     calls = [
         asyncio.create_task(saver.aput(_config(), _checkpoint(f"{n:03}"), {}, {}))
         for n in range(100)
