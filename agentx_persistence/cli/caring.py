@@ -30,6 +30,7 @@ from agentx_persistence.errors import BackendError, BackendUnavailableError, Sch
 from agentx_persistence.persistence import create_persistence
 from agentx_persistence.transfer import Finding
 from agentx_persistence.transfer.conversation import date
+from agentx_persistence.transfer.reports import counted
 
 _UNITS = {"m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _STYLES = {"damage": "bold red", "note": "yellow"}
@@ -53,7 +54,7 @@ def doctor(url: Url, as_json: Json = False) -> None:
             console().print(Text(f"{finding.severity}: {visible(finding.what)}", style=style))
             console().print(Text(f"  {visible(finding.where)}\n  {finding.advice}"))
         damages = sum(finding.severity == "damage" for finding in findings)
-        typer.echo(f"{damages} damages, {len(findings) - damages} notes")
+        typer.echo(f"{counted(damages, 'damages')}, {counted(len(findings) - damages, 'notes')}")
     if any(finding.severity == "damage" for finding in findings):
         raise typer.Exit(1)
 
@@ -113,4 +114,4 @@ def prune(
                 facts = f"{session.session_id}  {date(session.updated_at)}  {session.title or ''}"
                 typer.echo(visible(facts))
     if not as_json:
-        typer.echo(f"{deleted} sessions {'would be ' if dry_run else ''}deleted")
+        typer.echo(f"{counted(deleted, 'sessions')} {'would be ' if dry_run else ''}deleted")

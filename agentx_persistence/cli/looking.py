@@ -37,6 +37,7 @@ from agentx_persistence.transfer.conversation import (
     pieces,
 )
 from agentx_persistence.transfer.counting import Statistics, Tally, statistics
+from agentx_persistence.transfer.reports import counted
 
 _COLOURS = {"user": "cyan", "assistant": "green", "tool": "yellow", "error": "red"}
 _FOLDED = 160
@@ -221,7 +222,8 @@ def _print_statistics(found: Statistics) -> None:
     ):
         _print_tallies(screen, title, tallies)
     if found.unreadable:
-        screen.print(Text(f"{found.unreadable} records cannot be read: run doctor", style="red"))
+        unreadable = counted(found.unreadable, "records")
+        screen.print(Text(f"{unreadable} unreadable: run doctor", style="red"))
 
 
 def _print_tallies(screen: Console, title: str, tallies: dict[str, Tally]) -> None:

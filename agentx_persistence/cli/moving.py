@@ -27,6 +27,7 @@ from agentx_persistence.cli.options import (
 )
 from agentx_persistence.cli.places import exists
 from agentx_persistence.transfer import Comparison
+from agentx_persistence.transfer.reports import counted
 
 _SHOWN = 20
 
@@ -65,11 +66,11 @@ def copy(
         print_json({**asdict(report), "complete": report.complete})
     else:
         verb = "would be written" if dry_run else "written"
-        kinds = [f"{count} {kind}" for kind, count in report.records.items()]
-        written = ", ".join([*kinds, f"{report.messages} messages"])
-        typer.echo(f"{written} {verb}; {report.unchanged} records were there already")
+        typer.echo(
+            f"{_written(report)} {verb}; already there: {counted(report.unchanged, 'records')}"
+        )
         if report.rewritten:
-            typer.echo(f"{report.rewritten} histories of the target were replaced")
+            typer.echo(f"histories of the target that were replaced: {report.rewritten}")
         if report.comparison:
             _print_comparison(report.comparison)
     if not dry_run and not report.complete:
@@ -120,7 +121,7 @@ def export(
         messages = transfer.export(
             persistence, file, containers=containers, since=at, progress=tell
         )
-    typer.echo(f"{file}: {messages} messages")
+    typer.echo(f"{file}: {counted(messages, 'messages')}")
 
 
 def import_records(
@@ -155,21 +156,26 @@ def import_records(
     if as_json:
         print_json(asdict(report))
         return
-    kinds = [f"{count} {name}" for name, count in report.records.items()]
-    written = ", ".join([*kinds, f"{report.messages} messages"])
-    typer.echo(f"{written} written; {report.unchanged} records were there already")
+    there = counted(report.unchanged, "records")
+    typer.echo(f"{_written(report)} written; already there: {there}")
     for reason in report.skipped:
         console().print(Text(f"skipped: {visible(reason)}"))
     for note in report.notes:
         console().print(Text(f"note: {visible(note)}"))
 
 
+def _written(report: transfer.CopyReport | transfer.ImportReport) -> str:
+    kinds = [counted(count, kind) for kind, count in report.records.items()]
+    return ", ".join([*kinds, counted(report.messages, "messages")])
+
+
 def _print_comparison(found: Comparison) -> None:
-    compared = f"{found.records} records and {found.messages} messages compared"
+    records, messages = counted(found.records, "records"), counted(found.messages, "messages")
+    compared = f"{records} and {messages} compared"
     if found.equal:
         typer.echo(f"{compared}: no difference")
         return
-    typer.echo(f"{compared}: {found.count} differences, the first of which are")
+    typer.echo(f"{compared}: {counted(found.count, 'differences')}, of which these are the first")
     for difference in found.differences[:_SHOWN]:
         console().print(Text(f"  {visible(str(difference))}"))
         if difference.a or difference.b:

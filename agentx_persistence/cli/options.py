@@ -20,6 +20,7 @@ from agentx_persistence.cli.places import require_existing, unchanging
 from agentx_persistence.cli.schema import VARIABLE
 from agentx_persistence.persistence import Persistence, create_persistence
 from agentx_persistence.transfer import Progress, Step
+from agentx_persistence.transfer.reports import counted
 
 Url = Annotated[
     str, typer.Argument(envvar=VARIABLE, help="The store, such as sqlite:///agentx.db.")
@@ -128,4 +129,5 @@ class _Lines:
     def end(self) -> None:
         if self._last:
             phase, kind, done, _, messages = self._last
-            typer.echo(f"{phase}: {done} {kind}, {messages} messages so far", err=True)
+            come = f"{counted(done, kind)}, {counted(messages, 'messages')}"
+            typer.echo(f"{phase}: {come} so far", err=True)

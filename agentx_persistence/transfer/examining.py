@@ -26,7 +26,7 @@ from agentx_persistence.storage import (
 from agentx_persistence.storage.kinds import SEPARATOR
 from agentx_persistence.transfer import _walking as walking
 from agentx_persistence.transfer._histories import History
-from agentx_persistence.transfer.reports import Progress, Step
+from agentx_persistence.transfer.reports import Progress, Step, counted
 
 _RESTORE = "restore it from a backup, or write it anew; it is never skipped or repaired silently"
 _SAVE = "save the record again, which writes its index entries anew"
@@ -241,7 +241,8 @@ class _Examination:
                 absent += [id for id in some if id not in found]
             if absent:
                 count = sum(owners[id] for id in absent)
-                what = f"{count} {kind.name} belong to {len(absent)} {owner.name} without a record"
+                owned, named = counted(count, kind.name), counted(len(absent), owner.name)
+                what = f"{owned} of {named} without a record"
                 where = f"the first one is {absent[0]!r}"
                 advice = f"save the {owner.name}, if you list them; nothing else needs it"
                 yield Finding("note", what, where, advice)

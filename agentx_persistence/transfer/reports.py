@@ -24,6 +24,11 @@ class Step(NamedTuple):
 Progress = Callable[[Step], None]
 
 
+def counted(number: int, plural: str) -> str:
+    """Return a number of things, such as "1 session" and "2 sessions"."""
+    return f"{number} {plural.removesuffix('s') if number == 1 else plural}"
+
+
 class Difference(NamedTuple):
     """A record, or a message, that is not the same on both sides.
 

@@ -227,7 +227,7 @@ def test_prune_tells_first_and_then_deletes(run: Run, store: str) -> None:
     with create_persistence(store) as persistence:
         persistence.sessions.save(SessionRecord(session_id="old", created_at=1, updated_at=1))
     dry = run("prune", store, "--inactive", "90d", "--dry-run")
-    assert "1 sessions would be deleted" in dry.out
+    assert "1 session would be deleted" in dry.out
     assert "old" in dry.out
     assert run("prune", store, "--inactive", "90d", "--json").json["sessionId"] == "old"
     assert "0 sessions deleted" in run("prune", store, "--inactive", "90d").out

@@ -21,7 +21,7 @@ def test_copy_and_compare_two_stores(run: Run, store: str, tmp_path: Path) -> No
     assert copied.status == 0
     assert "4 messages written" in copied.out
     assert "no difference" in copied.out
-    assert "copy: 1 sessions" in copied.err
+    assert "copy: 1 session, 4 messages" in copied.err
     assert run("copy", store, other, "--json").json["complete"] is True
     assert run("compare", store, other).status == 0
     with create_persistence(other) as persistence:

@@ -45,8 +45,8 @@ def test_owners_without_a_record_are_a_note(persistence: Persistence) -> None:
     notes = list(examine(persistence))
     assert {note.severity for note in notes} == {"note"}
     assert {note.what for note in notes} == {
-        "1 sessions belong to 1 containers without a record",
-        "1 sessions belong to 1 images without a record",
+        "1 session of 1 container without a record",
+        "1 session of 1 image without a record",
     }
 
 
