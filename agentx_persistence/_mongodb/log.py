@@ -196,10 +196,11 @@ class Log:
             batchSize=BATCH,
         )
         first = next(rows, None)
-        if first is None or "_id" not in first:
-            rows.close()
-            return None, ()
-        return self.head_of(first), rows
+        if first is None or "_id" in first:
+            return self.head_of(first), rows
+        # There is no session, or the head comes later: MongoDB leaves the order of a union open.
+        rows.close()
+        return self.fetch(places, *stages, latest=latest, apart=True, fields=fields)
 
     def publish(
         self, head: LogHead, at: int, changed: Row, pending: Row | None = None

@@ -91,7 +91,9 @@ class Reading:
             stages.append({"$limit": self._limit})
         size = self._window.size
         fields = ROW if size is None else _fields(size // (self._limit or _MANY))
-        head, rows = log.fetch(places, *stages, latest=False, fields=fields)
+        # The server may return a union in any order, and then one seems to be missing.
+        apart = missing is not None
+        head, rows = log.fetch(places, *stages, latest=False, apart=apart, fields=fields)
         head = log.require(head)
         if head.pending is not None:
             log.settle(head)
@@ -126,7 +128,7 @@ class Reading:
             if position is None:
                 break
         if position is not None:
-            whole = self._limit is None or (missing is not None and missing.head == head)
+            whole = missing is not None and missing.head == head
             raise _MissingError(head, position, all_were_read=whole)
         if not self._complete(taken):
             return None
