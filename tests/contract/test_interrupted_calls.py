@@ -6,6 +6,7 @@ At each point where the backend is code of this package, else at each one in so 
 from __future__ import annotations
 
 import gc
+import logging
 import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +34,10 @@ _STEP = 19
 
 
 @pytest.fixture
-def persistence(backend: Backend) -> Iterator[Persistence]:
+def persistence(backend: Backend, caplog: pytest.LogCaptureFixture) -> Iterator[Persistence]:
+    # A captured record keeps its exception alive, and that the connection that was interrupted.
+    for name in ("sqlalchemy.pool", "agentx_persistence"):
+        caplog.set_level(logging.CRITICAL, name)
     with backend.open() as persistence:
         for id in ("session", "other"):
             persistence.sessions.add_message(saved_session(persistence, id), message("first"))
