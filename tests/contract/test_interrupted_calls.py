@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import logging
 import random
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -28,17 +29,18 @@ pytestmark = [
 
 # Where all points count: in what these backends consist of.
 _OWN = {"memory": "/agentx_persistence/_memory/", "fs": "/agentx_persistence/_fs/"}
-# Where a second interrupt follows some points later in some runs. On PostgreSQL two in a row can
-# leave a connection open. `tests/drivers` tries two on the servers, for what they lock.
-_TWICE = {"memory", "fs", "sqlite", "custom", "encrypted_memory", "encrypted_sqlite"}
 # Elsewhere one in so many does. MongoDB's client is made anew after each interrupt.
 _STEPS = {"mongodb": 41}
 _STEP = 19
 
 
 @pytest.fixture
-def persistence(backend: Backend, caplog: pytest.LogCaptureFixture) -> Iterator[Persistence]:
-    # A captured record keeps its exception alive, and that the connection that was interrupted.
+def persistence(
+    backend: Backend, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Persistence]:
+    # A captured record keeps its exception alive, and that the connection that was interrupted. So
+    # does pytest's hook for exceptions in finalizers.
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
     for name in ("sqlalchemy.pool", "agentx_persistence"):
         caplog.set_level(logging.CRITICAL, name)
     with backend.open() as persistence:
@@ -91,7 +93,7 @@ def test_interrupts_at_any_point_leave_all_or_nothing_and_no_lock(
     place = _OWN.get(backend.name, "/agentx_persistence/")
     step = 1 if backend.name in _OWN else _STEPS.get(backend.name, _STEP)
     first = random.randint(1, step)
-    again = random.choice([0, 0, 1, 2, 5]) if backend.name in _TWICE else 0
+    again = random.choice([0, 0, 1, 2, 5])
     call = _calls(persistence)[name]
     with ThreadPoolExecutor(1) as another:
         for interrupt in interrupted_at_each_point(
