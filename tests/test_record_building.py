@@ -74,6 +74,33 @@ thread.join()
 """
 
 
+_FORK_IN_PYDANTIC = """
+import os, signal, threading, time
+from typing import Annotated, Any
+from pydantic_core import core_schema
+from agentx_persistence import SessionRecord, UserMessage
+inside = threading.Event()
+class Slow:
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source, handler):
+        inside.set()
+        time.sleep(0.5)
+        return core_schema.any_schema()
+class Own(SessionRecord):
+    slow: Annotated[Any, Slow] = None
+thread = threading.Thread(target=Own)
+thread.start()
+inside.wait()
+child = os.fork()
+if not child:
+    signal.alarm(10)
+    UserMessage(content="x"), Own()
+    os._exit(0)
+print(os.waitpid(child, 0)[1])
+thread.join()
+"""
+
+
 def _run(program: str) -> str:
     ended = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program],
@@ -92,8 +119,9 @@ def test_the_first_use_in_many_threads_works(attempt: int) -> None:
 
 
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="there is no fork")
-def test_a_child_builds_though_a_thread_was_building_when_it_was_forked() -> None:
-    assert _run(_FORK) == "0"
+@pytest.mark.parametrize("program", [_FORK, _FORK_IN_PYDANTIC], ids=["too long", "in pydantic"])
+def test_a_child_builds_though_a_thread_was_building_when_it_was_forked(program: str) -> None:
+    assert _run(program) == "0"
 
 
 def test_a_class_is_built_under_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:

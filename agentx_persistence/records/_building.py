@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from threading import RLock
 from typing import Any, NamedTuple
+
+# For how many seconds a fork waits for a thread that builds; building takes some milliseconds.
+_LONGEST = 5.0
 
 
 class Rules(NamedTuple):
@@ -34,10 +38,22 @@ class Building:
     """One lock for building the schemas of all records.
 
     pydantic before 2.14 builds a class twice if two threads use it first, and the second one takes
-    away what the first one is using.
+    away what the first one is using. Later versions have a lock of their own, which stays locked in
+    a child that is forked meanwhile. So a fork waits for this one.
     """
 
     lock = RLock()
+
+    @classmethod
+    def wait(cls) -> None:
+        """Before a fork, wait until no other thread is building."""
+        cls.lock.acquire(timeout=_LONGEST)
+
+    @classmethod
+    def release(cls) -> None:
+        """After a fork, let other threads of the parent build."""
+        with suppress(RuntimeError):  # the wait was too long, or interrupted
+            cls.lock.release()
 
     @classmethod
     def renew(cls) -> None:
@@ -46,7 +62,9 @@ class Building:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=Building.renew)
+    os.register_at_fork(
+        before=Building.wait, after_in_parent=Building.release, after_in_child=Building.renew
+    )
 
 
 class SnakeCaseSignature:
