@@ -11,7 +11,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import URL, Engine, event, make_url
+from sqlalchemy import URL, Engine, event, exc, make_url
+
+from agentx_persistence.errors import ConfigurationError, InvalidRecordError
 
 # Connects with a dialect's client library and its options.
 Connect = Callable[[Any, dict[str, Any]], Any]
@@ -26,12 +28,29 @@ _SAME_EVERYWHERE = {1044, 1045, 1049, 1698}
 _READ_ONLY = 1290
 
 
-def parse(url: str | URL) -> URL:
+def parse(url: str | URL, backend: str) -> URL:
     """Return the URL with its scheme in lower case; several hosts and their ports are in its query,
     separated by commas.
 
-    :raises ValueError: if a port is not a number, or the numbers of hosts and ports differ
+    :param backend: the scheme to write, if what is given has none
+    :raises InvalidRecordError: if it is no URL
+    :raises ConfigurationError: if the URL of a SQLite file has more than a path
     """
+    try:
+        parsed = _parse(url)
+    except (exc.ArgumentError, ValueError):
+        parsed = None  # the error itself may quote the URL with its password
+    if str(url).lower().startswith("sqlite") and (not parsed or parsed.host or parsed.query):
+        raise ConfigurationError("sqlite", "write sqlite:///file.db, or sqlite:////folder/file.db")
+    if parsed is None:
+        scheme = url.partition("://")[0] if isinstance(url, str) and "://" in url else backend
+        reason = f"is no URL; write {scheme}://user:password@host/database"
+        raise InvalidRecordError("argument", "url", reason)
+    return parsed
+
+
+def _parse(url: str | URL) -> URL:
+    """:raises ValueError: if a port is not a number, or the numbers of hosts and ports differ"""
     places: list[str] = []
     if isinstance(url, str) and (found := _SEVERAL.fullmatch(url)):
         places = found[2].split(",")

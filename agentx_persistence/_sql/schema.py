@@ -30,12 +30,7 @@ from sqlalchemy.schema import CreateSchema
 from agentx_persistence._sql import hosts
 from agentx_persistence._sql.engine import Database
 from agentx_persistence._sql.tables import METADATA
-from agentx_persistence.errors import (
-    BackendUnavailableError,
-    ConfigurationError,
-    InvalidRecordError,
-    SchemaError,
-)
+from agentx_persistence.errors import BackendUnavailableError, SchemaError
 from agentx_persistence.storage._retrying import Retries
 
 # All migrations, oldest first. The list is here as well so that an application whose schema is
@@ -143,20 +138,9 @@ def migrations() -> Path:
 def parse_url(url: str | URL, backend: str = "postgresql") -> URL:
     """Return the URL. If it names no client library, add the one that this package installs.
 
-    :param backend: the scheme to write, if what is given has none
-    :raises InvalidRecordError: if it is no URL
-    :raises ConfigurationError: if the URL of a SQLite file has more than a path
+    :param backend: the scheme to write, if what is given has none; for errors see `hosts.parse`
     """
-    try:
-        parsed = hosts.parse(url)
-    except (exc.ArgumentError, ValueError):
-        parsed = None  # the error itself may quote the URL with its password
-    if str(url).lower().startswith("sqlite") and (not parsed or parsed.host or parsed.query):
-        raise ConfigurationError("sqlite", "write sqlite:///file.db, or sqlite:////folder/file.db")
-    if parsed is None:
-        scheme = url.partition("://")[0] if isinstance(url, str) and "://" in url else backend
-        reason = f"is no URL; write {scheme}://user:password@host/database"
-        raise InvalidRecordError("argument", "url", reason)
+    parsed = hosts.parse(url, backend)
     drivers = {
         "mysql": "mysql+pymysql",
         "mariadb": "mysql+pymysql",

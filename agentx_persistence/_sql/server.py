@@ -110,14 +110,12 @@ def server_url(
             )
         if url is not None or given:
             raise InvalidRecordError("argument", "engine", "is given instead of an address")
-        address = engine.url
+        url = engine.url
     elif url is None:
-        address = URL.create(dialects[0], user, password, host, port, database)
+        url = URL.create(dialects[0], user, password, host, port, database)
     elif given:
         raise InvalidRecordError("argument", given[0], "is part of the URL that is given")
-    else:
-        address = schema.parse_url(url, dialects[0].partition("+")[0])
-    address = schema.parse_url(address)
+    address = schema.parse_url(url, dialects[0].partition("+")[0])
     if address.get_backend_name() not in dialects and address.drivername not in dialects:
         raise InvalidRecordError(
             "argument", "url", f"must begin with {dialects[0]}, not {address.drivername}"

@@ -45,10 +45,10 @@ _LOGIN = "u:p%40%2C"
     ],
 )
 def test_several_hosts_in_every_spelling(url: str, places: str) -> None:
-    parsed = parse(url.format(_LOGIN))
+    parsed = parse(url.format(_LOGIN), "postgresql")
     assert " ".join(f"{host}:{port}" for host, port in several(parsed)) == places
     assert (parsed.username, parsed.password, parsed.database) == ("u", "p@,", "db")
-    assert parse(parsed) == parsed
+    assert parse(parsed, "postgresql") == parsed
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_several_hosts_in_every_spelling(url: str, places: str) -> None:
     ],
 )
 def test_one_host_stays_as_it_is(url: str) -> None:
-    assert several(parse(url)) == []
+    assert several(parse(url, "postgresql")) == []
 
 
 @pytest.mark.parametrize(
