@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import os
 import sqlite3
 from collections.abc import Callable
 from threading import get_ident
@@ -55,15 +56,18 @@ def port_call(method: F) -> F:
             )
             raise kind("fs", str(error)) from error
         except sqlite3.Error as error:
-            busy = getattr(error, "sqlite_errorcode", 0) & 0xFF in (
-                *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED),
-            )
-            raise (BackendUnavailableError if busy else BackendError)(
-                "fs",
-                f"{self.base}/index.sqlite3: {error}; if it is damaged, delete it, and it is"
-                " rebuilt",
-            ) from error
+            raise _index_failed(self.base, error) from error
         finally:
             self.inside.discard(me)
 
     return cast(F, call)
+
+
+def _index_failed(base: str, error: sqlite3.Error) -> BackendError:
+    reason = f"{base}/index.sqlite3: {error}"
+    if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return BackendUnavailableError("fs", reason)
+    if not os.access(base, os.W_OK):
+        needs = "reading takes locks there, too; copy the store to a folder that can be written"
+        return ConfigurationError("fs", f"{base} cannot be written, and {needs}")
+    return BackendError("fs", f"{reason}; if it is damaged, delete it, and it is rebuilt")

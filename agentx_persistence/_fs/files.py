@@ -77,7 +77,10 @@ def make_folder(path: str) -> None:
             raise NotADirectoryError(errno.ENOTDIR, "is a file, not a folder", path) from None
         return
     except FileNotFoundError:
-        make_folder(os.path.dirname(path))
+        above = os.path.dirname(path)
+        if os.path.isdir(above):
+            raise  # where no folders can be made, such as in /proc
+        make_folder(above)
         return make_folder(path)
     sync_folder(os.path.dirname(path))
 

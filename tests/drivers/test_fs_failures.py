@@ -130,6 +130,28 @@ def test_a_read_only_folder_can_be_read_and_says_so_when_written(public: Path) -
     _as_nobody(read_only)
 
 
+def test_a_store_in_a_read_only_folder_says_what_to_do(public: Path) -> None:
+    base = public / "store"
+
+    def opened() -> None:
+        create_persistence(fs_driver(base)).close()
+        for folder in (base, *base.rglob("*")):
+            folder.chmod(0o500 if folder.is_dir() else 0o400)
+        try:
+            with pytest.raises(ConfigurationError, match=r"cannot be written.* copy the store"):
+                create_persistence(fs_driver(base)).images.find_all()
+        finally:
+            base.chmod(0o700)
+
+    _as_nobody(opened)
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="only Linux has it")
+def test_where_no_folder_can_be_made_is_an_error_at_once() -> None:
+    with pytest.raises(BackendError, match="/proc/no"):
+        create_persistence(fs_driver("/proc/no/store"))
+
+
 def test_a_folder_that_cannot_be_made_is_an_error_at_once(public: Path) -> None:
     public.chmod(0o555)
 
