@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from agentx_persistence import (
 from agentx_persistence.records.messages import MESSAGES
 from tests.ancestor import FILES, ancestor_data
 from tests.backends.backend import SHARED, Backend
+from tests.processes import prepared
 
 
 def _save(persistence: Persistence, data: dict[str, Any]) -> None:
@@ -96,7 +96,7 @@ def test_a_second_process_reads_every_record(backend: Backend, file: str) -> Non
     data = ancestor_data(file)
     with backend.open() as persistence:
         _save(persistence, data)
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    with prepared().Pool(1) as pool:
         assert pool.apply(_read_elsewhere, (backend, data)) == _expected(data)
 
 

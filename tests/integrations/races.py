@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from threading import Barrier
 from typing import Any, TypeAlias
 
 from agentx_persistence import Persistence
 from tests.backends.backend import Backend
+from tests.processes import prepared
 
 Work: TypeAlias = Callable[[Persistence, int, int], Any]
 """Takes the open store, the number of the try, and the worker's number."""
@@ -25,9 +26,8 @@ def at_once(
     Each worker is a process. Where processes do not share the store, it is a thread, which has the
     open one.
     """
-    # Its server imports the framework once, instead of each worker, which takes seconds.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([work.__module__ for work in works])
+    modules = {(work.func if isinstance(work, partial) else work).__module__ for work in works}
+    context = prepared(*modules)
     barrier: Any
     workers: Executor
     opened = persistence if backend.name == "memory" else None

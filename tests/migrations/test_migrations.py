@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import multiprocessing
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from agentx_persistence._sql import schema
 from agentx_persistence.sql import METADATA
 from tests.backends.backend import DATABASE_SERVER, Backend
 from tests.contract.records import message, saved_session, texts
+from tests.processes import prepared
 
 pytestmark = pytest.mark.needs(DATABASE_SERVER)
 
@@ -156,12 +156,7 @@ def starting_at_once(
     work: Callable[[PersistenceDriver, int], int], driver: PersistenceDriver
 ) -> list[int]:
     """Run `work` in ten processes that have imported everything, and so come together."""
-    context = multiprocessing.get_context("forkserver")
-    modules = ("mysql", "postgresql", "_sql.schema")
-    context.set_forkserver_preload(
-        ["alembic.command", *(f"agentx_persistence.{name}" for name in modules)]
-    )
-    with context.Pool(10) as processes:
+    with prepared().Pool(10) as processes:
         return processes.starmap(work, ((driver, number) for number in range(10)), chunksize=1)
 
 

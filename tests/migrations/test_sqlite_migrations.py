@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sqlite3
 import subprocess
@@ -15,6 +14,7 @@ from agentx_persistence.__main__ import main
 from agentx_persistence._sql import schema
 from agentx_persistence.sqlite import sqlite_driver
 from tests.contract.records import container, message, saved_session, texts
+from tests.processes import prepared
 
 _CHECKOUT = Path(__file__).parents[2]
 
@@ -190,7 +190,7 @@ def _open_new_file(path: Path) -> int:
 
 
 def test_eight_processes_open_a_new_file_at_the_same_moment(tmp_path: Path) -> None:
-    with multiprocessing.get_context("spawn").Pool(8) as pool:
+    with prepared().Pool(8) as pool:
         for attempt in range(3):
             path = tmp_path / f"{attempt}.db"
             assert sorted(pool.map(_open_new_file, [path] * 8, chunksize=1)) == list(range(1, 9))

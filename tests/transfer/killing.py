@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import multiprocessing.synchronize
 import random
 import signal
+from multiprocessing.synchronize import Event
 
 from agentx_persistence.transfer import copy
 from tests.backends.backend import Backend
+from tests.processes import prepared
 
 # In seconds. No copy of the tests is done within the shortest limit.
 _EARLIEST, _SHORTEST_LIMIT = 0.002, 0.05
@@ -21,7 +21,7 @@ def copy_killed(source: Backend, target: Backend, kills: int) -> int:
     each part of the work.
     """
     some, killed, ended, limit = random.Random(7), 0, 0, _SHORTEST_LIMIT
-    context = multiprocessing.get_context("spawn")
+    context = prepared("agentx_persistence.transfer")
     while killed < kills:
         assert ended <= 10 * kills
         started = context.Event()
@@ -39,7 +39,7 @@ def copy_killed(source: Backend, target: Backend, kills: int) -> int:
     return ended
 
 
-def _copy(source: Backend, target: Backend, started: multiprocessing.synchronize.Event) -> None:
+def _copy(source: Backend, target: Backend, started: Event) -> None:
     with source.open() as a, target.open() as b:
         started.set()
         copy(a, b)
