@@ -30,6 +30,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (deletion, owned):
         monkeypatch.setattr(module, "LISTED", 3)
     monkeypatch.setattr(deletion, "_IMAGES", 2)
+    monkeypatch.setattr("agentx_persistence.sqlite._SqliteFlavour.rest", 0.001)
 
 
 class Interrupted(Exception):
