@@ -17,9 +17,9 @@ _MODULES = (
 
 
 def prepared(*modules: str) -> ForkServerContext:
-    """Return what makes processes that have nothing of this one, but have imported the modules.
+    """Return the context of new processes. They have imported the modules, and share nothing else.
 
-    They are forked from one server, which imports what is asked for first.
+    One server forks them. It imports only the modules of the first call.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*_MODULES, *modules])

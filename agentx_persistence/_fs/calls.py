@@ -65,8 +65,11 @@ def port_call(method: F) -> F:
 
 def _index_failed(base: str, error: sqlite3.Error) -> BackendError:
     reason = f"{base}/index.sqlite3: {error}"
-    if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return BackendUnavailableError("fs", reason)
+    if code == sqlite3.SQLITE_FULL:
+        return BackendError("fs", reason)
     if not os.access(base, os.W_OK):
         needs = "reading takes locks there, too; copy the store to a folder that can be written"
         return ConfigurationError("fs", f"{base} cannot be written, and {needs}")

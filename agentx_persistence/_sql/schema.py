@@ -138,7 +138,7 @@ def migrations() -> Path:
 def parse_url(url: str | URL, backend: str = "postgresql") -> URL:
     """Return the URL. If it names no client library, add the one that this package installs.
 
-    :param backend: the scheme to write, if what is given has none; for errors see `hosts.parse`
+    :param backend: as in `hosts.parse`, which also raises the errors
     """
     parsed = hosts.parse(url, backend)
     drivers = {

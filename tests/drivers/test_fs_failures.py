@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from agentx_persistence import (
     create_persistence,
 )
 from agentx_persistence._fs import files
+from agentx_persistence._fs.index_file import IndexFile
 from agentx_persistence.fs import fs_driver
 from tests.contract.records import image, message, saved_session, session, texts
 from tests.drivers.killing import exit_status, in_child
@@ -144,6 +146,20 @@ def test_a_store_in_a_read_only_folder_says_what_to_do(public: Path) -> None:
             base.chmod(0o700)
 
     _as_nobody(opened)
+
+
+def test_a_full_disk_is_no_reason_to_delete_the_index(
+    persistence: Persistence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(*arguments: Any, **options: Any) -> Any:
+        with closing(sqlite3.connect(":memory:")) as full:
+            full.execute("PRAGMA max_page_count = 1")
+            full.execute("CREATE TABLE more (text)")
+
+    monkeypatch.setattr(IndexFile, "write", write)
+    with pytest.raises(BackendError, match="is full") as raised:
+        persistence.images.save(image())
+    assert "delete" not in str(raised.value)
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="only Linux has it")
