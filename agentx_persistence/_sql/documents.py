@@ -22,7 +22,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
 from agentx_persistence._sql.attempts import Attempts
 from agentx_persistence._sql.engine import ATTEMPTS, Database, DuplicateError, refused
-from agentx_persistence._sql.statements import Statement, chunks, named, numbered
+from agentx_persistence._sql.statements import Statement, chunks, named, new, numbered
 from agentx_persistence._sql.tables import TABLES, latest
 from agentx_persistence.storage import IMAGES, ITEMS, SESSIONS, Document, Kind, Stored
 from agentx_persistence.storage.kinds import item_key, split_item_key
@@ -211,8 +211,8 @@ class Documents:
         rows = self._database.fetch(statement.sql, statement.bind(key_values(kind, key)))
         if not rows:
             return None
-        text, updated_at = (*rows[0], 0)[:2]
-        return Stored(key, text, updated_at, "")
+        row = rows[0]
+        return new(Stored, (key, row[0], row[1] if kind is SESSIONS else 0, ""))
 
     def _one(self, kind: Kind, columns: Sequence[ColumnElement[Any]]) -> Any:
         table = TABLES[kind]

@@ -157,15 +157,19 @@ class Reading:
         return f"{place}, table agentx_messages, session_id = {log!r}, position = {position}"
 
     def _newest(self, size: int) -> Select[Any]:
-        last = and_(
-            _messages.session_id == _sessions.session_id,
-            _messages.position == _sessions.message_count,
+        # As a subquery, because PostgreSQL, while it has no statistics of a table, runs a join by
+        # reading all messages of each session.
+        last = (
+            select(self._text)
+            .where(
+                _messages.session_id == _sessions.session_id,
+                _messages.position == _sessions.message_count,
+            )
+            .scalar_subquery()
         )
-        return (
-            select(_sessions.session_id, _sessions.message_count, _sessions.generation, self._text)
-            .select_from(tables.sessions.outerjoin(tables.messages, last))
-            .where(_sessions.session_id.in_(named("log", size)), _sessions.revision != DELETED)
-        )
+        return select(
+            _sessions.session_id, _sessions.message_count, _sessions.generation, last
+        ).where(_sessions.session_id.in_(named("log", size)), _sessions.revision != DELETED)
 
     def _lookup(self, size: int) -> Any:
         head = _head().add_columns(null().label("message_id"))

@@ -38,7 +38,7 @@ def _namespace_problem(value: Any) -> str | None:
     for index, element in enumerate(value):
         if problem := id_problem(element):
             return f"element {index} {problem}"
-    length = sum(map(len, value)) + len(value)
+    length = len("".join(value)) + len(value)
     if length > MAX_NAMESPACE_LENGTH:
         return (
             f"must have at most {MAX_NAMESPACE_LENGTH} characters, and one more for each element,"
