@@ -157,14 +157,14 @@ class Reading:
         return f"{place}, table agentx_messages, session_id = {log!r}, position = {position}"
 
     def _newest(self, size: int) -> Select[Any]:
-        # As a subquery, because PostgreSQL, while it has no statistics of a table, runs a join by
-        # reading all messages of each session.
+        # In order, because PostgreSQL, while it has no statistics of a table, otherwise reads the
+        # messages of the session in the index of their ids.
+        count, position = _sessions.message_count, _messages.position
         last = (
             select(self._text)
-            .where(
-                _messages.session_id == _sessions.session_id,
-                _messages.position == _sessions.message_count,
-            )
+            .where(_messages.session_id == _sessions.session_id, position.between(count, count))
+            .order_by(position)
+            .limit(literal_column("1"))
             .scalar_subquery()
         )
         return select(
