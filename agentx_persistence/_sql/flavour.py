@@ -40,6 +40,9 @@ class Flavour(ABC):
     locks_as_it_lists: ClassVar[bool] = True
     # Whether reading a row reads its text from the disk, even where the statement does not use it.
     reads_whole_rows: ClassVar[bool] = False
+    # Whether a range of an index can only begin or end at a value that a join finds. The value of a
+    # subquery is compared with every row.
+    finds_bounds_by_join: ClassVar[bool] = False
     # Whether the client library takes so long to read a value that a listing joins the short ones.
     joins_values: ClassVar[bool] = False
     # Seconds between two transactions of a large deletion, in which others can write.
@@ -131,7 +134,7 @@ class Flavour(ABC):
         return numbered(name, values)
 
     def from_index(self, listing: Select[Any], table: Table, index: str) -> Select[Any]:
-        """Make the listing use this index, on a database that might choose a slower way."""
+        """Make the listing use this index, on MySQL and MariaDB, which may choose a slower way."""
         return listing
 
     def body(self, column: Column[Any]) -> ColumnElement[Any]:

@@ -55,6 +55,7 @@ class MysqlFlavour(Flavour):
     # the other order, so that the two would be a deadlock.
     locks_as_it_lists = False
     reads_whole_rows = True
+    finds_bounds_by_join = True
     joins_values = True  # PyMySQL decodes each value in Python
     packet_limit = 0
 
@@ -111,7 +112,8 @@ class MysqlFlavour(Flavour):
 
     def from_index(self, listing: Select[Any], table: Table, index: str) -> Select[Any]:
         # Without this hint, MariaDB reads all rows with the filter's value and skips those before
-        # the page. With it, MariaDB starts to read at the page.
+        # the page. With it, MariaDB starts to read at the page. And MySQL reads and sorts a whole
+        # session for a few of its messages, if other sessions are short.
         for name in ("mysql", "mariadb"):
             listing = listing.with_hint(table, f"FORCE INDEX ({index})", name)
         return listing

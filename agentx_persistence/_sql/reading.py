@@ -44,6 +44,10 @@ class _Shape(NamedTuple):
     small: bool = False  # read NULL instead of texts of more than `most` bytes
 
 
+# A position, and the conditions for the row that it comes from.
+_Bound = tuple[ColumnElement[int], Sequence[ColumnElement[bool]]]
+
+
 class Reading:
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -217,14 +221,19 @@ class Reading:
         )
 
     def _window(self, shape: _Shape, columns: Select[Any]) -> Select[Any]:
-        window = columns.where(
-            _messages.session_id == bindparam("session"), _messages.position <= _count()
-        )
-        if shape.after:
-            window = window.where(_messages.position > _place("after", shape.after))
-        if shape.before:
-            window = window.where(_messages.position < _place("before", shape.before))
-        return window
+        given = [("after", shape.after), ("before", shape.before)]
+        if self._database.flavour.finds_bounds_by_join:
+            bounds = {name: _joined_place(name, kind) for name, kind in given if kind}
+            window = columns.where(*_visible(), _messages.position <= _sessions.message_count)
+        else:
+            bounds = {name: (_place(name, kind), ()) for name, kind in given if kind}
+            window = columns.where(_messages.position <= _count())
+        window = window.where(_messages.session_id == bindparam("session"))
+        for name, (place, conditions) in bounds.items():
+            position = _messages.position
+            is_inside = position > place if name == "after" else position < place
+            window = window.where(is_inside, *conditions)
+        return self._database.flavour.from_index(window, tables.messages, "PRIMARY")
 
     def _within_size(self, shape: _Shape) -> ColumnElement[bool]:
         """Return the condition for the entries whose texts fit into the size together; the first
@@ -271,13 +280,22 @@ def _count() -> ColumnElement[int]:
 def _place(parameter: str, kind: type) -> ColumnElement[int]:
     if kind is int:
         return bindparam(parameter)
-    row = tables.messages.alias()
-    return (
-        select(row.c.position)
-        .where(
-            row.c.session_id == bindparam("session"),
-            row.c.message_id == bindparam(parameter),
-            row.c.position <= _count(),
-        )
-        .scalar_subquery()
+    place, conditions = _found(parameter, _count())
+    return select(place).where(*conditions).scalar_subquery()
+
+
+def _joined_place(parameter: str, kind: type) -> _Bound:
+    """Return the place as a column of one more row of the join, and the conditions for it."""
+    if kind is int:
+        return bindparam(parameter), ()
+    return _found(parameter, _sessions.message_count)
+
+
+def _found(parameter: str, count: ColumnElement[int]) -> _Bound:
+    row = tables.messages.alias(parameter).c
+    conditions = (
+        row.session_id == bindparam("session"),
+        row.message_id == bindparam(parameter),
+        row.position <= count,
     )
+    return row.position, conditions

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
@@ -151,6 +152,60 @@ def _fill(server: Any, database: str) -> None:
             )
     for table in tables:
         server.analyze(database, f"agentx_{table}")
+
+
+def test_no_call_reads_a_whole_session(backend: Backend, server: Any, database: str) -> None:
+    """If most sessions have one message, its id and its position look equally selective."""
+    _fill_with_short_sessions(server, database)
+    long = [message(id=f"m{number}") for number in range(10_000)]
+    with backend.open() as persistence:
+        saved_session(persistence)
+        persistence.sessions.add_messages("session", long)
+    with _reading_at_most(4000, server, database), backend.open() as persistence:
+        messages = persistence.sessions.iter_messages("session", after="m5000")
+        assert next(messages) == long[5001]
+    with _reading_at_most(4000, server, database), backend.open() as persistence:
+        sessions = persistence.sessions
+        # psycopg prepares a statement at its sixth call, and PostgreSQL plans for any values then
+        # five calls later.
+        for number in range(9999, 9985, -1):
+            id, kept = f"m{number}", f"m{number - 1}"
+            assert sessions.pop_message("session") == long[number]
+            assert sessions.add_message("session", long[number]) == number + 1
+            assert sessions.add_message("session", long[number]) == number + 1
+            assert sessions.get_message("session", id) == long[number]
+            assert sessions.get_messages("session", last=2, before="m5000") == long[4998:5000]
+            assert sessions.get_messages("session", first=2, after="m5000") == long[5001:5003]
+            assert sessions.summaries(["session"])["session"].message_count == number + 1
+            edited = message("edited", id=id)
+            sessions.replace_message("session", edited)
+            new = [message(id=f"n{number}")]
+            assert sessions.rewrite("session", after=kept, messages=new) == [edited]
+            assert sessions.truncate_after("session", kept) == 1
+
+
+@contextmanager
+def _reading_at_most(number: int, server: Any, database: str) -> Iterator[None]:
+    """Fail if more entries of indexes are read inside, or hardly any."""
+    before = server.index_entries_read(database)
+    yield
+    deadline = time.monotonic() + 20
+    # PostgreSQL's connections tell what they counted when they end, or after some seconds.
+    while (read := server.index_entries_read(database) - before) < 100:
+        assert time.monotonic() < deadline, read
+        time.sleep(0.05)
+    assert read <= number
+
+
+def _fill_with_short_sessions(server: Any, database: str) -> None:
+    names = "session_id", "position", "message_id", "size", "body"
+    columns = ", ".join(map(server.quoted, names))
+    with server.connect(database) as connection, connection.cursor() as cursor:
+        cursor.executemany(
+            f"INSERT INTO agentx_messages ({columns}) VALUES (%s, 1, 'm', 2, '{{}}')",  # noqa: S608
+            [(f"s{number}",) for number in range(2000)],
+        )
+    server.analyze(database, "agentx_messages")
 
 
 def test_a_deadlock_ends_for_the_application_as_if_there_was_none(

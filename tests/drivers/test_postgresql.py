@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,52 +55,6 @@ def test_the_texts_of_many_messages_travel_in_binary(
         persistence.sessions.add_messages("session", [message('"a" \\'), message("{b}")])
         assert ["%(body)b::TEXT[]" in sql for sql in sent] == [True]
         assert texts(persistence) == ['"a" \\', "{b}"]
-
-
-def test_no_call_searches_the_whole_session_if_most_have_one_message(
-    postgresql_server: PostgresqlServer, postgresql_backend: Any, postgresql_database: str
-) -> None:
-    """Then an id and a position look equally selective, and either index seems to do."""
-
-    def entries_read() -> int:
-        asked = "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = %s"
-        read = postgresql_server.execute(asked, "agentx_messages", database=postgresql_database)
-        return int(read[0][0])
-
-    row = "'s' || n, 1, 'm', 2, '{}' FROM generate_series(1, 2000) AS n"
-    for statement in (
-        "ALTER TABLE agentx_messages SET (autovacuum_enabled = off)",
-        f"INSERT INTO agentx_messages (session_id, position, message_id, size, body) SELECT {row}",
-        "ANALYZE agentx_messages",
-    ):
-        postgresql_server.execute(statement, database=postgresql_database)
-    with postgresql_backend.open() as persistence:
-        saved_session(persistence)
-        long = [message(id=f"m{n}") for n in range(1000)]
-        persistence.sessions.add_messages("session", long)
-    before = entries_read()
-    with postgresql_backend.open() as persistence:
-        sessions = persistence.sessions
-        # psycopg prepares a statement at its sixth call, and PostgreSQL plans for any values then
-        # five calls later.
-        for number in range(999, 985, -1):
-            id, kept = f"m{number}", f"m{number - 1}"
-            popped = sessions.pop_message("session")
-            assert popped == long[number]
-            assert sessions.add_message("session", popped) == number + 1
-            assert sessions.get_message("session", id) == popped
-            assert len(sessions.get_messages("session", last=2, before=id)) == 2
-            assert sessions.summaries(["session"])["session"].message_count == number + 1
-            edited = message("edited", id=id)
-            sessions.replace_message("session", edited)
-            new = [message(id=f"n{number}")]
-            assert sessions.rewrite("session", after=kept, messages=new) == [edited]
-            assert sessions.truncate_after("session", kept) == 1
-    deadline = time.monotonic() + 10
-    while (read := entries_read() - before) == 0:  # what a connection counted, it tells at its end
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    assert read < 1000
 
 
 def test_a_client_encoding_that_is_set_elsewhere_does_not_matter(

@@ -79,6 +79,12 @@ class MysqlServer:
     def analyze(self, database: str, table: str) -> None:
         self.execute(f"ANALYZE TABLE {table}", database=database)
 
+    def index_entries_read(self, database: str) -> int:
+        """Return how many entries of indexes were read so far, in all databases."""
+        names = ("first", "key", "last", "next", "prev")
+        found = self.execute("SHOW GLOBAL STATUS LIKE 'Handler_read_%'")
+        return sum(int(number) for name, number in found if name.split("_")[-1] in names)
+
     def explain(self, database: str, statement: str, values: Any) -> str:
         """Return the plan of a statement."""
         with self.connect(database) as connection, connection.cursor() as cursor:

@@ -79,6 +79,14 @@ class PostgresqlServer:
     def analyze(self, database: str, table: str) -> None:
         self.execute(f"ANALYZE {table}", database=database)
 
+    def index_entries_read(self, database: str) -> int:
+        """Return how many entries of the indexes of messages were read so far."""
+        ((read,),) = self.execute(
+            "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'agentx_messages'",
+            database=database,
+        )
+        return int(read)
+
     def explain(self, database: str, statement: str, values: Any) -> str:
         """Return the plan of a statement."""
         with self.connect(database) as connection:
