@@ -157,7 +157,7 @@ class ServerProcess:
     def suspend(self) -> None:
         """Let the server do nothing, as if the network to it were cut; its clients wait."""
         for process in self._all():
-            os.kill(process, signal.SIGSTOP)
+            _stop(process)
 
     def resume(self) -> None:
         for process in self._all():
@@ -183,8 +183,20 @@ class ServerProcess:
 def _suspend(pid: int, stopped: list[int]) -> None:
     """Stop a process, which then starts no other one, and those that it has started."""
     with suppress(ProcessLookupError, FileNotFoundError):
-        os.kill(pid, signal.SIGSTOP)
+        _stop(pid)
         stopped.append(pid)
         for thread in Path(f"/proc/{pid}/task").iterdir():
             for child in (thread / "children").read_text().split():
                 _suspend(int(child), stopped)
+
+
+def _stop(pid: int) -> None:
+    """Stop a process, and wait until each of its threads has stopped: one could still answer."""
+    os.kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + 10
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it ended
+            # The state comes after the name, which can contain anything.
+            while (thread / "stat").read_text().rpartition(")")[2].split()[0] not in "TtZX":
+                assert time.monotonic() < deadline, f"process {pid} does not stop"
+                time.sleep(0.001)
