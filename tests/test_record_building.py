@@ -127,14 +127,15 @@ def test_a_child_builds_though_a_thread_was_building_when_it_was_forked(program:
 def test_a_class_is_built_under_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
     from agentx_persistence.records._building import Building
 
-    entered = []
+    entered: list[threading.Thread | None] = []
 
     class Lock:
-        def __enter__(self) -> None:
+        def acquire(self, timeout: float) -> None:
+            assert timeout > 0  # a fork may wait for this thread
             entered.append(threading.current_thread())
 
-        def __exit__(self, *_: object) -> None:
-            pass
+        def release(self) -> None:
+            entered.append(None)
 
     monkeypatch.setattr(Building, "lock", Lock())
 
@@ -143,7 +144,7 @@ def test_a_class_is_built_under_the_lock(monkeypatch: pytest.MonkeyPatch) -> Non
 
     assert not entered
     assert Own().color == "red"
-    assert entered == [threading.current_thread()]
+    assert entered == [threading.current_thread(), None]
 
 
 @pytest.mark.parametrize("record", RECORDS)
@@ -215,3 +216,41 @@ def test_a_class_of_the_callers_own_may_name_classes_of_its_own_function() -> No
 
     message = Own(content="x", mood=Mood(name="calm"))
     assert Own.model_validate_json(message.to_json()) == message
+
+
+_BESIDE_ANOTHER_HOOK = """
+import logging, os, tempfile, threading
+
+lock = threading.RLock()  # such as the one of `logging`
+os.register_at_fork(before=lock.acquire, after_in_parent=lock.release)
+from agentx_persistence import UserMessage, create_persistence
+
+held = threading.Event()
+
+def hold_and_use():
+    with lock:
+        held.set()
+        forking.wait(0.5)
+        {use}
+
+forking = threading.Event()
+thread = threading.Thread(target=hold_and_use)
+thread.start()
+held.wait()
+if not (pid := os.fork()):
+    os._exit(0)
+os.waitpid(pid, 0)
+thread.join()
+print("went on")
+"""
+
+
+@pytest.mark.parametrize(
+    "use", ["UserMessage(content='x')", "create_persistence('sqlite:///' + tempfile.mktemp())"]
+)
+def test_a_fork_and_a_thread_do_not_wait_for_each_other_for_ever(use: str) -> None:
+    """The fork holds the lock of building or opening while it waits in a hook of others."""
+    program = _BESIDE_ANOTHER_HOOK.format(use=use)
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.stdout, ended.stderr) == ("went on\n", "")

@@ -25,7 +25,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 # Errors of the operating system: those that may pass, such as a folder that is not mounted, and
 # those that the user has to correct, such as a folder without write permission.
 _UNREACHABLE = {errno.ENOENT, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ETIMEDOUT}
-_FORBIDDEN = {errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
+_FORBIDDEN = {
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENAMETOOLONG,
+}
 
 
 def port_call(method: F) -> F:
@@ -68,9 +75,11 @@ def _index_failed(base: str, error: sqlite3.Error) -> BackendError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return BackendUnavailableError("fs", reason)
-    if code == sqlite3.SQLITE_FULL:
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
         return BackendError("fs", reason)
     if not os.access(base, os.W_OK):
         needs = "reading takes locks there, too; copy the store to a folder that can be written"
         return ConfigurationError("fs", f"{base} cannot be written, and {needs}")
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return ConfigurationError("fs", f"{reason}; it must be a file that can be written")
     return BackendError("fs", f"{reason}; if it is damaged, delete it, and it is rebuilt")

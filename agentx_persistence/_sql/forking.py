@@ -11,6 +11,7 @@ from agentx_persistence._sql import tables
 from agentx_persistence._sql.documents import DELETED, Documents
 from agentx_persistence._sql.engine import ATTEMPTS, Database, DuplicateError, refused
 from agentx_persistence._sql.rows import COLUMNS, LogRows, State, Walk
+from agentx_persistence._sql.statements import unsearched
 from agentx_persistence.storage import Document
 
 _sessions = tables.sessions.c
@@ -103,7 +104,7 @@ def _copying(whole: bool) -> Any:
         position = select(named.c.position).where(
             named.c.session_id == bindparam("session"),
             named.c.message_id == bindparam("message"),
-            named.c.position <= last,
+            unsearched(named.c.position) <= last,
         )
         rows = rows.where(source.c.position <= position.scalar_subquery())
     return insert(tables.messages).from_select(COLUMNS, rows)

@@ -6,18 +6,13 @@ from collections.abc import Sequence
 from functools import partial
 from itertools import count as count_from
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import (
-    ColumnElement,
     Select,
-    and_,
     bindparam,
-    case,
-    func,
     literal_column,
     null,
-    or_,
     select,
     union_all,
 )
@@ -25,39 +20,25 @@ from sqlalchemy import (
 from agentx_persistence._sql import tables
 from agentx_persistence._sql.documents import DELETED
 from agentx_persistence._sql.engine import Database
-from agentx_persistence._sql.statements import chunks, named, new, numbered
+from agentx_persistence._sql.statements import chunks, named, new, numbered, unsearched
+from agentx_persistence._sql.windows import Shape, Windows, entry_count, head_row, visible
 from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
 from agentx_persistence.storage import Found, Head, Slice, Text, Window
 
 _sessions, _messages = tables.sessions.c, tables.messages.c
 
 
-class _Shape(NamedTuple):
-    """The parts of a window that determine its SQL; the other parts are bound as values."""
-
-    after: type | None
-    before: type | None
-    newest_first: bool
-    limited: bool
-    sized: bool
-    headed: bool
-    small: bool = False  # read NULL instead of texts of more than `most` bytes
-
-
-# A position, and the conditions for the row that it comes from.
-_Bound = tuple[ColumnElement[int], Sequence[ColumnElement[bool]]]
-
-
 class Reading:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._text = database.flavour.body(tables.messages.c.body)
+        self._windows = Windows(database.flavour)
 
     def read(self, log: str, window: Window) -> Slice:
         newest_first = window.last is not None
         limit = window.last if newest_first else window.first
         after, before, size = window.after, window.before, window.size
-        shape = _Shape(
+        shape = Shape(
             None if after is None else type(after),
             None if before is None else type(before),
             newest_first,
@@ -83,8 +64,8 @@ class Reading:
             texts.reverse()
         return Slice(texts, None, None)
 
-    def _fetch(self, shape: _Shape, values: dict[str, Any]) -> Sequence[Sequence[Any]]:
-        statement = self._database.statement(("read", *shape), lambda: self._read(shape))
+    def _fetch(self, shape: Shape, values: dict[str, Any]) -> Sequence[Sequence[Any]]:
+        statement = self._database.statement(("read", *shape), lambda: self._windows.build(shape))
         return self._database.fetch(statement.sql, statement.bind(values))
 
     def _headed(self, log: str, window: Window, found: Sequence[Sequence[Any]]) -> Slice:
@@ -133,7 +114,7 @@ class Reading:
     def head(self, log: str) -> Head:
         statement = self._database.statement(
             "head",
-            lambda: select(_sessions.message_count, _sessions.generation).where(*_visible()),
+            lambda: select(_sessions.message_count, _sessions.generation).where(*visible()),
         )
         rows = self._database.fetch(statement.sql, statement.bind({"session": log}))
         if not rows:
@@ -176,7 +157,7 @@ class Reading:
         ).where(_sessions.session_id.in_(named("log", size)), _sessions.revision != DELETED)
 
     def _lookup(self, size: int) -> Any:
-        head = _head().add_columns(null().label("message_id"))
+        head = head_row().add_columns(null().label("message_id"))
         if not size:
             return head
         return union_all(
@@ -184,118 +165,6 @@ class Reading:
             select(_messages.position, self._text, _messages.message_id).where(
                 _messages.session_id == bindparam("session"),
                 _messages.message_id.in_(named("id", size)),
-                _messages.position <= _count(),
+                unsearched(_messages.position) <= entry_count(),
             ),
         )
-
-    def _read(self, shape: _Shape) -> Any:
-        if shape.small and self._database.flavour.reads_whole_rows:
-            window = self._small(shape)
-        else:
-            text = self._text
-            if shape.small:
-                text = case((_messages.size <= bindparam("most"), text))
-            window = self._window(shape, _columns(shape, _messages.position, text))
-            if shape.sized:
-                window = window.where(self._within_size(shape))
-            window = _ordered(shape, window)
-        if not shape.headed:
-            return window
-        entries = window.subquery()
-        return union_all(_head(), select(entries.c.position, entries.c.body))
-
-    def _small(self, shape: _Shape) -> Select[Any]:
-        """Return the window, with NULL instead of large texts, which are not read."""
-        window = _ordered(shape, self._window(shape, select(_messages.position, _messages.size)))
-        places = window.subquery()
-        position = places.c.position
-        is_small = and_(
-            _messages.session_id == bindparam("session"),
-            _messages.position == position,
-            places.c.size <= bindparam("most"),
-        )
-        return (
-            _columns(shape, position, self._text)
-            .select_from(places.outerjoin(tables.messages, is_small))
-            .order_by(position.desc() if shape.newest_first else position)
-        )
-
-    def _window(self, shape: _Shape, columns: Select[Any]) -> Select[Any]:
-        given = [("after", shape.after), ("before", shape.before)]
-        if self._database.flavour.finds_bounds_by_join:
-            bounds = {name: _joined_place(name, kind) for name, kind in given if kind}
-            window = columns.where(*_visible(), _messages.position <= _sessions.message_count)
-        else:
-            bounds = {name: (_place(name, kind), ()) for name, kind in given if kind}
-            window = columns.where(_messages.position <= _count())
-        window = window.where(_messages.session_id == bindparam("session"))
-        for name, (place, conditions) in bounds.items():
-            position = _messages.position
-            is_inside = position > place if name == "after" else position < place
-            window = window.where(is_inside, *conditions)
-        return self._database.flavour.from_index(window, tables.messages, "PRIMARY")
-
-    def _within_size(self, shape: _Shape) -> ColumnElement[bool]:
-        """Return the condition for the entries whose texts fit into the size together; the first
-        entry is always included."""
-        # In a subquery, because window functions are computed before LIMIT is applied.
-        rows = _ordered(shape, self._window(shape, select(_messages.position, _messages.size)))
-        sizes = rows.subquery()
-        order = sizes.c.position.desc() if shape.newest_first else sizes.c.position
-        total = func.sum(sizes.c.size).over(order_by=order).label("total")
-        number = func.row_number().over(order_by=order).label("number")
-        totals = select(sizes.c.position, total, number).subquery()
-        furthest = func.min if shape.newest_first else func.max
-        fits = or_(totals.c.total <= bindparam("size"), totals.c.number == literal_column("1"))
-        last = select(furthest(totals.c.position)).where(fits).scalar_subquery()
-        position = _messages.position
-        return position >= last if shape.newest_first else position <= last
-
-
-def _columns(shape: _Shape, position: ColumnElement[Any], text: ColumnElement[Any]) -> Select[Any]:
-    body = text.label("body")
-    return select(position, body) if shape.headed else select(body)
-
-
-def _ordered(shape: _Shape, window: Select[Any]) -> Select[Any]:
-    position = _messages.position
-    window = window.order_by(position.desc() if shape.newest_first else position)
-    return window.limit(bindparam("limit")) if shape.limited else window
-
-
-def _visible() -> list[ColumnElement[bool]]:
-    return [_sessions.session_id == bindparam("session"), _sessions.revision != DELETED]
-
-
-def _head() -> Select[Any]:
-    """Return the row of the head. Its count is negated, as entries have positions above 0."""
-    count = (-_sessions.message_count).label("position")
-    return select(count, _sessions.generation.label("body")).where(*_visible())
-
-
-def _count() -> ColumnElement[int]:
-    return select(_sessions.message_count).where(*_visible()).scalar_subquery()
-
-
-def _place(parameter: str, kind: type) -> ColumnElement[int]:
-    if kind is int:
-        return bindparam(parameter)
-    place, conditions = _found(parameter, _count())
-    return select(place).where(*conditions).scalar_subquery()
-
-
-def _joined_place(parameter: str, kind: type) -> _Bound:
-    """Return the place as a column of one more row of the join, and the conditions for it."""
-    if kind is int:
-        return bindparam(parameter), ()
-    return _found(parameter, _sessions.message_count)
-
-
-def _found(parameter: str, count: ColumnElement[int]) -> _Bound:
-    row = tables.messages.alias(parameter).c
-    conditions = (
-        row.session_id == bindparam("session"),
-        row.message_id == bindparam(parameter),
-        row.position <= count,
-    )
-    return row.position, conditions

@@ -20,6 +20,7 @@ from agentx_persistence._sql.rows import (
     Walk,
     entry_values,
 )
+from agentx_persistence._sql.statements import unsearched
 from agentx_persistence.errors import BackendUnavailableError, RecordNotFoundError
 from agentx_persistence.storage import Entry, Found, Head, Slice, Window
 
@@ -195,7 +196,7 @@ class Rewriting:
                 .where(
                     _messages.session_id == bindparam("session"),
                     _messages.message_id == bindparam("message"),
-                    _messages.position <= bindparam("count"),
+                    unsearched(_messages.position) <= bindparam("count"),
                 )
                 .values({name: bindparam(f"new_{name}") for name in columns})
             ),

@@ -12,7 +12,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
 from agentx_persistence._sql import tables
 from agentx_persistence._sql.engine import Database
-from agentx_persistence._sql.statements import Statement, chunks, named, numbered
+from agentx_persistence._sql.statements import Statement, chunks, named, numbered, unsearched
 from agentx_persistence.errors import RecordNotFoundError
 from agentx_persistence.storage import Entry, Text
 
@@ -107,7 +107,7 @@ class LogRows:
             lambda: select(_messages.position).where(
                 _messages.session_id == bindparam("session"),
                 _messages.message_id == bindparam("message"),
-                _messages.position <= bindparam("count"),
+                unsearched(_messages.position) <= bindparam("count"),
             ),
         )
         values = {"session": log, "message": id, "count": count}
@@ -137,7 +137,7 @@ class LogRows:
         return select(_messages.message_id, _messages.position, text).where(
             _messages.session_id == bindparam("session"),
             _messages.message_id.in_(named("id", size)),
-            _messages.position <= bindparam("count"),
+            unsearched(_messages.position) <= bindparam("count"),
         )
 
     def insert(self, cursor: Cursor, log: str, count: int, entries: Sequence[Entry]) -> None:
@@ -246,5 +246,5 @@ def _deleting(size: int) -> Any:
     return delete(tables.messages).where(
         _messages.session_id == bindparam("session"),
         _messages.message_id.in_(named("id", size)),
-        _messages.position > bindparam("count"),
+        unsearched(_messages.position) > bindparam("count"),
     )

@@ -7,7 +7,8 @@ from contextlib import suppress
 from threading import RLock
 from typing import Any, NamedTuple
 
-# For how many seconds a fork waits for a thread that builds; building takes some milliseconds.
+# For how many seconds a fork and a thread that builds wait for each other; building takes some
+# milliseconds.
 _LONGEST = 5.0
 
 
@@ -46,12 +47,16 @@ class Building:
 
     @classmethod
     def wait(cls) -> None:
-        """Before a fork, wait until no other thread is building."""
+        """Before a fork or building, wait until no other thread builds or forks.
+
+        A fork that has this lock may wait, in a hook of others, for a thread that wants to build.
+        So nobody waits for ever.
+        """
         cls.lock.acquire(timeout=_LONGEST)
 
     @classmethod
     def release(cls) -> None:
-        """After a fork, let other threads of the parent build."""
+        """Let other threads build, and fork."""
         with suppress(RuntimeError):  # the wait was too long, or interrupted
             cls.lock.release()
 

@@ -116,9 +116,12 @@ class Record(BaseModel):
         def model_rebuild(cls, **options: Any) -> bool | None:
             """Build the class, at its first use: one thread at a time."""
             depth = options.pop("_parent_namespace_depth", 2)
-            with Building.lock:
+            try:
+                Building.wait()
                 built = super().model_rebuild(_parent_namespace_depth=depth + 1, **options)
                 cls.__signature__ = SnakeCaseSignature()  # pydantic has just put its own there
+            finally:
+                Building.release()
             return built
 
     def __hash__(self) -> int:

@@ -13,7 +13,8 @@ from contextlib import suppress
 from threading import RLock
 from weakref import WeakSet
 
-# For how many seconds a fork waits for calls that are under way, in all stores together.
+# For how many seconds a fork waits for calls that are under way, in all stores together, and an
+# opening for a fork.
 _LONGEST = 5.0
 
 
@@ -70,8 +71,15 @@ def _after_fork() -> None:
 
 def renew_after_fork(thing: ForkAware) -> None:
     """Call the methods of `thing` at every fork, for as long as it exists."""
-    with _one_thread_at_a_time:  # a fork iterates over the set
+    lock = _one_thread_at_a_time
+    try:
+        # A fork iterates over the set. When it has done so, it may wait, in a hook of others, for
+        # this very thread, so the wait ends.
+        lock.acquire(timeout=_LONGEST)
         _open.add(thing)
+    finally:
+        with suppress(RuntimeError):  # the wait was too long, or interrupted
+            lock.release()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
