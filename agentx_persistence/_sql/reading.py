@@ -74,11 +74,36 @@ class Reading:
         if not rows or rows[0][0] > 0:
             raise RecordNotFoundError("session", log)
         count, generation = rows.pop(0)
+        nearest = _nearest(window, -count)
+        if nearest is not None and self._skips(log, window, nearest, rows):
+            raise CorruptRecordError("message", "unknown", self.where(log, nearest))
         if not rows:
             self._require_bounds(log, window)
             return Slice((), 1, Head(-count, generation))
         self.require_whole(log, rows, rows[0][0], rows[-1][0])
         return Slice([row[1] for row in rows], rows[0][0], Head(-count, generation))
+
+    def _skips(self, log: str, window: Window, nearest: int, rows: Sequence[Sequence[Any]]) -> bool:
+        """Tell whether the row at the position `nearest` is missing, but others are there."""
+        if rows:
+            return nearest not in (rows[0][0], rows[-1][0])
+        if window.last is not None:
+            return nearest > 1
+        statement = self._database.statement(
+            "further message",
+            lambda: (
+                select(_messages.position)
+                .where(
+                    _messages.session_id == bindparam("session"),
+                    _messages.position > bindparam("nearest"),
+                    _messages.position <= entry_count(),
+                )
+                .order_by(_messages.position)
+                .limit(literal_column("1"))
+            ),
+        )
+        values = {"session": log, "nearest": nearest}
+        return bool(self._database.fetch(statement.sql, statement.bind(values)))
 
     def require_whole(self, log: str, rows: Sequence[Sequence[Any]], first: int, last: int) -> None:
         """Raise if these rows, in order, have not all positions from `first` to `last`."""
@@ -168,3 +193,14 @@ class Reading:
                 unsearched(_messages.position) <= entry_count(),
             ),
         )
+
+
+def _nearest(window: Window, count: int) -> int | None:
+    """Return the position from which the window is read, if it is known and there is one."""
+    if isinstance(window.after, str) or isinstance(window.before, str):
+        return None
+    first = (window.after or 0) + 1
+    last = count if window.before is None else min(count, window.before - 1)
+    if first > last or 0 in (window.first, window.last):
+        return None
+    return first if window.last is None else last

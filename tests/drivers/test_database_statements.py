@@ -6,12 +6,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from itertools import islice
 from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, orm, text
 
-from agentx_persistence import Persistence, create_persistence
+from agentx_persistence import CorruptRecordError, Persistence, create_persistence
 from agentx_persistence._sql import schema
 from agentx_persistence._sql.documents import digest
 from agentx_persistence.storage import CONTAINERS, IMAGES, ITEMS, SESSIONS, Kind, Place, Query
@@ -222,6 +223,21 @@ def _fill_with_short_sessions(server: Any, database: str) -> None:
             [(f"s{number}",) for number in range(2000)],
         )
     server.analyze(database, "agentx_messages")
+
+
+def test_a_stream_does_not_pass_over_missing_messages(
+    persistence: Persistence, server: Any, database: str
+) -> None:
+    saved_session(persistence)
+    persistence.sessions.add_messages("session", [message(str(n)) for n in range(1300)])
+    server.execute(
+        "DELETE FROM agentx_messages WHERE position BETWEEN 501 AND 1100", database=database
+    )
+    for reverse, seen in ((False, 500), (True, 200)):
+        messages = persistence.sessions.iter_messages("session", reverse=reverse)
+        assert len(list(islice(messages, seen))) == seen
+        with pytest.raises(CorruptRecordError, match=f"position = {1100 if reverse else 501}"):
+            list(messages)
 
 
 def test_a_deadlock_ends_for_the_application_as_if_there_was_none(
