@@ -84,11 +84,15 @@ class Reading:
         return Slice([row[1] for row in rows], rows[0][0], Head(-count, generation))
 
     def _skips(self, log: str, window: Window, nearest: int, rows: Sequence[Sequence[Any]]) -> bool:
-        """Tell whether the row at the position `nearest` is missing, but others are there."""
+        """Tell whether the row at the position `nearest` is missing.
+
+        If no later row is there either, reading forward has come to the end of a history that is
+        too short. Its reader sees that by the count.
+        """
         if rows:
             return nearest not in (rows[0][0], rows[-1][0])
         if window.last is not None:
-            return nearest > 1
+            return True
         statement = self._database.statement(
             "further message",
             lambda: (
@@ -199,7 +203,7 @@ def _nearest(window: Window, count: int) -> int | None:
     """Return the position from which the window is read, if it is known and there is one."""
     if isinstance(window.after, str) or isinstance(window.before, str):
         return None
-    first = (window.after or 0) + 1
+    first = max(window.after or 0, 0) + 1
     last = count if window.before is None else min(count, window.before - 1)
     if first > last or 0 in (window.first, window.last):
         return None
