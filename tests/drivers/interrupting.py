@@ -63,6 +63,8 @@ class _Profiler:
             place in frame.f_code.co_filename for place in self._places
         ):
             return
+        if event == "c_return" and argument.__name__ == "__enter__":
+            return  # CPython 3.15 calls it for `with`, and looks for no signals before the block
         self._left -= 1
         if self._left == 0:
             self.raised = True
@@ -87,7 +89,8 @@ class _Tracer:
             self._last[frame] = event
         elif event == "opcode":
             last = self._last.get(frame, "RESUME")
-            self._last[frame] = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            now = dis.opname[frame.f_code.co_code[frame.f_lasti]]
+            self._last[frame] = "ENTER" if (last, now) == ("LOAD_SPECIAL", "CALL") else now
             if self._first.raised and last.startswith(("RESUME", "CALL", "JUMP_BACKWARD")):
                 self._left -= 1
                 if self._left == 0:
