@@ -169,8 +169,8 @@ def test_no_call_reads_a_whole_session(
     for reverse in (False, True):
         with _reading_at_most(6000, server, database), backend.open() as persistence:
             sessions = persistence.sessions
-            newest = next(sessions.iter_messages("session", reverse=reverse))
-            assert newest == long[-1 if reverse else 0]
+            begin = next(sessions.iter_messages("session", reverse=reverse))
+            assert begin == long[-1 if reverse else 0]
             after = next(sessions.iter_messages("session", after="m5000", reverse=reverse))
             assert after == long[-1 if reverse else 5001]
     with _reading_at_most(9000, server, database), backend.open() as persistence:

@@ -162,6 +162,30 @@ def test_a_full_disk_is_no_reason_to_delete_the_index(
     assert "delete" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (sqlite3.SQLITE_IOERR_SHMSIZE, BackendError),  # a disk too full for shared memory
+        (sqlite3.SQLITE_READONLY, ConfigurationError),
+        (sqlite3.SQLITE_CANTOPEN, ConfigurationError),
+    ],
+)
+def test_an_index_that_cannot_be_used_is_not_to_be_deleted(
+    persistence: Persistence, monkeypatch: pytest.MonkeyPatch, code: int, kind: type[Exception]
+) -> None:
+    failed = sqlite3.OperationalError("from SQLite")
+    failed.sqlite_errorcode = code
+
+    def write(*arguments: Any, **options: Any) -> Any:
+        raise failed
+
+    monkeypatch.setattr(IndexFile, "write", write)
+    with pytest.raises(BackendError, match="from SQLite") as raised:
+        persistence.images.save(image())
+    assert type(raised.value) is kind
+    assert "delete" not in str(raised.value)
+
+
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="only Linux has it")
 def test_where_no_folder_can_be_made_is_an_error_at_once() -> None:
     with pytest.raises(BackendError, match="/proc/no"):
