@@ -219,11 +219,12 @@ def test_a_class_of_the_callers_own_may_name_classes_of_its_own_function() -> No
 
 
 _BESIDE_ANOTHER_HOOK = """
-import logging, os, tempfile, threading
+import os, threading
 
 lock = threading.RLock()  # such as the one of `logging`
 os.register_at_fork(before=lock.acquire, after_in_parent=lock.release)
 from agentx_persistence import UserMessage, create_persistence
+{before}
 
 held = threading.Event()
 
@@ -246,11 +247,12 @@ print("went on")
 
 
 @pytest.mark.parametrize(
-    "use", ["UserMessage(content='x')", "create_persistence('sqlite:///' + tempfile.mktemp())"]
+    ("before", "use"),
+    [("", "UserMessage(content='x')"), ("create_persistence()", "create_persistence()")],
 )
-def test_a_fork_and_a_thread_do_not_wait_for_each_other_for_ever(use: str) -> None:
+def test_a_fork_and_a_thread_do_not_wait_for_each_other_for_ever(before: str, use: str) -> None:
     """The fork holds the lock of building or opening while it waits in a hook of others."""
-    program = _BESIDE_ANOTHER_HOOK.format(use=use)
+    program = _BESIDE_ANOTHER_HOOK.format(before=before, use=use)
     command = [sys.executable, "-W", "ignore", "-c", program]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (ended.stdout, ended.stderr) == ("went on\n", "")
