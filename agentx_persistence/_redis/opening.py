@@ -122,6 +122,9 @@ def _second(pair: Any) -> str:
 
 
 def _dangers(facts: dict[str, str], config: dict[str, str]) -> Iterator[str]:
+    # The server counts replicas only if min-replicas-to-write is set.
+    if "min_slaves_good_slaves" in facts and facts["redis_version"].startswith("6."):
+        yield "Redis before 7.0 does not apply min-replicas-to-write to scripts, which write here"
     policy = facts.get("maxmemory_policy", "noeviction")
     # The policies "volatile-…" evict only keys that expire: here, only unfinished copies.
     if policy.startswith("allkeys"):

@@ -16,6 +16,7 @@ from agentx_persistence.postgresql import postgresql_driver
 from agentx_persistence.redis import redis_driver
 from tests.contract.records import saved_session, texts
 from tests.drivers.test_redis_crashes import Writer
+from tests.servers.nodes import wait_until
 from tests.servers.postgresql_standby import PostgresqlPair
 from tests.servers.process import server_folder
 from tests.servers.proxy import Proxy
@@ -93,6 +94,8 @@ def _redis(name: str, folder: Path) -> Iterator[_Engine]:
 
 def _fail_over(old: RedisServer, new: RedisServer) -> int:
     with old.client() as client, new.client() as other:
+        replica = lambda: client.info("replication")["slave0"]["state"]  # noqa: E731
+        wait_until(lambda: replica() == "online", "a replica that is online")
         client.execute_command("FAILOVER", "TO", "127.0.0.1", _port(new))
         while other.role()[0] != b"master":
             pass

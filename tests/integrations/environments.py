@@ -113,7 +113,9 @@ def _unpack(packages: Sequence[str], folder: Path) -> None:
                 urlopen(package["sdist"]["url"], timeout=60) as stream,
                 tarfile.open(fileobj=stream, mode="r|gz") as archive,
             ):
-                archive.extractall(folder, filter="data")
+                # CPython 3.11.2, as in Debian 12, has no filters yet.
+                archive.extraction_filter = getattr(tarfile, "data_filter", None)
+                archive.extractall(folder)
         except OSError as error:
             raise EnvironmentFailedError(f"{package['name']}: {error}") from error
 

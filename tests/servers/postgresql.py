@@ -81,6 +81,7 @@ class PostgresqlServer:
 
     def index_entries_read(self, database: str) -> int:
         """Return how many entries of the indexes of messages were read so far."""
+        self.check_for_leaks(database)  # a connection may tell what it counted only as it ends
         ((read,),) = self.execute(
             "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname = 'agentx_messages'",
             database=database,

