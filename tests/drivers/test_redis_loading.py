@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from redis.exceptions import BusyLoadingError
@@ -33,20 +33,10 @@ from tests.servers.redis import (
     valkey_binary,
 )
 
-
-class _Slowness(NamedTuple):
-    """How a server is made to load slowly: it waits for each key, in microseconds, and answers
-    others after so many bytes, which none of the keys' values is below."""
-
-    keys: int
-    size: int
-    options: Sequence[str]
-
-
-_INTERVAL = ("--loading-process-events-interval-bytes", "1024")
-_SLOW = _Slowness(1500, 1024, ("--key-load-delay", "50000", *_INTERVAL))
-# Redis 6.2 answers after each two megabytes.
-_SLOW_AS_6_2 = _Slowness(60, 2 * 1024 * 1024, ("--key-load-delay", "500000"))
+# A server waits for each key, in microseconds, and answers others after each 1024 bytes, which none
+# of the keys' values is below.
+_KEYS = 1500
+_SLOW = ("--key-load-delay", "50000", "--loading-process-events-interval-bytes", "1024")
 _ANSWER = re.compile("loading the dataset|cluster is down")
 
 
@@ -66,16 +56,15 @@ class Nodes:
     @contextmanager
     def loading(self) -> Iterator[None]:
         """Kill all nodes; start them again. They load until the end of this or `end_loading`."""
-        slow = _SLOW if self.servers[0].version >= 7 else _SLOW_AS_6_2
         with connected(self.servers[0].url, self.cluster) as client:
-            for number in range(slow.keys):
-                client.set(f"filler {number}", secrets.token_hex(slow.size))
+            for number in range(_KEYS):
+                client.set(f"filler {number}", secrets.token_hex(1024))
         for server in self.servers:
             _rewrite(server)
         for process in self.processes:
             process.kill()
         with ThreadPoolExecutor(len(self.servers)) as threads:
-            started = [threads.submit(process.start, *slow.options) for process in self.processes]
+            started = [threads.submit(process.start, *_SLOW) for process in self.processes]
             try:
                 for server in self.servers:
                     wait_until(lambda server=server: _is_loading(server), "a server that loads")
@@ -101,6 +90,8 @@ def nodes(request: pytest.FixtureRequest) -> Iterator[Nodes]:
             binary = redis_binary() if request.param == "redis" else valkey_binary()
             nodes = Nodes([start_server(folder, binary)], cluster=False)
         try:
+            if nodes.servers[0].version < 7:
+                pytest.skip("NOT TESTED: Redis 6.2 cannot be made to load slowly for so long")
             yield nodes
         finally:
             for server in nodes.servers:
