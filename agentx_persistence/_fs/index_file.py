@@ -7,13 +7,13 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from threading import RLock
+from threading import RLock, get_ident
 from typing import Any, TypeVar
 
 from agentx_persistence._fs.files import Locks
 from agentx_persistence._fs.rebuilding import Scan, rebuild, stamp, witness_of
 from agentx_persistence.errors import BackendError, BackendUnavailableError, PersistenceClosedError
-from agentx_persistence.storage._forking import ForkAware, renew_after_fork
+from agentx_persistence.storage._forking import ForkAware, renew_after_fork, wait_for_fork
 
 T = TypeVar("T")
 
@@ -35,24 +35,32 @@ class IndexFile(ForkAware):
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
         self._closed = self._using = self._ready = self._torn = False
+        # The threads that fork. Until they have done so, no other one connects.
+        self._forking: list[int] = []
         renew_after_fork(self)
 
     # A child that opens a file which its process has open already, believes that it holds the
     # parent's locks (https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_).
 
     def before_fork(self, deadline: float) -> None:
-        locked = self._lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
-        if locked and not self._using:
-            self._disconnect()
-            self._ready = True
+        self._forking.append(get_ident())
+        try:
+            # Not held until the fork: in a hook of others, it may wait for a thread that wants it.
+            locked = self._lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
+            if locked and not self._using:
+                self._disconnect()
+                self._ready = True
+        finally:
+            with suppress(RuntimeError):  # it could not wait longer, or was interrupted
+                self._lock.release()
 
     def after_fork_in_parent(self) -> None:
         self._ready = False
-        with suppress(RuntimeError):  # `before_fork` was interrupted, or could not wait longer
-            self._lock.release()
+        with suppress(ValueError):  # an interrupt came before it was added
+            self._forking.remove(get_ident())
 
     def after_fork(self) -> None:
-        self._lock, self._using = RLock(), False
+        self._lock, self._using, self._forking = RLock(), False, []
         self._torn = self._connection is not None or not self._ready
         self._ready = False
         if self._connection is not None:
@@ -81,8 +89,15 @@ class IndexFile(ForkAware):
                 raise BackendError(
                     "fs", "the process forked in the middle of a call; open the store anew"
                 )
-            if not self._connect():
+            if self._is_forking():
+                wait_for_fork("fs", self._forking)
+            elif not self._connect():
                 self._locks.hold("index", self._connect_or_rebuild)
+
+    def _is_forking(self) -> bool:
+        """Tell whether other threads fork. A signal handler that connects, in a thread that forks,
+        makes the child open the store anew."""
+        return bool(self._forking) and get_ident() not in self._forking
 
     def _is_current(self) -> bool:
         try:
@@ -92,15 +107,15 @@ class IndexFile(ForkAware):
 
     def _connect_or_rebuild(self) -> None:
         with self._lock:
-            if not self._connect_alone():
+            if not self._is_forking() and not self._connect_alone():
                 rebuild(self.path, self._scan)
 
     def _connect(self) -> bool:
+        """Connect. Return False if the index is missing, damaged or made for other files."""
         with self._lock:
-            return self._connect_alone()
+            return self._is_forking() or self._connect_alone()
 
     def _connect_alone(self) -> bool:
-        """Connect. Return False if the index is missing, damaged or made for other files."""
         if not (os.path.exists(self.path) and os.path.exists(witness_of(self.path))):
             return False
         connection = sqlite3.connect(

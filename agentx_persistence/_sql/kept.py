@@ -9,6 +9,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from threading import TIMEOUT_MAX, RLock, get_ident
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 from agentx_persistence._sql.connections import NESTED, Connections, Rows, forgotten
 from agentx_persistence._sql.flavour import Flavour
 from agentx_persistence.errors import BackendError, BackendUnavailableError
+from agentx_persistence.storage._forking import wait_for_fork
 
 T = TypeVar("T")
 
@@ -55,7 +57,7 @@ class KeptConnections(Connections):
         self._writers: set[int] = set()
         # The calls under way, and their threads. A fork waits for them.
         self._inside: dict[object, int] = {}
-        # The threads that fork: one, or twice the same if its signal handler forks meanwhile.
+        # The threads that fork. One is in it twice if its signal handler forks meanwhile.
         self._forking: list[int] = []
         self._ready = self._torn = False
 
@@ -211,7 +213,7 @@ class KeptConnections(Connections):
             )
         while self._forking:
             self._inside.pop(call, None)
-            time.sleep(0.001)
+            wait_for_fork(self._flavour.backend, self._forking)
             self._inside[call] = get_ident()
 
     # SQLite records the file locks of its process in memory. A child that inherits a connection and
@@ -232,7 +234,8 @@ class KeptConnections(Connections):
 
     def after_fork_in_parent(self) -> None:
         self._ready = False
-        del self._forking[-1:]
+        with suppress(ValueError):  # an interrupt came before it was added
+            self._forking.remove(get_ident())
 
     def after_fork(self) -> None:
         # A signal handler may have interrupted `before_fork`.

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
-from threading import RLock
+from threading import RLock, get_ident
 from weakref import WeakSet
 
-# For how many seconds a fork waits for calls that are under way, in all stores together, and an
-# opening for a fork.
+from agentx_persistence.errors import BackendUnavailableError
+
+# For how many seconds a fork waits for another fork, and then for calls that are under way, in all
+# stores together. An opening waits as long for a fork.
 _LONGEST = 5.0
 
 
@@ -38,26 +41,34 @@ class ForkAware:
 
 
 _open: WeakSet[ForkAware] = WeakSet()
-# For each fork under way, what is prepared for it. A signal handler may fork during a fork, or open
-# a storage, so the lock is reentrant.
-_forks: list[list[ForkAware]] = []
+# For each fork under way, what is prepared for it, by thread: a fork whose wait for another one is
+# interrupted goes on, and must not undo what the other one has prepared. A signal handler may fork
+# during a fork, or open a storage, so the lock is reentrant.
+_forks: dict[int, list[list[ForkAware]]] = {}
 _one_thread_at_a_time = RLock()
 
 
 def _before_fork() -> None:
-    _one_thread_at_a_time.acquire()
-    things, deadline = list(_open), time.monotonic() + _LONGEST
-    _forks.append(things)
-    for thing in things:
+    prepared: list[ForkAware] = []
+    _forks.setdefault(get_ident(), []).append(prepared)
+    # The fork that has the lock may wait, in a hook of others, for this very thread.
+    _one_thread_at_a_time.acquire(timeout=_LONGEST)
+    deadline = time.monotonic() + _LONGEST
+    for thing in list(_open):
+        prepared.append(thing)
         thing.before_fork(deadline)
 
 
 def _after_fork_in_parent() -> None:
+    me = get_ident()
     try:
-        for thing in _forks.pop() if _forks else ():
+        mine = _forks.get(me)
+        for thing in mine.pop() if mine else ():
             thing.after_fork_in_parent()
     finally:
-        with suppress(RuntimeError):  # an interrupt came before the lock
+        if not mine:
+            _forks.pop(me, None)
+        with suppress(RuntimeError):  # the wait was too long, or interrupted
             _one_thread_at_a_time.release()
 
 
@@ -80,6 +91,21 @@ def renew_after_fork(thing: ForkAware) -> None:
     finally:
         with suppress(RuntimeError):  # the wait was too long, or interrupted
             lock.release()
+
+
+def wait_for_fork(backend: str, threads: Sequence[int]) -> None:
+    """Wait until none of these threads forks any more.
+
+    :raises BackendUnavailableError: if that takes longer than a fork waits for anything but hooks
+        of others, in which it may wait for the thread that calls this
+    """
+    longest = 2 * _LONGEST
+    deadline = time.monotonic() + longest
+    while threads:
+        if time.monotonic() > deadline:
+            reason = f"another thread of this process has been forking for {longest:g} s"
+            raise BackendUnavailableError(backend, reason)
+        time.sleep(0.001)
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork

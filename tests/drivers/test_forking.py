@@ -179,3 +179,94 @@ def test_an_interrupt_of_a_fork_leaves_nothing_locked(stores: list[Persistence])
         assert time.monotonic() - started < 0.9  # it came while the fork waited
     assert exit_status(child) == 0
     _check(stores)
+
+
+# A thread has a lock of `logging`, for which the hook of `logging` waits at each fork, and does
+# what has to wait for that fork: it calls a store, or forks.
+_HOOK_OF_OTHERS = """
+import logging, logging.config, os, sys, threading, time
+from agentx_persistence import BackendUnavailableError, SessionRecord, create_persistence
+from agentx_persistence.records import _building
+from agentx_persistence.storage import _forking
+
+_building._LONGEST = _forking._LONGEST = 0.5
+url, what = sys.argv[1:]
+persistence = create_persistence(url)
+persistence.sessions.save(SessionRecord(session_id="s"))
+inside = threading.Event()
+told = []
+
+def fork():
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
+
+def make_handler():
+    inside.set()
+    time.sleep(0.2)
+    try:
+        if what == "fork":
+            fork()
+        elif what == "read":
+            persistence.sessions.find_all()
+        else:
+            persistence.sessions.save(SessionRecord(session_id="t"))
+    except BackendUnavailableError as error:
+        told.append(str(error))
+    return logging.NullHandler()
+
+config = {"version": 1, "handlers": {"h": {"()": make_handler}}, "root": {"handlers": ["h"]}}
+thread = threading.Thread(target=logging.config.dictConfig, args=(config,))
+thread.start()
+inside.wait()
+status = fork()
+thread.join()
+persistence.sessions.save(SessionRecord(session_id="u"))
+print(status, persistence.sessions.find_many(["s", "u"]).keys(), *told)
+"""
+
+
+@pytest.mark.parametrize("what", ["fork", "read", "write"])
+@pytest.mark.parametrize("url", ["memory:", "sqlite:///{}/agentx.db", "file://{}/fs"])
+def test_a_fork_that_waits_in_a_hook_of_others_ends(url: str, what: str, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", _HOOK_OF_OTHERS, url.format(tmp_path), what],
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+    told = ended.stdout.decode()
+    assert told.startswith("0 dict_keys(['s', 'u'])"), ended.stderr.decode()
+    # A store in memory has nothing that a fork could break.
+    refused = what != "fork" and url != "memory:"
+    assert ("has been forking for 1 s" in told) is refused
+
+
+def test_an_interrupt_of_a_fork_that_waits_for_another_one_does_not_undo_what_that_prepares(
+    stores: list[Persistence],
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    children: list[int] = []
+    with _busy(stores[0], 2):
+        fork = lambda: children.append(in_child(lambda: _append(stores)))  # noqa: E731
+        first = threading.Thread(target=fork)
+        first.start()
+        connections: Any = stores[0]._storage._database._connections  # type: ignore[attr-defined]
+        while not connections._forking:
+            time.sleep(0.001)
+        # The hooks alone: in a whole fork, those of others wait for the first one, too. Python
+        # tells of what a hook raises, and goes on.
+        with _handled(interrupt), pytest.raises(KeyboardInterrupt):
+            _forking._before_fork()
+        _forking._after_fork_in_parent()
+        assert first.is_alive()  # it still waits for the call that is under way
+        started = time.monotonic()
+        assert texts(stores[0]) == ["first"]
+        assert time.monotonic() - started > 0.5  # until the first fork has ended
+        first.join()
+    assert exit_status(children[0]) == 0
+    _append_in_another_thread(stores)
+    assert [texts(persistence) for persistence in stores] == [["first", *["later"] * 2]] * 4
