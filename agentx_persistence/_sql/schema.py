@@ -116,17 +116,32 @@ def problem(revision: str | None, url: URL) -> SchemaError | None:
             "run: pip install --upgrade agentx-persistence",
         )
     found = "the tables are missing" if revision is None else f"the schema has {revision!r}"
+    shown, left_out = _without_secrets(url)
     return SchemaError(
         f"{found}, this version needs revision {HEAD!r}",
-        f"run: python -m agentx_persistence upgrade '{_without_secrets(url)}'",
+        f"run: python -m agentx_persistence upgrade '{shown}'{left_out}",
     )
 
 
-def _without_secrets(url: URL) -> str:
+def _without_secrets(url: URL) -> tuple[str, str]:
+    """Return the URL as it can be shown, and what the user has to put into it."""
+    if url.host and url.host.startswith("/"):  # a socket's folder has its place in the query
+        port = {"port": str(url.port)} if url.port else {}
+        url = URL.create(
+            url.drivername,
+            url.username,
+            url.password,
+            database=url.database,
+            query={**url.query, "host": url.host, **port},
+        )
     # SQLAlchemy hides the password before the host, but not those in the query (password,
     # sslpassword, …).
     secret = [name for name in url.query if "pass" in name]
-    return url.difference_update_query(secret).render_as_string(hide_password=True)
+    asked = [f"{name} added to the URL" for name in secret]
+    if url.password:
+        asked.insert(0, "the password in place of ***")
+    shown = url.difference_update_query(secret).render_as_string(hide_password=True)
+    return shown, f", with {' and '.join(asked)}" if asked else ""
 
 
 def migrations() -> Path:

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from agentx_persistence.cli.places import require_existing, secret_free
 from agentx_persistence.errors import MissingDependencyError, PersistenceError
 from agentx_persistence.persistence import create_persistence
+from agentx_persistence.schemes import MODULES
 
 VARIABLE = "AGENTX_PERSISTENCE_URL"
 _RELATIONAL = ("sqlite", "postgres", "mysql", "mariadb")
+_OF_EXTRAS = ("alembic", "psycopg", "pymysql")
 _NEEDS_EXTRA = "the other commands need: pip install 'agentx-persistence[cli]'"
 
 
@@ -75,6 +77,9 @@ def _schema(url: str, upgrading: bool) -> int:
             revision = schema.revision(engine, name)
         problem = schema.problem(revision, whole)
     except (exc.SQLAlchemyError, ModuleNotFoundError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name in _OF_EXTRAS:
+            extra = MODULES[url.lower().partition(":")[0].partition("+")[0]]
+            raise MissingDependencyError(extra, error.name) from error
         reason = str(getattr(error, "orig", None) or error)
         print(f"error: {secret_free(reason, url)}", file=sys.stderr)
         return 2

@@ -11,6 +11,7 @@ from redis import RedisCluster as ClusterClient
 
 from agentx_persistence import Persistence
 from agentx_persistence._redis.keys import Keys
+from agentx_persistence._redis.opening import COMMANDS
 from agentx_persistence.storage import KINDS, Kind
 from tests.backends.backend import Backend, Pool
 from tests.servers.process import given
@@ -28,6 +29,29 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServ
     server = start_server(tmp_path_factory.mktemp("redis"), redis_binary())
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def redis_with_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """A server whose settings a test may change, with users whose password is `tiger`."""
+    server = start_server(tmp_path_factory.mktemp("redis_with_users"), redis_binary())
+    # redis-py greets with the last three.
+    needed = [f"+{name}" for name in (*COMMANDS, "hello", "select", "client")]
+    with server.client() as client:
+        for user, rules in {
+            "all": ("~*", "+@all"),
+            "reader": ("~*", "+@all", "-evalsha"),
+            "half": ("~*", "+@all", "-zadd"),
+            "other": ("~other:*", "+@all"),
+            "least": ("~least:*", "-@all", *needed),
+        }.items():
+            client.execute_command("ACL", "SETUSER", user, "on", ">tiger", *rules)
+    yield server
+    server.stop()
+
+
+def as_user(server: RedisServer, user: str) -> str:
+    return server.url.replace("//", f"//{user}:tiger@")
 
 
 @pytest.fixture

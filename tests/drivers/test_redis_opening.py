@@ -7,24 +7,22 @@ import secrets
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
-from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import ResponseError
 
 from agentx_persistence import (
     BackendUnavailableError,
-    ConfigurationError,
-    InvalidRecordError,
     RecordTooLargeError,
     create_persistence,
 )
 from agentx_persistence.redis import DataLossWarning, redis_driver
+from tests.backends.redis import as_user
 from tests.contract.records import image, message, saved_session, texts
 from tests.servers.nodes import wait_until
 from tests.servers.redis import (
@@ -37,46 +35,13 @@ from tests.servers.redis import (
 )
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """A server whose settings a test may change."""
-    server = start_server(tmp_path_factory.mktemp("opening"), redis_binary())
-    with server.client() as client:
-        for user, rules in {
-            "all": ("~*", "+@all"),
-            "reader": ("~*", "+@all", "-evalsha"),
-            "half": ("~*", "+@all", "-zadd"),
-            "other": ("~other:*", "+@all"),
-            "least": ("~least:*", "-@all", *_needed()),
-        }.items():
-            client.execute_command("ACL", "SETUSER", user, "on", ">secret", *rules)
-    yield server
-    server.stop()
-
-
-def _needed() -> list[str]:
-    from agentx_persistence._redis.opening import COMMANDS
-
-    # redis-py greets with the last three.
-    return [f"+{name}" for name in (*COMMANDS, "hello", "select", "client")]
-
-
-def _as_user(server: RedisServer, user: str) -> str:
-    return server.url.replace("//", f"//{user}:secret@")
-
-
-@pytest.mark.parametrize(
-    ("user", "word"), [("reader", "evalsha"), ("half", "zadd"), ("other", "agentx:")]
-)
-def test_missing_rights_are_found_on_opening(server: RedisServer, user: str, word: str) -> None:
-    with pytest.raises(ConfigurationError, match="allow the keys") as raised:
-        create_persistence(redis_driver(_as_user(server, user)))
-    assert word in str(raised.value)
-    assert "secret" not in str(raised.value)
+@pytest.fixture
+def server(redis_with_users: RedisServer) -> RedisServer:
+    return redis_with_users
 
 
 def test_the_rights_that_the_error_names_are_enough(server: RedisServer) -> None:
-    driver = redis_driver(_as_user(server, "least"), base="least")
+    driver = redis_driver(as_user(server, "least"), base="least")
     with create_persistence(driver) as persistence:
         saved_session(persistence)
         first = message("first")
@@ -113,10 +78,6 @@ def test_each_scheme_opens_its_server(
         create_persistence(url, base="scheme").close()
     url = f"redis+cluster{redis_cluster_server.url.removeprefix('redis')}"
     create_persistence(url, base="scheme").close()
-    # Without TLS there, the greeting of the secure ones fails.
-    for url in (f"valkeys{address}", f"rediss{address}"):
-        with pytest.raises(BackendUnavailableError):
-            create_persistence(url, socket_timeout=0.3, retry_seconds=0)
 
 
 def test_opening_leaves_nothing_behind(server: RedisServer) -> None:
@@ -185,26 +146,6 @@ def test_a_server_that_lets_scripts_write_without_replicas_is_warned_of(
         )
     finally:
         server.stop()
-
-
-@pytest.mark.parametrize(
-    "wrong", [AsyncRedis(), object(), "redis://localhost"], ids=lambda wrong: type(wrong).__name__
-)
-def test_a_client_of_another_kind_is_refused(wrong: Any) -> None:
-    with pytest.raises(InvalidRecordError, match="client"):
-        redis_driver(client=wrong)
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        *("redis+sentinel://host", "redis+sentinel://host/service", "redis+sentinel://h:1/s/x"),
-        *("http://host", "localhost:6379", "", None, b"redis://h"),
-    ],
-)
-def test_a_url_that_is_none_says_how_it_is_written(url: Any) -> None:
-    with pytest.raises(InvalidRecordError, match=r"redis://…"):
-        redis_driver(url)
 
 
 def test_a_refusal_that_passes_is_repeated(server: RedisServer) -> None:

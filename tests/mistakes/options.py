@@ -1,0 +1,88 @@
+"""Options of drivers."""
+
+from __future__ import annotations
+
+from agentx_persistence import ConfigurationError, InvalidRecordError, create_persistence
+from agentx_persistence.fs import fs_driver
+from agentx_persistence.mongodb import mongodb_driver
+from agentx_persistence.mysql import mysql_driver
+from agentx_persistence.postgresql import postgresql_driver
+from agentx_persistence.redis import redis_driver
+from agentx_persistence.sqlite import sqlite_driver
+from tests.mistakes.mistake import Row
+
+OPTIONS: dict[str, Row] = {
+    # Options
+    "memory: an option": (
+        lambda: create_persistence("memory:", size=3),
+        ConfigurationError,
+        "'size'",
+    ),
+    "fs: a misspelt option": (
+        lambda: create_persistence("file:a", time_out=3),
+        ConfigurationError,
+        "fs_driver() got an unexpected keyword argument 'time_out'",
+    ),
+    "sqlite: a misspelt option": (
+        lambda: create_persistence("sqlite:///a.db", syncronous="FULL"),
+        ConfigurationError,
+        "'syncronous'",
+    ),
+    "postgresql: a misspelt option": (
+        lambda: create_persistence("postgresql://h/d", poolsize=3),
+        ConfigurationError,
+        "'poolsize'",
+    ),
+    "mysql: a misspelt option": (
+        lambda: create_persistence("mysql://h/d", poolsize=3),
+        ConfigurationError,
+        "'poolsize'",
+    ),
+    "redis: a misspelt option": (
+        lambda: create_persistence("redis://127.0.0.1:1", soket_timeout=3),
+        ConfigurationError,
+        "'soket_timeout'",
+    ),
+    "mongodb: a misspelt option": (
+        lambda: create_persistence("mongodb://127.0.0.1:1/d", maxPoolsSize=3),
+        ConfigurationError,
+        "an option is refused by pymongo",
+    ),
+    "fs: a time as text": (lambda: fs_driver("a", timeout="3"), ConfigurationError, "timeout"),  # type: ignore[arg-type]
+    "fs: no time": (lambda: fs_driver("a", timeout=0), ConfigurationError, "timeout"),
+    "sqlite: a time as text": (
+        lambda: sqlite_driver("a.db", timeout="3"),  # type: ignore[arg-type]
+        InvalidRecordError,
+        "timeout: must be seconds, not '3'",
+    ),
+    "sqlite: a setting in small letters": (
+        lambda: sqlite_driver("a.db", synchronous="full"),  # type: ignore[arg-type]
+        InvalidRecordError,
+        "FULL, NORMAL or EXTRA",
+    ),
+    "postgresql: a number as text": (
+        lambda: postgresql_driver("postgresql://h/d", pool_size="5"),  # type: ignore[arg-type]
+        InvalidRecordError,
+        "pool_size: must be a number",
+    ),
+    "postgresql: a port that is none": (
+        lambda: postgresql_driver(host="h", port="pgport", database="d"),  # type: ignore[arg-type]
+        InvalidRecordError,
+        "port: must be a number",
+    ),
+    "mysql: a number as text": (
+        lambda: mysql_driver("mysql://h/d", lock_timeout="5"),  # type: ignore[arg-type]
+        InvalidRecordError,
+        "lock_timeout: must be a number",
+    ),
+    "redis: a time as text": (
+        lambda: redis_driver(retry_seconds="5"),  # type: ignore[arg-type]
+        InvalidRecordError,
+        "retry_seconds: must be seconds",
+    ),
+    "mongodb: a time as text": (
+        lambda: mongodb_driver(patience="5"),  # type: ignore[arg-type]
+        InvalidRecordError,
+        "patience: must be a positive number",
+    ),
+}
