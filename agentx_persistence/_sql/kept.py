@@ -225,7 +225,8 @@ class KeptConnections(Connections):
         # `_forking`. So at least one of the two notices the other.
         me = get_ident()
         self._forking.append(me)
-        while set(self._inside.values()) - {me} and time.monotonic() < deadline:
+        # A copy, as on a free-threaded Python the others change it in the middle of a loop.
+        while set(self._inside.copy().values()) - {me} and time.monotonic() < deadline:
             time.sleep(0.001)
         if not self._inside:
             if self._path is not None:
