@@ -184,11 +184,14 @@ class _SqliteFlavour(Flavour):
         )
 
     def check_size(self, kind: str, id: str, values: Iterable[Any]) -> None:
-        texts = [value for value in values if isinstance(value, str)]
         # An upper bound, with 4 bytes a character, saves computing the exact size of nearly all.
-        if _ROW + 4 * sum(map(len, texts)) <= _LIMIT:
+        length = 0
+        for value in values:
+            if isinstance(value, str):
+                length += len(value)
+        if _ROW + 4 * length <= _LIMIT:
             return
-        size = _ROW + sum(len(text.encode()) for text in texts)
+        size = _ROW + sum(len(value.encode()) for value in values if isinstance(value, str))
         if size > _LIMIT:
             raise RecordTooLargeError(kind, id, size, _LIMIT)
 
