@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -162,6 +163,24 @@ def test_a_signal_handler_may_fork_in_a_fork(tmp_path: Path) -> None:
         check=False,
     )
     assert ended.stdout.decode() == "[0, 0] 4\n", ended.stderr.decode()
+
+
+def test_a_child_may_fork_in_turn(stores: list[Persistence]) -> None:
+    def fork() -> None:
+        # Not `in_child`: its watch for hangs would wait here for a thread of the parent.
+        grandchild = os.fork()
+        if grandchild == 0:
+            try:
+                _append(stores)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        _append(stores)
+        assert exit_status(grandchild) == 0
+
+    assert exit_status(in_child(fork)) == 0
+    assert [texts(persistence) for persistence in stores] == [["first", "later", "later"]] * 4
+    _check(stores)
 
 
 def test_an_interrupt_of_a_fork_leaves_nothing_locked(stores: list[Persistence]) -> None:
