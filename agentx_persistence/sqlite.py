@@ -161,6 +161,7 @@ class _SqliteFlavour(Flavour):
     backend = "sqlite"
     in_process = True
     unit_isolation = None
+    takes_one_bound = True
     # Long enough for waiting writers of other processes, which try again every millisecond or so
     # (see `KeptConnections`), to get the lock between two chunks.
     rest = 0.015

@@ -10,6 +10,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    FromClause,
     Select,
     Table,
     case,
@@ -43,6 +44,9 @@ class Flavour(ABC):
     # Whether a range of an index can only begin or end at a value that a join finds. The value of a
     # subquery is compared with every row.
     finds_bounds_by_join: ClassVar[bool] = False
+    # Whether only one of several upper bounds ends a range of an index. The others are compared
+    # with every row. If so, `earlier` is NULL if one of its arguments is.
+    takes_one_bound: ClassVar[bool] = False
     # Whether the client library takes so long to read a value that a listing joins the short ones.
     joins_values: ClassVar[bool] = False
     # Seconds between two transactions of a large deletion, in which others can write.
@@ -133,7 +137,7 @@ class Flavour(ABC):
         """Return the parameters of the condition `among`."""
         return numbered(name, values)
 
-    def from_index(self, listing: Select[Any], table: Table, index: str) -> Select[Any]:
+    def from_index(self, listing: Select[Any], table: FromClause, index: str) -> Select[Any]:
         """Make the listing use this index, on MySQL and MariaDB, which may choose a slower way."""
         return listing
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy import ColumnElement, bindparam, delete, insert, literal_column, select
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
 from agentx_persistence._sql import tables
-from agentx_persistence._sql.documents import DELETED, Documents
+from agentx_persistence._sql.documents import Documents
 from agentx_persistence._sql.engine import ATTEMPTS, Database, DuplicateError, refused
+from agentx_persistence._sql.flavour import Flavour
 from agentx_persistence._sql.rows import COLUMNS, LogRows, State, Walk
-from agentx_persistence._sql.statements import unsearched
+from agentx_persistence._sql.windows import ends_before, entry_count, found_place, visible
 from agentx_persistence.storage import Document
 
 _sessions = tables.sessions.c
@@ -71,7 +72,8 @@ class Forking:
             # There can be messages without a session, if others have deleted its row.
             self._rows.delete_range(cursor, key, 0, self._rows.top(cursor, key))
         statement = self._database.statement(
-            ("copy messages", through is None), lambda: _copying(through is None)
+            ("copy messages", through is None),
+            lambda: _copying(self._database.flavour, through is None),
         )
         values = {"session": log, "message": through, "key": key}
         cursor.execute(statement.sql, statement.bind(values))
@@ -85,26 +87,24 @@ class Forking:
         return count
 
 
-def _copying(whole: bool) -> Any:
-    source = tables.messages.alias()
-    last = (
-        select(_sessions.message_count)
-        .where(_sessions.session_id == bindparam("session"), _sessions.revision != DELETED)
-        .scalar_subquery()
-    )
+def _copying(flavour: Flavour, whole: bool) -> Any:
+    source = tables.messages.alias("source")
     rows = select(
         bindparam("key", type_=tables.IdText).label("session_id"),
         *(source.c[name] for name in COLUMNS[1:]),
-    ).where(
-        source.c.session_id == bindparam("session"),
-        source.c.position <= last,
-    )
-    if not whole:
-        named = tables.messages.alias()
-        position = select(named.c.position).where(
-            named.c.session_id == bindparam("session"),
-            named.c.message_id == bindparam("message"),
-            unsearched(named.c.position) <= last,
-        )
-        rows = rows.where(source.c.position <= position.scalar_subquery())
+    ).where(source.c.session_id == bindparam("session"))
+    end: ColumnElement[int] | None = None
+    if flavour.finds_bounds_by_join:
+        count: ColumnElement[int] = _sessions.message_count
+        rows = rows.where(*visible())
+        if not whole:
+            last, conditions = found_place("message", count)
+            rows, end = rows.where(*conditions), last + literal_column("1")
+    else:
+        count = entry_count()
+        if not whole:
+            last, conditions = found_place("message", count)
+            end = select(last).where(*conditions).scalar_subquery() + literal_column("1")
+    rows = rows.where(*ends_before(flavour, source.c.position, count, end))
+    rows = flavour.from_index(rows, source, "PRIMARY")
     return insert(tables.messages).from_select(COLUMNS, rows)

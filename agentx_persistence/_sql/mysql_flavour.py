@@ -13,6 +13,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    FromClause,
     Select,
     Table,
     and_,
@@ -110,7 +111,7 @@ class MysqlFlavour(Flavour):
             after = or_(comes(column, value), and_(column == value, after))
         return after
 
-    def from_index(self, listing: Select[Any], table: Table, index: str) -> Select[Any]:
+    def from_index(self, listing: Select[Any], table: FromClause, index: str) -> Select[Any]:
         # Without this hint, MariaDB reads all rows with the filter's value and skips those before
         # the page. With it, MariaDB starts to read at the page. And MySQL reads and sorts a whole
         # session for a few of its messages, if other sessions are short.

@@ -117,32 +117,55 @@ class Windows:
             count = entry_count()
             bounds = {name: (_place(name, kind), ()) for name, kind in given if kind}
             window = columns
-        position = _messages.position
-        window = window.where(_messages.session_id == bindparam("session"), position <= count)
-        for name, (place, conditions) in bounds.items():
-            is_inside = position > place if name == "after" else position < place
-            window = window.where(is_inside, *conditions)
+        window = window.where(_messages.session_id == bindparam("session"))
+        for _, conditions in bounds.values():
+            window = window.where(*conditions)
+        places = {name: place for name, (place, _) in bounds.items()}
+        if "after" in places:
+            window = window.where(_messages.position > places["after"])
+        before = places.get("before")
+        window = window.where(*ends_before(self._flavour, _messages.position, count, before))
         if shape.limited:
-            window = window.where(_reaches(shape, count, {n: p for n, (p, _) in bounds.items()}))
+            window = window.where(self._reaches(shape, count, places))
         return self._flavour.from_index(window, tables.messages, "PRIMARY")
 
+    def _reaches(
+        self, shape: Shape, count: ColumnElement[int], places: dict[str, ColumnElement[int]]
+    ) -> ColumnElement[bool]:
+        """Return the condition for the positions that the limit can reach, as there are no gaps.
 
-def _reaches(
-    shape: Shape, count: ColumnElement[int], places: dict[str, ColumnElement[int]]
-) -> ColumnElement[bool]:
-    """Return the condition for the positions that the limit can reach, as there are no gaps.
+        Without it, PostgreSQL may read and sort a whole session for some of its messages, if it
+        takes sessions for short.
+        """
+        position = _messages.position
+        if shape.newest_first:
+            end = count + literal_column("1")
+            if "before" in places:
+                before = places["before"]
+                if self._flavour.takes_one_bound:
+                    end = self._flavour.earlier(end, before)
+                else:
+                    end = case((before < end, before), else_=end)
+            return position >= end - _LIMIT
+        start = places.get("after", literal_column("0"))
+        return position <= start + _LIMIT
 
-    Without it, PostgreSQL may read and sort a whole session for some of its messages, if it takes
-    sessions for short.
+
+def ends_before(
+    flavour: Flavour,
+    position: ColumnElement[int],
+    count: ColumnElement[int],
+    before: ColumnElement[int] | None,
+) -> list[ColumnElement[bool]]:
+    """Return the conditions for positions up to the count that are also below `before`, if given.
+
+    None is if `before` is NULL.
     """
-    position = _messages.position
-    if shape.newest_first:
-        end = count + literal_column("1")
-        if "before" in places:
-            end = case((places["before"] < end, places["before"]), else_=end)
-        return position >= end - _LIMIT
-    start = places.get("after", literal_column("0"))
-    return position <= start + _LIMIT
+    if before is None:
+        return [position <= count]
+    if flavour.takes_one_bound:
+        return [position < flavour.earlier(count + literal_column("1"), before)]
+    return [position <= count, position < before]
 
 
 def _columns(shape: Shape, position: ColumnElement[Any], text: ColumnElement[Any]) -> Select[Any]:
@@ -173,7 +196,7 @@ def entry_count() -> ColumnElement[int]:
 def _place(parameter: str, kind: type) -> ColumnElement[int]:
     if kind is int:
         return bindparam(parameter)
-    place, conditions = _found(parameter, entry_count())
+    place, conditions = found_place(parameter, entry_count())
     return select(place).where(*conditions).scalar_subquery()
 
 
@@ -181,10 +204,11 @@ def _joined_place(parameter: str, kind: type) -> _Bound:
     """Return the place as a column of one more row of the join, and the conditions for it."""
     if kind is int:
         return bindparam(parameter), ()
-    return _found(parameter, _sessions.message_count)
+    return found_place(parameter, _sessions.message_count)
 
 
-def _found(parameter: str, count: ColumnElement[int]) -> _Bound:
+def found_place(parameter: str, count: ColumnElement[int]) -> _Bound:
+    """Return the position of the entry whose id is this parameter, and the conditions for it."""
     row = tables.messages.alias(parameter).c
     conditions = (
         row.session_id == bindparam("session"),

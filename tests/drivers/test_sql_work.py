@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,12 @@ def _prepare(persistence: Persistence) -> None:
     persistence.items.save(ItemRecord(**ITEM, value=1))
 
 
+def _connections(persistence: Any) -> list[Any]:
+    """Return SQLite's connections."""
+    kept = persistence._storage._database._connections
+    return [pooled.dbapi_connection for pooled in (kept._writer, *kept._readers)]
+
+
 @pytest.mark.needs(DATABASE_SERVER)
 def test_each_operation_takes_its_round_trips_and_no_more(
     backend: Backend, request: pytest.FixtureRequest
@@ -152,13 +159,58 @@ def test_each_operation_of_sqlite_is_as_many_statements_and_no_more(tmp_path: Pa
         statements: list[str] = []
         _prepare(persistence)
         persistence.ping()
-        storage: Any = persistence._storage
-        kept = storage._database._connections
-        for pooled in (kept._writer, *kept._readers):
-            pooled.dbapi_connection.set_trace_callback(statements.append)
+        for connection in _connections(persistence):
+            connection.set_trace_callback(statements.append)
         for name, (operation, *_) in WORK.items():
             _prepare(persistence)
             statements.clear()
             operation(persistence)
             found[name] = len(statements)
     assert found == {name: row[3] for name, row in WORK.items()}
+
+
+def test_no_call_of_sqlite_reads_a_whole_session(tmp_path: Path) -> None:
+    """SQLite takes some ten steps of its virtual machine for a row; to begin elsewhere takes one
+    for each row that is passed over."""
+    long = [message(id=f"m{number}") for number in range(10_000)]
+    with create_persistence(sqlite_driver(tmp_path / "agentx.db")) as persistence:
+        saved_session(persistence)
+        sessions = persistence.sessions
+        sessions.add_messages("session", long)
+        persistence.ping()
+        hundreds = [0]
+
+        def count() -> int:
+            hundreds[0] += 1
+            return 0
+
+        for connection in _connections(persistence):
+            connection.set_progress_handler(count, 100)
+
+        def steps(call: Callable[[], object], expected: object) -> int:
+            before = hundreds[0]
+            assert call() == expected
+            return 100 * (hundreds[0] - before)
+
+        def windows(**bounds: str) -> list[dict[str, Any]]:
+            return [{**bounds, "first": 50}, {**bounds, "last": 50}]
+
+        start, end = long[:30], long[-30:]
+        for window, expected in (
+            ({"before": "m30"}, start),
+            *((window, start) for window in windows(before="m30")),
+            ({"after": "m9969"}, end),
+            *((window, end) for window in windows(after="m9969")),
+            ({"after": "m4999", "before": "m5030"}, long[5000:5030]),
+            *((window, long[5000:5030]) for window in windows(after="m4999", before="m5030")),
+            ({"after": "m99", "last": 30}, end),
+            ({"before": "m9900", "first": 30}, start),
+        ):
+            taken = steps(partial(sessions.get_messages, "session", **window), expected)
+            assert 0 < taken < 2000, window
+        forward = steps(lambda: list(sessions.iter_messages("session")), long)
+        backward = steps(lambda: list(sessions.iter_messages("session", reverse=True)), long[::-1])
+        assert backward < 1.2 * forward
+        for through in (19, 29):
+            fork = partial(sessions.fork, "session", SessionRecord(), through=f"m{through}")
+            assert 0 < steps(fork, through + 1) < 4000
