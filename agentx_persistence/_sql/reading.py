@@ -50,15 +50,16 @@ class Reading:
         if size is not None and limit:
             values["most"] = size // limit
             rows = self._fetch(shape._replace(sized=False, small=True), values)
-            if any(row[-1] is None for row in rows):
+            body = 1 if window.headed else 0
+            if any(row[body] is None for row in rows):
                 rows = self._fetch(shape, values)
         else:
             rows = self._fetch(shape, values)
         if window.headed:
             return self._headed(log, window, rows)
         if not rows:
-            self.head(log)  # raises if there is no such session
-            self._require_bounds(log, window)
+            # Only a statement that reads the head as well shows why nothing came.
+            return self.read(log, window._replace(headed=True))
         texts = [row[0] for row in rows]
         if newest_first:
             texts.reverse()
@@ -73,25 +74,31 @@ class Reading:
         rows = sorted(found, key=itemgetter(0))
         if not rows or rows[0][0] > 0:
             raise RecordNotFoundError("session", log)
-        count, generation = rows.pop(0)
-        nearest = _nearest(window, -count)
-        if nearest is not None and self._skips(log, window, nearest, rows):
-            raise CorruptRecordError("message", "unknown", self.where(log, nearest))
+        count, generation, *places = rows.pop(0)
+        head = Head(-count, generation)
+        expected = _expected(window, head.count, places)
+        if not expected:
+            return Slice((), expected.start, head)
+        first, last = expected[0], expected[-1]
         if not rows:
-            self._require_bounds(log, window)
-            return Slice((), 1, Head(-count, generation))
-        self.require_whole(log, rows, rows[0][0], rows[-1][0])
-        return Slice([row[1] for row in rows], rows[0][0], Head(-count, generation))
+            nearest = last if window.last is not None else first
+            if self._skips(log, window, nearest):
+                raise CorruptRecordError("message", "unknown", self.where(log, nearest))
+            return Slice((), first, head)
+        if window.size is not None:
+            # The size may have excluded those at the other end.
+            first, last = (rows[0][0], last) if window.last is not None else (first, rows[-1][0])
+        self.require_whole(log, rows, first, last)
+        return Slice([row[1] for row in rows], first, head)
 
-    def _skips(self, log: str, window: Window, nearest: int, rows: Sequence[Sequence[Any]]) -> bool:
-        """Tell whether the row at the position `nearest` is missing.
+    def _skips(self, log: str, window: Window, nearest: int) -> bool:
+        """Tell whether passing over the missing row at the position `nearest` is damage that the
+        reader cannot see.
 
-        If no later row is there either, reading forward has come to the end of a history that is
-        too short. Its reader sees that by the count.
+        One who reads a whole history forward, from position to position, sees by the count that it
+        ends too early. `examine` need not meet each missing message then.
         """
-        if rows:
-            return nearest not in (rows[0][0], rows[-1][0])
-        if window.last is not None:
+        if window.last is not None or window.size is None or isinstance(window.after, str):
             return True
         statement = self._database.statement(
             "further message",
@@ -115,14 +122,6 @@ class Reading:
             positions = {row[0] for row in rows}
             missing = next(p for p in count_from(first) if p not in positions)
             raise CorruptRecordError("message", "unknown", self.where(log, missing))
-
-    def _require_bounds(self, log: str, window: Window) -> None:
-        """Raise if the window, which is empty, is bounded by an entry that does not exist."""
-        ids = [bound for bound in (window.after, window.before) if isinstance(bound, str)]
-        there = self.lookup(log, ids).there if ids else {}
-        for id in ids:
-            if id not in there:
-                raise RecordNotFoundError("message", id)
 
     def lookup(self, log: str, ids: Sequence[str]) -> Found:
         head, there = None, {}
@@ -199,12 +198,27 @@ class Reading:
         )
 
 
-def _nearest(window: Window, count: int) -> int | None:
-    """Return the position from which the window is read, if it is known and there is one."""
-    if isinstance(window.after, str) or isinstance(window.before, str):
-        return None
-    first = max(window.after or 0, 0) + 1
-    last = count if window.before is None else min(count, window.before - 1)
-    if first > last or 0 in (window.first, window.last):
-        return None
-    return first if window.last is None else last
+def _expected(window: Window, count: int, places: Sequence[int | None]) -> range:
+    """Return the positions of the window in a log with so many entries, whatever its size.
+
+    :param places: those of the entries that the window names
+    :raises RecordNotFoundError: if one of them is not there
+    """
+    found = iter(places)
+    ends: list[int | None] = []
+    for end in (window.after, window.before):
+        if isinstance(end, str):
+            place = next(found)
+            if place is None:
+                raise RecordNotFoundError("message", end)
+            ends.append(place)
+        else:
+            ends.append(end)
+    after, before = ends
+    first = max(after or 0, 0) + 1
+    last = count if before is None else min(count, before - 1)
+    if window.last is not None:
+        first = max(first, last - window.last + 1)
+    elif window.first is not None:
+        last = min(last, first + window.first - 1)
+    return range(first, last + 1)

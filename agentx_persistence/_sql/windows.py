@@ -14,6 +14,7 @@ from sqlalchemy import (
     case,
     func,
     literal_column,
+    null,
     or_,
     select,
     union_all,
@@ -48,7 +49,10 @@ class Windows:
         self._text = flavour.body(tables.messages.c.body)
 
     def build(self, shape: Shape) -> Any:
-        """Return the query of a window: texts, after the head and with positions if so wanted."""
+        """Return the query of a window: texts, after the head and with positions if so wanted.
+
+        The row of the head then also has the positions of the entries that the window names.
+        """
         if self._flavour.reads_whole_rows and (shape.small or shape.sized):
             window = self._by_places(shape)
         else:
@@ -56,7 +60,11 @@ class Windows:
         if not shape.headed:
             return window
         entries = window.subquery()
-        return union_all(head_row(), select(entries.c.position, entries.c.body))
+        named = [name for name in ("after", "before") if getattr(shape, name) is str]
+        return union_all(
+            head_row().add_columns(*map(_named_place, named)),
+            select(entries.c.position, entries.c.body, *(null() for _ in named)),
+        )
 
     def _by_rows(self, shape: Shape) -> Select[Any]:
         text: ColumnElement[Any] = self._text
@@ -198,6 +206,13 @@ def _place(parameter: str, kind: type) -> ColumnElement[int]:
         return bindparam(parameter)
     place, conditions = found_place(parameter, entry_count())
     return select(place).where(*conditions).scalar_subquery()
+
+
+def _named_place(parameter: str) -> ColumnElement[int]:
+    """Return the place as a column of the row of the head."""
+    place, conditions = found_place(parameter, _sessions.message_count)
+    found = select(place).where(*conditions).correlate(tables.sessions)
+    return found.scalar_subquery().label(parameter)
 
 
 def _joined_place(parameter: str, kind: type) -> _Bound:

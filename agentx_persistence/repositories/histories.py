@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from agentx_persistence.errors import RecordConflictError, RecordNotFoundError
+from agentx_persistence.errors import (
+    CorruptRecordError,
+    RecordConflictError,
+    RecordNotFoundError,
+)
 from agentx_persistence.records import MESSAGES, Message, SessionRecord, check_id
 from agentx_persistence.repositories._arguments import check_ids, check_window
 from agentx_persistence.repositories._loading import load, readable_id
@@ -103,10 +107,29 @@ class Histories(Repository[SessionRecord]):
             yield from messages
             del messages
             window = window._replace(before=start) if reverse else window._replace(after=stop - 1)
+            found = self._read_on(session_id, window, head)
+        # The storage has found nothing at this position. One that finds the entry `after` by its id
+        # knows its place and raises by itself.
+        if not isinstance(window.after, str):
+            before = window.before or head.count + 1
+            assert isinstance(before, int)
+            position = before - 1 if reverse else (window.after or 0) + 1
+            if 0 < position <= head_of(found).count:
+                where = self._storage.where(SESSIONS, session_id, position)
+                raise CorruptRecordError("message", f"#{position}", where)
+
+    def _read_on(self, session_id: str, window: Window, head: Head) -> Slice:
+        """Read the next messages of a stream that began with this head."""
+        try:
             found = self._storage.read(session_id, window)
-            if head_of(found).generation != head.generation:
-                reason = "its messages were cut, replaced or created anew; read them from the start"
-                raise RecordConflictError("session", session_id, reason)
+        except RecordNotFoundError as error:
+            if error.kind == "session":
+                raise
+            found = None  # the message after which the stream ends was cut
+        if found is None or head_of(found).generation != head.generation:
+            reason = "its messages were cut, replaced or created anew; read them from the start"
+            raise RecordConflictError("session", session_id, reason)
+        return found
 
     def count_messages(self, session_id: str) -> int:
         """Return the number of messages.

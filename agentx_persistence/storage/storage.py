@@ -6,8 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from agentx_persistence.errors import ConfigurationError, RecordNotFoundError
-from agentx_persistence.storage.kinds import CONTAINERS, Kind
+from agentx_persistence.errors import (
+    ConfigurationError,
+    CorruptRecordError,
+    RecordNotFoundError,
+)
+from agentx_persistence.storage.kinds import CONTAINERS, SESSIONS, Kind
 from agentx_persistence.storage.values import (
     Document,
     Entry,
@@ -193,12 +197,16 @@ class Storage(ABC):
             found = newest[log]
         else:
             found = self.read(log, window)
-        accept(found)
-        if window.last and not found.texts:
-            return None
         assert found.head is not None  # as the window asks for it
         count, generation = found.head
         kept = count - len(found.texts)
+        # If the last entries are lost, others would be cut off in their place. Without texts, only
+        # the storage can tell, which knows the position of the entry `after`.
+        if found.start != kept + 1 if found.texts else count and window.after is None:
+            raise CorruptRecordError("message", f"#{count}", self.where(SESSIONS, log, count))
+        accept(found)
+        if window.last and not found.texts:
+            return None
         try:
             answer = self.rewrite(
                 log, kept, entries, at, token, expected=count, generation=generation

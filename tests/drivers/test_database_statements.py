@@ -6,18 +6,17 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from itertools import islice
 from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, orm, text
 
-from agentx_persistence import CorruptRecordError, Persistence, create_persistence
+from agentx_persistence import Persistence, create_persistence
 from agentx_persistence._sql import schema
 from agentx_persistence._sql.documents import digest
 from agentx_persistence.storage import CONTAINERS, IMAGES, ITEMS, SESSIONS, Kind, Place, Query
 from tests.backends.backend import DATABASE_SERVER, Backend
-from tests.contract.records import container, image, message, saved_session, texts
+from tests.contract.records import container, image, message, saved_session, session, texts
 
 pytestmark = pytest.mark.needs(DATABASE_SERVER)
 
@@ -181,6 +180,10 @@ def test_no_call_reads_a_whole_session(
             assert sessions.get_messages("session", first=100) == long[:100]
             assert sessions.get_messages("session", last=50, before="m5000") == long[4950:5000]
             assert sessions.get_messages("session", first=50, after="m5000") == long[5001:5051]
+    with _reading_at_most(3000, server, database), backend.open() as persistence:
+        for number in range(8):
+            fork = session(f"fork {number}")
+            assert persistence.sessions.fork("session", fork, through="m49") == 50
     if not analysed:
         return  # without statistics PostgreSQL may look for the rows to delete among all ids
     with _reading_at_most(5000, server, database), backend.open() as persistence:
@@ -223,21 +226,6 @@ def _fill_with_short_sessions(server: Any, database: str) -> None:
             [(f"s{number}",) for number in range(2000)],
         )
     server.analyze(database, "agentx_messages")
-
-
-def test_a_stream_does_not_pass_over_missing_messages(
-    persistence: Persistence, server: Any, database: str
-) -> None:
-    saved_session(persistence)
-    persistence.sessions.add_messages("session", [message(str(n)) for n in range(1300)])
-    server.execute(
-        "DELETE FROM agentx_messages WHERE position BETWEEN 501 AND 1100", database=database
-    )
-    for reverse, seen in ((False, 500), (True, 200)):
-        messages = persistence.sessions.iter_messages("session", reverse=reverse)
-        assert len(list(islice(messages, seen))) == seen
-        with pytest.raises(CorruptRecordError, match=f"position = {1100 if reverse else 501}"):
-            list(messages)
 
 
 def test_a_deadlock_ends_for_the_application_as_if_there_was_none(

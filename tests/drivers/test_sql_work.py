@@ -65,6 +65,7 @@ WORK: dict[str, tuple[Operation, int, int, int]] = {
     "last": (lambda p: p.sessions.get_messages("session", last=50), 1, 1, 1),
     "above": (lambda p: p.sessions.get_messages("session", last=50, before="m2"), 1, 1, 1),
     "stream": (lambda p: [*p.sessions.iter_messages("session")], 2, 2, 2),
+    "stream after": (lambda p: [*p.sessions.iter_messages("session", after="m1")], 2, 2, 2),
     "one message": (lambda p: p.sessions.get_message("session", "m1"), 1, 1, 1),
     "count": (lambda p: p.sessions.count_messages("session"), 1, 1, 1),
     "summaries": (lambda p: p.sessions.summaries(["session", "absent"]), 1, 1, 1),
