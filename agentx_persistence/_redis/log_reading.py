@@ -103,13 +103,14 @@ class LogReading(Documents):
         (version, count, generation), texts, length = self._connection.pipeline(
             commands, [("session", log)] * 3
         )
-        if version is None or int(count or 0) != length:
+        if last:
+            start = max(length - last, 0)
+        wanted = range(length)[start : None if stop == -1 else stop + 1]
+        if version is None or int(count or 0) != length or len(texts) != len(wanted):
             # The three commands are not one step: another client may have changed the log between
             # them.
             return self._read(log, window)
         head = self._head(log, version, count, generation, length)
-        if last:
-            start = max(length - last, 0)
         return Slice(texts, start + 1, head)
 
     def _read(self, log: str, window: Window) -> Slice:

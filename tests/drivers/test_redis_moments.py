@@ -1,0 +1,38 @@
+"""Reads between whose commands another client changes the session."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from agentx_persistence.storage import SESSIONS, Window
+from tests.backends.backend import Backend
+from tests.port.given import entries, log_of, session, texts
+
+
+@pytest.mark.parametrize("window", [Window(), Window(last=2), Window(first=2), Window(after=1)])
+def test_a_log_that_was_never_empty_is_not_read_as_empty(
+    request: pytest.FixtureRequest, window: Window
+) -> None:
+    backend: Backend = request.getfixturevalue("redis_backend")
+    storage: Any = backend.driver().create_storage()
+    log_of(storage, "abc")
+    connection, pipeline = storage._connection, storage._connection.pipeline
+
+    def apart(commands: Any, whats: Any) -> list[Any]:
+        """Let each command be answered before the next one is sent."""
+        connection.pipeline = pipeline
+        replies = pipeline(commands[:1], whats[:1])
+        storage.delete(SESSIONS, "log")
+        replies += pipeline(commands[1:2], whats[1:2])
+        storage.append("log", entries("x", "y", "z"), 1, create=session("log"))
+        return replies + pipeline(commands[2:], whats[2:])  # type: ignore[no-any-return]
+
+    connection.pipeline = apart
+    found = texts(storage.read("log", window))
+    assert connection.pipeline == pipeline  # the commands were sent apart
+    expected = {"after": ["y", "z"], "last": ["y", "z"], "first": ["x", "y"]}
+    (asked,) = [name for name, value in window._asdict().items() if value] or [""]
+    assert found == expected.get(asked, ["x", "y", "z"])
+    storage.close()
