@@ -13,14 +13,16 @@ from sqlalchemy import (
     Select,
     Table,
     case,
+    delete,
     func,
     literal_column,
     null,
+    select,
 )
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
-from sqlalchemy.sql.dml import Insert
+from sqlalchemy.sql.dml import Delete, Insert
 
 from agentx_persistence._sql.statements import named, numbered
 from agentx_persistence.errors import ConfigurationError
@@ -132,6 +134,33 @@ class Flavour(ABC):
     def listed(self, name: str, values: Sequence[str]) -> dict[str, Any]:
         """Return the parameters of the condition `among`."""
         return numbered(name, values)
+
+    def rows_among(
+        self,
+        columns: Sequence[ColumnElement[Any]],
+        conditions: Sequence[ColumnElement[bool]],
+        column: ColumnElement[Any],
+        name: str,
+        size: int,
+    ) -> Select[Any]:
+        """Return the query of rows that meet these conditions and have one of `size` ids in the
+        column. `sought` gives those."""
+        return select(*columns).where(*conditions, column.in_(named(name, size)))
+
+    def deletion_among(
+        self,
+        table: Table,
+        conditions: Sequence[ColumnElement[bool]],
+        column: ColumnElement[Any],
+        name: str,
+        size: int,
+    ) -> Delete:
+        """Return the statement that deletes the rows of `rows_among`."""
+        return delete(table).where(*conditions, column.in_(named(name, size)))
+
+    def sought(self, name: str, ids: Sequence[str]) -> dict[str, Any]:
+        """Return the parameters of `rows_among` and `deletion_among`."""
+        return numbered(name, ids)
 
     def from_index(self, listing: Select[Any], table: Table, index: str) -> Select[Any]:
         """Make the listing use this index, on MySQL and MariaDB, which may choose a slower way."""

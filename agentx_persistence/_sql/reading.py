@@ -146,7 +146,7 @@ class Reading:
 
     def _look_up(self, log: str, ids: Sequence[str]) -> tuple[Head, dict[str, tuple[int, Text]]]:
         statement = self._database.statement(("lookup", len(ids)), partial(self._lookup, len(ids)))
-        values = {"session": log, **numbered("id", ids)}
+        values = {"session": log, **self._database.flavour.sought("ids", ids)}
         head, there = None, {}
         for position, text, name in self._database.fetch(statement.sql, statement.bind(values)):
             if name is None:
@@ -211,13 +211,14 @@ class Reading:
         head = head_row().add_columns(null().label("message_id"))
         if not size:
             return head
+        columns = _messages.position, self._text, _messages.message_id
+        conditions = (
+            _messages.session_id == bindparam("session"),
+            unsearched(_messages.position) <= entry_count(),
+        )
+        flavour = self._database.flavour
         return union_all(
-            head,
-            select(_messages.position, self._text, _messages.message_id).where(
-                _messages.session_id == bindparam("session"),
-                _messages.message_id.in_(named("id", size)),
-                unsearched(_messages.position) <= entry_count(),
-            ),
+            head, flavour.rows_among(columns, conditions, _messages.message_id, "ids", size)
         )
 
 
