@@ -47,6 +47,9 @@ class Flavour(ABC):
     finds_bounds_by_join: ClassVar[bool] = False
     # Whether the client library takes so long to read a value that a listing joins the short ones.
     joins_values: ClassVar[bool] = False
+    # Whether a snapshot of a transaction has its own changes together with those of others in the
+    # same rows, but not the others' further rows.
+    shows_changes_in_snapshots: ClassVar[bool] = False
     # Seconds between two transactions of a large deletion, in which others can write.
     rest: ClassVar[float] = 0.0
 

@@ -89,7 +89,11 @@ def rows_of_each(
     ids = func.string_to_array(bindparam(name, type_=Text), literal_column("chr(31)"))
     # In a subquery, because PostgreSQL otherwise estimates their number anew in each call, and so
     # plans the statement each time.
-    wanted = func.unnest(select(ids).scalar_subquery()).table_valued("id", name="wanted").render_derived()
+    wanted = (
+        func.unnest(select(ids).scalar_subquery())
+        .table_valued("id", name="wanted")
+        .render_derived()
+    )
     one = select(*columns).where(*conditions, column == wanted.c.id)
     row = one.offset(literal_column("0")).lateral("row")
     return select(*row.c).select_from(wanted.join(row, true()))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, delete, insert, literal_column, select, update
+from sqlalchemy import Select, bindparam, delete, insert, literal_column, select, update
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
 from agentx_persistence._sql import tables
@@ -103,11 +103,13 @@ class LogRows:
     def position(self, cursor: Cursor, log: str, id: str, count: int) -> int:
         """Return the position of an entry that must be among the first `count` ones."""
         statement = self._database.statement(
-            "position of message",
-            lambda: select(_messages.position).where(
-                _messages.session_id == bindparam("session"),
-                _messages.message_id == bindparam("message"),
-                unsearched(_messages.position) <= bindparam("count"),
+            ("position of message", self._database.reads_with_locks),
+            lambda: self._latest(
+                select(_messages.position).where(
+                    _messages.session_id == bindparam("session"),
+                    _messages.message_id == bindparam("message"),
+                    unsearched(_messages.position) <= bindparam("count"),
+                )
             ),
         )
         values = {"session": log, "message": id, "count": count}
@@ -125,7 +127,8 @@ class LogRows:
         found: dict[str, tuple[int, Text]] = {}
         for chunk in chunks(ids):
             statement = self._database.statement(
-                ("messages by id", len(chunk)), partial(self._by_ids, len(chunk))
+                ("messages by id", len(chunk), self._database.reads_with_locks),
+                partial(self._by_ids, len(chunk)),
             )
             values = {"session": log, "count": count, **self._database.flavour.sought("ids", chunk)}
             cursor.execute(statement.sql, statement.bind(values))
@@ -139,7 +142,13 @@ class LogRows:
             _messages.session_id == bindparam("session"),
             unsearched(_messages.position) <= bindparam("count"),
         )
-        return flavour.rows_among(columns, conditions, _messages.message_id, "ids", size)
+        rows = flavour.rows_among(columns, conditions, _messages.message_id, "ids", size)
+        return self._latest(rows)
+
+    def _latest(self, query: Select[Any]) -> Select[Any]:
+        """Make the query read the latest rows, which the lock of the session's row keeps as they
+        are, instead of those of the transaction's snapshot."""
+        return query.with_for_update(read=True) if self._database.reads_with_locks else query
 
     def insert(self, cursor: Cursor, log: str, count: int, entries: Sequence[Entry]) -> None:
         """Insert the entries after the first `count` ones."""
