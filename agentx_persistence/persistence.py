@@ -36,7 +36,10 @@ class Persistence:
     def within(self, transaction: Any) -> Persistence:
         """Return the same repositories inside the caller's open transaction.
 
-        Their calls neither commit nor roll it back, and nothing is repeated.
+        Their calls neither commit nor roll it back, and nothing is repeated. Its isolation level
+        applies. On MySQL and MariaDB, use READ COMMITTED: in REPEATABLE READ, reading the messages
+        of a session that the transaction has changed raises `RecordConflictError` if others have
+        changed them since its snapshot.
 
         :param transaction: on SQL a SQLAlchemy ``Connection`` or ``orm.Session`` on the same
             database; on MongoDB a ``ClientSession`` with a transaction

@@ -15,20 +15,33 @@ except ModuleNotFoundError as error:
     raise MissingDependencyError("postgresql", "psycopg") from error
 
 try:
-    from sqlalchemy import URL, ColumnElement, Connection, Engine, Table, create_engine, event
+    from sqlalchemy import (
+        URL,
+        ColumnElement,
+        Connection,
+        Engine,
+        Select,
+        Table,
+        bindparam,
+        create_engine,
+        delete,
+        event,
+        select,
+    )
     from sqlalchemy.dialects.postgresql import insert
     from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
-    from sqlalchemy.sql.dml import Insert
+    from sqlalchemy.sql.dml import Delete, Insert
 except ModuleNotFoundError as error:
     raise MissingDependencyError("postgresql", "sqlalchemy") from error
 
 from agentx_persistence._sql import hosts
 from agentx_persistence._sql.flavour import Flavour, replacement
 from agentx_persistence._sql.pool import ServerPool
-from agentx_persistence._sql.postgresql_appending import PostgresqlAppending, in_array
+from agentx_persistence._sql.postgresql_appending import PostgresqlAppending, in_array, rows_of_each
 from agentx_persistence._sql.postgresql_rewriting import PostgresqlRewriting
 from agentx_persistence._sql.schema import split_schema
 from agentx_persistence._sql.server import ServerDriver, check_numbers, server_url
+from agentx_persistence.storage.kinds import SEPARATOR
 
 # serialization_failure, deadlock_detected, lock_not_available, too_many_connections
 _TRANSIENT = {"40001", "40P01", "55P03", "53300"}
@@ -178,6 +191,33 @@ class _PostgresqlFlavour(Flavour):
 
     def listed(self, name: str, values: Sequence[str]) -> dict[str, Any]:
         return {name: list(values)}
+
+    def rows_among(
+        self,
+        columns: Sequence[ColumnElement[Any]],
+        conditions: Sequence[ColumnElement[bool]],
+        column: ColumnElement[Any],
+        name: str,
+        size: int,
+    ) -> Select[Any]:
+        if size == 1:
+            return select(*columns).where(*conditions, column == bindparam(name))
+        return rows_of_each(columns, conditions, column, name)
+
+    def deletion_among(
+        self,
+        table: Table,
+        conditions: Sequence[ColumnElement[bool]],
+        column: ColumnElement[Any],
+        name: str,
+        size: int,
+    ) -> Delete:
+        keys = [*table.primary_key]
+        found = self.rows_among(keys, conditions, column, name, size).subquery("found")
+        return delete(table).where(*(key == found.c[key.name] for key in keys))
+
+    def sought(self, name: str, ids: Sequence[str]) -> dict[str, Any]:
+        return {name: SEPARATOR.join(ids)}
 
     def check(self, cursor: Any) -> None:
         cursor.execute(

@@ -78,7 +78,8 @@ class Appending:
                 return count
             # If no id is taken and the call brings a session to create, this session is most likely
             # missing. `_append_with_care` creates it, and makes the same checks.
-            if taken or call.create is None:
+            # In the caller's transaction, that lookup may not see what has taken the id.
+            if not self.database.reads_with_locks and (taken or call.create is None):
                 found = self._reading.lookup(call.log, [entry.id for entry in call.entries])
                 if found.there or not call.accepts(found.head):
                     return found

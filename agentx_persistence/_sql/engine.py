@@ -56,6 +56,9 @@ def refused(backend: str, what: str) -> ConfigurationError:
 class Database(ForkAware):
     """Runs statements. Each call is a transaction, which is repeated after errors that may pass."""
 
+    # Whether a change must read messages with locks, as its transaction may have a snapshot.
+    reads_with_locks = False
+
     def __init__(
         self,
         engine: Engine,
@@ -276,10 +279,16 @@ class JoinedDatabase(Database):
         same = (ours.driver, ours.paramstyle) == (theirs.driver, theirs.paramstyle)
         self._statements = database._statements if same else {}
         self._writing = set()
+        self._connect = connect
+        self.reads_with_locks = database.flavour.shows_changes_in_snapshots
 
     @property
     def dialect(self) -> Dialect:
         return self._dialect
+
+    @property
+    def connection(self) -> Connection:
+        return self._connect()
 
     def _attempt(
         self, run: Callable[..., T], *arguments: Any, undone: Callable[[], None] | None = None

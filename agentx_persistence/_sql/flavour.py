@@ -14,14 +14,16 @@ from sqlalchemy import (
     Select,
     Table,
     case,
+    delete,
     func,
     literal_column,
     null,
+    select,
 )
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
-from sqlalchemy.sql.dml import Insert
+from sqlalchemy.sql.dml import Delete, Insert
 
 from agentx_persistence._sql.statements import named, numbered
 from agentx_persistence.errors import ConfigurationError
@@ -49,6 +51,9 @@ class Flavour(ABC):
     takes_one_bound: ClassVar[bool] = False
     # Whether the client library takes so long to read a value that a listing joins the short ones.
     joins_values: ClassVar[bool] = False
+    # Whether a snapshot of a transaction has its own changes together with those of others in the
+    # same rows, but not the others' further rows.
+    shows_changes_in_snapshots: ClassVar[bool] = False
     # Seconds between two transactions of a large deletion, in which others can write.
     rest: ClassVar[float] = 0.0
 
@@ -136,6 +141,33 @@ class Flavour(ABC):
     def listed(self, name: str, values: Sequence[str]) -> dict[str, Any]:
         """Return the parameters of the condition `among`."""
         return numbered(name, values)
+
+    def rows_among(
+        self,
+        columns: Sequence[ColumnElement[Any]],
+        conditions: Sequence[ColumnElement[bool]],
+        column: ColumnElement[Any],
+        name: str,
+        size: int,
+    ) -> Select[Any]:
+        """Return the query of rows that meet these conditions and have one of `size` ids in the
+        column. `sought` gives those."""
+        return select(*columns).where(*conditions, column.in_(named(name, size)))
+
+    def deletion_among(
+        self,
+        table: Table,
+        conditions: Sequence[ColumnElement[bool]],
+        column: ColumnElement[Any],
+        name: str,
+        size: int,
+    ) -> Delete:
+        """Return the statement that deletes the rows of `rows_among`."""
+        return delete(table).where(*conditions, column.in_(named(name, size)))
+
+    def sought(self, name: str, ids: Sequence[str]) -> dict[str, Any]:
+        """Return the parameters of `rows_among` and `deletion_among`."""
+        return numbered(name, ids)
 
     def from_index(self, listing: Select[Any], table: FromClause, index: str) -> Select[Any]:
         """Make the listing use this index, on MySQL and MariaDB, which may choose a slower way."""

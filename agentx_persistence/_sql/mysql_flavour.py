@@ -58,6 +58,7 @@ class MysqlFlavour(Flavour):
     reads_whole_rows = True
     finds_bounds_by_join = True
     joins_values = True  # PyMySQL decodes each value in Python
+    shows_changes_in_snapshots = True
     packet_limit = 0
 
     def check(self, cursor: Any) -> None:

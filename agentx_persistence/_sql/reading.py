@@ -1,4 +1,4 @@
-"""Reading logs. Each result comes from one statement, and so shows the log at one moment."""
+"""Reading logs. Each result shows the log at one moment: that of one statement, as a rule."""
 
 from __future__ import annotations
 
@@ -16,21 +16,26 @@ from sqlalchemy import (
     select,
     union_all,
 )
+from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
 from agentx_persistence._sql import tables
 from agentx_persistence._sql.documents import DELETED
 from agentx_persistence._sql.engine import Database
+from agentx_persistence._sql.rows import LogRows
 from agentx_persistence._sql.statements import chunks, named, new, numbered, unsearched
 from agentx_persistence._sql.windows import Shape, Windows, entry_count, head_row, visible
 from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
 from agentx_persistence.storage import Found, Head, Slice, Text, Window
 
 _sessions, _messages = tables.sessions.c, tables.messages.c
+# How often a lookup in several statements begins anew after a cut, before it locks the session.
+_TRIES = 3
 
 
 class Reading:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._rows = LogRows(database)
         self._text = database.flavour.body(tables.messages.c.body)
         self._windows = Windows(database.flavour)
 
@@ -124,20 +129,37 @@ class Reading:
             raise CorruptRecordError("message", "unknown", self.where(log, missing))
 
     def lookup(self, log: str, ids: Sequence[str]) -> Found:
+        parts = list(chunks(ids)) or [[]]
+        for _ in range(_TRIES):
+            head, there = self._look_up(log, parts[0])
+            for part in parts[1:]:
+                now, more = self._look_up(log, part)
+                if now.generation != head.generation:
+                    break
+                # Entries with higher positions were appended after the first statement. Only
+                # appends leave the generation as it is.
+                there.update({id: found for id, found in more.items() if found[0] <= head.count})
+            else:
+                return Found(head, there)
+        return self._database.write(partial(self._look_up_locked, log=log, ids=ids))
+
+    def _look_up(self, log: str, ids: Sequence[str]) -> tuple[Head, dict[str, tuple[int, Text]]]:
+        statement = self._database.statement(("lookup", len(ids)), partial(self._lookup, len(ids)))
+        values = {"session": log, **self._database.flavour.sought("ids", ids)}
         head, there = None, {}
-        for chunk in chunks(ids) if ids else [[]]:
-            statement = self._database.statement(
-                ("lookup", len(chunk)), partial(self._lookup, len(chunk))
-            )
-            values = {"session": log, **numbered("id", chunk)}
-            for position, text, name in self._database.fetch(statement.sql, statement.bind(values)):
-                if name is None:
-                    head = Head(-position, text)
-                else:
-                    there[name] = (position, text)
+        for position, text, name in self._database.fetch(statement.sql, statement.bind(values)):
+            if name is None:
+                head = Head(-position, text)
+            else:
+                there[name] = (position, text)
         if head is None:
             raise RecordNotFoundError("session", log)
-        return Found(head, there)
+        return head, there
+
+    def _look_up_locked(self, cursor: Cursor, log: str, ids: Sequence[str]) -> Found:
+        state = self._rows.lock_visible(cursor, log)
+        there = self._rows.there(cursor, log, ids, state.count)
+        return Found(Head(state.count, state.generation), there)
 
     def head(self, log: str) -> Head:
         statement = self._database.statement(
@@ -188,13 +210,14 @@ class Reading:
         head = head_row().add_columns(null().label("message_id"))
         if not size:
             return head
+        columns = _messages.position, self._text, _messages.message_id
+        conditions = (
+            _messages.session_id == bindparam("session"),
+            unsearched(_messages.position) <= entry_count(),
+        )
+        flavour = self._database.flavour
         return union_all(
-            head,
-            select(_messages.position, self._text, _messages.message_id).where(
-                _messages.session_id == bindparam("session"),
-                _messages.message_id.in_(named("id", size)),
-                unsearched(_messages.position) <= entry_count(),
-            ),
+            head, flavour.rows_among(columns, conditions, _messages.message_id, "ids", size)
         )
 
 

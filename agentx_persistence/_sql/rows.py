@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import bindparam, delete, insert, literal_column, select, update
+from sqlalchemy import Select, bindparam, delete, insert, literal_column, select, update
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
 from agentx_persistence._sql import tables
 from agentx_persistence._sql.engine import Database
-from agentx_persistence._sql.statements import Statement, chunks, named, numbered, unsearched
+from agentx_persistence._sql.statements import Statement, chunks, unsearched
 from agentx_persistence.errors import RecordNotFoundError
 from agentx_persistence.storage import Entry, Text
 
@@ -103,11 +103,13 @@ class LogRows:
     def position(self, cursor: Cursor, log: str, id: str, count: int) -> int:
         """Return the position of an entry that must be among the first `count` ones."""
         statement = self._database.statement(
-            "position of message",
-            lambda: select(_messages.position).where(
-                _messages.session_id == bindparam("session"),
-                _messages.message_id == bindparam("message"),
-                unsearched(_messages.position) <= bindparam("count"),
+            ("position of message", self._database.reads_with_locks),
+            lambda: self._latest(
+                select(_messages.position).where(
+                    _messages.session_id == bindparam("session"),
+                    _messages.message_id == bindparam("message"),
+                    unsearched(_messages.position) <= bindparam("count"),
+                )
             ),
         )
         values = {"session": log, "message": id, "count": count}
@@ -125,20 +127,28 @@ class LogRows:
         found: dict[str, tuple[int, Text]] = {}
         for chunk in chunks(ids):
             statement = self._database.statement(
-                ("messages by id", len(chunk)), partial(self._by_ids, len(chunk))
+                ("messages by id", len(chunk), self._database.reads_with_locks),
+                partial(self._by_ids, len(chunk)),
             )
-            values = {"session": log, "count": count, **numbered("id", chunk)}
+            values = {"session": log, "count": count, **self._database.flavour.sought("ids", chunk)}
             cursor.execute(statement.sql, statement.bind(values))
             found.update({id: (position, text) for id, position, text in cursor.fetchall()})
         return found
 
     def _by_ids(self, size: int) -> Any:
-        text = self._database.flavour.body(tables.messages.c.body)
-        return select(_messages.message_id, _messages.position, text).where(
+        flavour = self._database.flavour
+        columns = _messages.message_id, _messages.position, flavour.body(tables.messages.c.body)
+        conditions = (
             _messages.session_id == bindparam("session"),
-            _messages.message_id.in_(named("id", size)),
             unsearched(_messages.position) <= bindparam("count"),
         )
+        rows = flavour.rows_among(columns, conditions, _messages.message_id, "ids", size)
+        return self._latest(rows)
+
+    def _latest(self, query: Select[Any]) -> Select[Any]:
+        """Make the query read the latest rows, which the lock of the session's row keeps as they
+        are, instead of those of the transaction's snapshot."""
+        return query.with_for_update(read=True) if self._database.reads_with_locks else query
 
     def insert(self, cursor: Cursor, log: str, count: int, entries: Sequence[Entry]) -> None:
         """Insert the entries after the first `count` ones."""
@@ -164,10 +174,19 @@ class LogRows:
         for chunk in chunks([entry.id for entry in entries]):
             statement = self._database.statement(
                 ("delete leftovers", len(chunk)),
-                partial(_deleting, len(chunk)),
+                partial(self._deleting, len(chunk)),
             )
-            values = {"session": log, "count": count, **numbered("id", chunk)}
+            values = {"session": log, "count": count, **self._database.flavour.sought("ids", chunk)}
             cursor.execute(statement.sql, statement.bind(values))
+
+    def _deleting(self, size: int) -> Any:
+        conditions = (
+            _messages.session_id == bindparam("session"),
+            unsearched(_messages.position) > bindparam("count"),
+        )
+        return self._database.flavour.deletion_among(
+            tables.messages, conditions, _messages.message_id, "ids", size
+        )
 
     def delete_range(self, cursor: Cursor, log: str, after: int, through: int) -> None:
         statement = self._database.statement(
@@ -240,11 +259,3 @@ class LogRows:
                 )
             ),
         )
-
-
-def _deleting(size: int) -> Any:
-    return delete(tables.messages).where(
-        _messages.session_id == bindparam("session"),
-        _messages.message_id.in_(named("id", size)),
-        unsearched(_messages.position) > bindparam("count"),
-    )

@@ -137,7 +137,12 @@ class SqlStorage(Storage):
 
     def within(self, transaction: Any) -> SqlStorage:
         database = self._database.within(transaction)
-        storage = SqlStorage(database, type(self._appending), type(self._rewriting))
+        kind = SqlStorage
+        if database.reads_with_locks:
+            from agentx_persistence._sql.mysql_joined import MysqlJoinedStorage
+
+            kind = MysqlJoinedStorage
+        storage = kind(database, type(self._appending), type(self._rewriting))
         storage.joined = True
         return storage
 

@@ -184,6 +184,18 @@ def test_no_call_reads_a_whole_session(
         for number in range(8):
             fork = session(f"fork {number}")
             assert persistence.sessions.fork("session", fork, through="m49") == 50
+    with _reading_at_most(4000, server, database), backend.open() as persistence:
+        for start in (600, 3000, 9000):
+            again = long[start : start + 300]
+            places = list(range(start + 1, start + 301))
+            assert persistence.sessions.add_messages("session", again) == places
+    with (
+        _reading_at_most(4000, server, database),
+        closing(backend.driver().create_storage()) as storage,
+    ):
+        for start in (600, 3000, 9000):
+            ids = [f"m{number}" for number in range(start, start + 300)]
+            assert len(storage.lookup("session", ids).there) == 300
     if not analysed:
         return  # without statistics PostgreSQL may look for the rows to delete among all ids
     with _reading_at_most(5000, server, database), backend.open() as persistence:
@@ -202,6 +214,15 @@ def test_no_call_reads_a_whole_session(
             new = [message(id=f"n{number}")]
             assert sessions.rewrite("session", after=kept, messages=new) == []
             assert sessions.truncate_after("session", kept) == 1
+    count = 9986
+    with backend.open() as persistence:
+        assert persistence.sessions.count_messages("session") == count
+    _insert(server, database, [("session", count + 1, "leftover")])
+    new = [message(id=f"new {number}") for number in range(299)] + [message(id="leftover")]
+    with _reading_at_most(4000, server, database), backend.open() as persistence:
+        places = list(range(count + 1, count + 301))
+        assert persistence.sessions.add_messages("session", new) == places
+        assert persistence.sessions.add_messages("session", new) == places
 
 
 @contextmanager
@@ -218,14 +239,18 @@ def _reading_at_most(number: int, server: Any, database: str) -> Iterator[None]:
 
 
 def _fill_with_short_sessions(server: Any, database: str) -> None:
+    _insert(server, database, [(f"s{number}", 1, "m") for number in range(2000)])
+    server.analyze(database, "agentx_messages")
+
+
+def _insert(server: Any, database: str, messages: list[tuple[str, int, str]]) -> None:
     names = "session_id", "position", "message_id", "size", "body"
     columns = ", ".join(map(server.quoted, names))
     with server.connect(database) as connection, connection.cursor() as cursor:
         cursor.executemany(
-            f"INSERT INTO agentx_messages ({columns}) VALUES (%s, 1, 'm', 2, '{{}}')",  # noqa: S608
-            [(f"s{number}",) for number in range(2000)],
+            f"INSERT INTO agentx_messages ({columns}) VALUES (%s, %s, %s, 2, '{{}}')",  # noqa: S608
+            messages,
         )
-    server.analyze(database, "agentx_messages")
 
 
 def test_a_deadlock_ends_for_the_application_as_if_there_was_none(
