@@ -11,7 +11,6 @@ from agentx_persistence.errors import RecordConflictError, RecordNotFoundError
 from agentx_persistence.persistence import Persistence
 from agentx_persistence.storage import SESSIONS, Kind, Storage, Stored
 from agentx_persistence.transfer import _walking as walking
-from agentx_persistence.transfer._worker import Worker
 from agentx_persistence.transfer.reports import Comparison, Difference, Progress, Step
 
 # How many differences are named.
@@ -34,20 +33,19 @@ def compare(
     """
     one, other = walking.storage_of(a), walking.storage_of(b)
     found = Comparison()
-    with Worker(other) as worker:
-        for _, _, difference in chain(
-            missing_or_different(one, worker, containers, found, progress),
-            _only_there(one, other, containers),
-        ):
-            found.count += 1
-            if len(found.differences) < _NAMED:
-                found.differences.append(difference)
+    for _, _, difference in chain(
+        missing_or_different(one, other, containers, found, progress),
+        _only_there(one, other, containers),
+    ):
+        found.count += 1
+        if len(found.differences) < _NAMED:
+            found.differences.append(difference)
     return found
 
 
 def missing_or_different(
     a: Storage,
-    b: Worker,
+    b: Storage,
     containers: Sequence[str] | None,
     found: Comparison,
     progress: Progress | None = None,
@@ -56,7 +54,7 @@ def missing_or_different(
     for kind in walking.ORDER:
         done, total = 0, walking.total(a, kind, containers) if progress else 0
         for page in walking.pages(a, kind, containers):
-            theirs = b.storage.get(kind, [document.key for document in page])
+            theirs = b.get(kind, [document.key for document in page])
             for document in page:
                 for difference in _compare(a, b, kind, document, theirs.get(document.key), found):
                     yield kind, document.key, difference
@@ -66,7 +64,7 @@ def missing_or_different(
 
 
 def _compare(
-    a: Storage, b: Worker, kind: Kind, mine: Stored, theirs: Stored | None, found: Comparison
+    a: Storage, b: Storage, kind: Kind, mine: Stored, theirs: Stored | None, found: Comparison
 ) -> Iterator[Difference]:
     found.records += 1
     name, digest = walking.name(kind, mine.key), _record_digest(mine)
@@ -93,11 +91,11 @@ def same(mine: Stored, theirs: Stored) -> bool:
     return _difference(mine, theirs) is None
 
 
-def compare_histories(a: Storage, b: Worker, log: str, found: Comparison) -> Difference | None:
+def compare_histories(a: Storage, b: Storage, log: str, found: Comparison) -> Difference | None:
     """Return the first difference between two histories."""
     position, common = 0, hashlib.sha256()
     try:
-        others = chain.from_iterable(b.ahead(_batches(b.storage, log)))
+        others = chain.from_iterable(_batches(b, log))
         # After the last batch of `a` there is to be no other text.
         for mine in chain(_batches(a, log), [[]]):
             theirs = list(islice(others, len(mine) or 1))

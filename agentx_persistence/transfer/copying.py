@@ -23,8 +23,6 @@ from agentx_persistence.storage import (
     Window,
 )
 from agentx_persistence.transfer import _walking as walking
-from agentx_persistence.transfer._session_copy import SessionCopy
-from agentx_persistence.transfer._worker import Worker
 from agentx_persistence.transfer.comparing import (
     compare_histories,
     missing_or_different,
@@ -64,19 +62,30 @@ def copy(
     a, b = walking.storage_of(source), walking.storage_of(target)
     if a is b:
         raise ConfigurationError("copy", _SAME)
-    with Worker(b) as worker:
-        run = _Copy(a, worker, CopyReport(dry_run), progress)
-        run.everything(containers)
-        if not dry_run:
-            run.compare(containers)
+    run = _Copy(a, b, CopyReport(dry_run), progress)
+    run.everything(containers)
+    if dry_run:
+        return run.report
+    for left in reversed(range(_ROUNDS)):
+        run.report.comparison = found = Comparison()
+        changed: dict[tuple[Kind, str], None] = {}
+        for kind, key, difference in missing_or_different(a, b, containers, found, progress):
+            found.count += 1
+            if len(found.differences) < _NAMED:
+                found.differences.append(difference)
+                changed[kind, key] = None
+        if found.equal or not left:
+            break
+        for kind, key in changed:
+            run.again(kind, key)
     return run.report
 
 
 class _Copy:
     def __init__(
-        self, source: Storage, worker: Worker, report: CopyReport, progress: Progress | None
+        self, source: Storage, target: Storage, report: CopyReport, progress: Progress | None
     ) -> None:
-        self.source, self.target, self.worker = source, worker.storage, worker
+        self.source, self.target = source, target
         self.report, self.progress = report, progress
         self.are_two = False  # whether source and target were found to be two stores
         self.at_once = walking.FEW  # of how many sessions the last messages are read at once
@@ -89,27 +98,6 @@ class _Copy:
                 for _ in self.page(kind, page):
                     done += 1
                     self.tell(kind, done, total)
-            self.worker.finish()
-            if done:
-                self.tell(kind, done, total)  # only now the last messages are written
-
-    def compare(self, containers: Sequence[str] | None) -> None:
-        """Compare both, and copy again what differs, a few times."""
-        for left in reversed(range(_ROUNDS)):
-            self.report.comparison = found = Comparison()
-            changed: dict[tuple[Kind, str], None] = {}
-            for kind, key, difference in missing_or_different(
-                self.source, self.worker, containers, found, self.progress
-            ):
-                found.count += 1
-                if len(found.differences) < _NAMED:
-                    found.differences.append(difference)
-                    changed[kind, key] = None
-            if found.equal or not left:
-                return
-            for kind, key in changed:
-                self.again(kind, key)
-                self.worker.finish()
 
     def page(self, kind: Kind, page: Sequence[Stored]) -> Iterator[None]:
         """Copy one of these documents at each step."""
@@ -166,15 +154,10 @@ class _Copy:
             self.document(kind, mine, theirs)
             return
         if theirs is not None:
-            difference = compare_histories(self.source, self.worker, key, Comparison())
+            difference = compare_histories(self.source, self.target, key, Comparison())
             if difference is not None and difference.position:
-                kept = difference.position - 1
-                writing = SessionCopy(self.target, self.report, key, mine.updated_at, kept)
-                if difference.b:
-                    self.worker.do(writing.cut)
                 with suppress(RecordConflictError, RecordNotFoundError):
-                    self.messages(writing, key, kept)
-                self.worker.finish()
+                    self.history(mine, difference.position - 1, longer=difference.b != "")
             theirs = self.target.get(kind, [key]).get(key)
         newest, copied = self.source.newest([key]), self.target.newest([key])
         self.session(mine, theirs, newest.get(key), copied.get(key))
@@ -184,8 +167,7 @@ class _Copy:
             self.report.unchanged += 1
             return
         if not self.report.dry_run:
-            document = walking.document_of(self.source, kind, mine)
-            self.worker.do(self.target.put, kind, document)
+            self.target.put(kind, walking.document_of(self.source, kind, mine))
         self.report.wrote(kind.name)
 
     def session(
@@ -205,32 +187,17 @@ class _Copy:
         if self.report.dry_run:
             self.report.messages += total - kept
             self.report.rewritten += kept < have
-            self.document(SESSIONS, mine, theirs)
-            return
-        writing = SessionCopy(self.target, self.report, mine.key, mine.updated_at, kept)
+        elif theirs is None:
+            document = walking.document_of(self.source, SESSIONS, mine)
+            self.target.create(SESSIONS, document)
+            if total:
+                self.history(mine, 0)
+        elif kept < max(total, have):
+            self.history(mine, kept, longer=kept < have)
         if theirs is None:
-            self.worker.do(writing.create, walking.document_of(self.source, SESSIONS, mine))
-        elif kept < have:
-            self.worker.do(writing.cut)
-        if kept < total:
-            self.messages(writing, mine.key, kept)
-        if theirs is not None:
-            if same(mine, theirs):
-                self.report.unchanged += 1
-            else:
-                self.worker.do(writing.replace, walking.document_of(self.source, SESSIONS, mine))
-
-    def messages(self, writing: SessionCopy, log: str, position: int) -> None:
-        """Read the messages after this position, while the worker writes those before them."""
-        for texts in walking.batches(self.source, log, position):
-            if writing.ended:
-                return
-            entries = [
-                walking.entry_of(self.source, log, at, text)
-                for at, text in enumerate(texts, position + 1)
-            ]
-            position += len(entries)
-            self.worker.do(writing.append, entries)
+            self.report.wrote(SESSIONS.name)
+        else:
+            self.document(SESSIONS, mine, theirs)
 
     def _common(self, log: str, newest: Slice, copied: Slice | None) -> int:
         """Return how many messages need no copying, judged by the last common position."""
@@ -247,8 +214,30 @@ class _Copy:
             mine = self.source.read(log, Window(after=have - 1, first=1)).texts
         if mine and theirs and walking.raw(mine[0]) == walking.raw(theirs[0]):
             return have
-        difference = compare_histories(self.source, self.worker, log, Comparison())
+        difference = compare_histories(self.source, self.target, log, Comparison())
         return (difference.position or 1) - 1 if difference else have
+
+    def history(self, mine: Stored, kept: int, longer: bool = False) -> None:
+        """Make the target's history the source's, of which it has the first `kept` messages.
+
+        :param longer: whether the target has others after these
+        """
+        log, at = mine.key, mine.updated_at
+        if longer:
+            self.target.rewrite(log, kept, (), at, walking.token())
+            self.report.rewritten += 1
+        position = kept
+        for texts in walking.batches(self.source, log, kept):
+            entries = [
+                walking.entry_of(self.source, log, position + index, text)
+                for index, text in enumerate(texts, 1)
+            ]
+            added = self.target.append(log, entries, at, expected=position)
+            if not isinstance(added, int):
+                # Somebody else writes to the target: the comparison at the end tells.
+                return
+            position = added
+            self.report.messages += len(entries)
 
 
 def _count(newest: Slice | None) -> int:
