@@ -55,9 +55,10 @@ class IndexFile(ForkAware):
                 self._lock.release()
 
     def after_fork_in_parent(self) -> None:
-        self._ready = False
         with suppress(ValueError):  # an interrupt came before it was added
             self._forking.remove(get_ident())
+        if not self._forking:  # else a fork in which a signal handler forked goes on
+            self._ready = False
 
     def after_fork(self) -> None:
         self._lock, self._using, self._forking = RLock(), False, []
@@ -143,12 +144,12 @@ class IndexFile(ForkAware):
         while True:
             self.open()
             with self._lock:
-                if self._connection is not None:
-                    try:
-                        self._using = True
+                try:
+                    self._using = True  # from here on, a fork by a signal handler does not close it
+                    if self._connection is not None:
                         return self._connection.execute(statement, values).fetchall()
-                    finally:
-                        self._using = False
+                finally:
+                    self._using = False
 
     def write(
         self,
@@ -165,11 +166,12 @@ class IndexFile(ForkAware):
 
         def commit() -> tuple[T] | None:
             with self._lock:
-                connection = self._connection
-                if connection is None or not self._is_current():
-                    return None
+                connection = None
                 try:
                     self._using = True
+                    connection = self._connection
+                    if connection is None or not self._is_current():
+                        return None
                     if connection.in_transaction:  # left open by an interrupt
                         connection.rollback()
                     connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
@@ -179,7 +181,7 @@ class IndexFile(ForkAware):
                     return (result,)
                 finally:
                     self._using = False
-                    if connection.in_transaction:
+                    if connection is not None and connection.in_transaction:
                         connection.rollback()
 
         while True:

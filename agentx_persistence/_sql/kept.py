@@ -234,9 +234,10 @@ class KeptConnections(Connections):
             self._ready = True
 
     def after_fork_in_parent(self) -> None:
-        self._ready = False
         with suppress(ValueError):  # an interrupt came before it was added
             self._forking.remove(get_ident())
+        if not self._forking:  # else a fork in which a signal handler forked goes on
+            self._ready = False
 
     def after_fork(self) -> None:
         # A signal handler may have interrupted `before_fork`.

@@ -34,7 +34,7 @@ class ForkAware:
         """
 
     def after_fork_in_parent(self) -> None:
-        """Continue, in the parent. Release what `before_fork` has locked."""
+        """Continue, in the parent, also if an earlier call of this was interrupted."""
 
     def after_fork(self) -> None:
         """Replace what the child cannot use. This runs before anything else in the child."""
@@ -60,16 +60,23 @@ def _before_fork() -> None:
 
 
 def _after_fork_in_parent() -> None:
+    """Continue. This runs twice: a signal that comes during the fork may interrupt the first."""
+    mine = _forks.get(get_ident())
+    prepared = mine[-1] if mine else []
+    while prepared:
+        prepared[-1].after_fork_in_parent()
+        prepared.pop()
+
+
+def _end_fork() -> None:
     me = get_ident()
-    try:
-        mine = _forks.get(me)
-        for thing in mine.pop() if mine else ():
-            thing.after_fork_in_parent()
-    finally:
-        if not mine:
-            _forks.pop(me, None)
-        with suppress(RuntimeError):  # the wait was too long, or interrupted
-            _one_thread_at_a_time.release()
+    mine = _forks.get(me)
+    if mine:
+        mine.pop()
+    if not mine:
+        _forks.pop(me, None)
+    with suppress(RuntimeError):  # the wait was too long, or interrupted
+        _one_thread_at_a_time.release()
 
 
 def _after_fork() -> None:
@@ -114,3 +121,5 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
         after_in_parent=_after_fork_in_parent,
         after_in_child=_after_fork,
     )
+    os.register_at_fork(after_in_parent=_after_fork_in_parent)
+    os.register_at_fork(after_in_parent=_end_fork)

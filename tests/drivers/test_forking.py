@@ -281,6 +281,7 @@ def test_an_interrupt_of_a_fork_that_waits_for_another_one_does_not_undo_what_th
         with _handled(interrupt), pytest.raises(KeyboardInterrupt):
             _forking._before_fork()
         _forking._after_fork_in_parent()
+        _forking._end_fork()
         assert first.is_alive()  # it still waits for the call that is under way
         started = time.monotonic()
         assert texts(stores[0]) == ["first"]
@@ -289,3 +290,20 @@ def test_an_interrupt_of_a_fork_that_waits_for_another_one_does_not_undo_what_th
     assert exit_status(children[0]) == 0
     _append_in_another_thread(stores)
     assert [texts(persistence) for persistence in stores] == [["first", *["later"] * 2]] * 4
+
+
+def test_an_interrupt_of_what_follows_a_fork_leaves_nothing_blocked(
+    stores: list[Persistence], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal that comes during the fork is handled in the first hook after it."""
+    database: Any = stores[0]._storage._database  # type: ignore[attr-defined]
+    go_on, interrupts = database.after_fork_in_parent, iter([KeyboardInterrupt()])
+
+    def interrupted() -> None:
+        for interrupt in interrupts:
+            raise interrupt
+        go_on()
+
+    monkeypatch.setattr(database, "after_fork_in_parent", interrupted)
+    assert exit_status(in_child(lambda: _append(stores))) == 0
+    _check(stores)
