@@ -168,6 +168,7 @@ def test_what_moves_away_from_a_container_that_is_deleted_is_not_touched(
     )
 
 
+@pytest.mark.timeout(300 if not _IS_LONG else 0)
 def test_what_moves_away_from_an_image_that_is_deleted_is_not_touched(
     persistence: Persistence,
 ) -> None:
@@ -207,6 +208,7 @@ def test_what_moves_away_from_an_image_that_is_deleted_is_not_touched(
         persistence.images.delete("y")
 
 
+@pytest.mark.timeout(300 if not _IS_LONG else 0)
 def test_what_is_saved_into_an_owner_that_is_deleted_stays_as_a_whole_or_goes(
     persistence: Persistence,
 ) -> None:
