@@ -269,7 +269,7 @@ def test_an_interrupt_of_a_fork_that_waits_for_another_one_does_not_undo_what_th
         raise KeyboardInterrupt
 
     children: list[int] = []
-    with _busy(stores[0], 2):
+    with _busy(stores[0], 4):
         fork = lambda: children.append(in_child(lambda: _append(stores)))  # noqa: E731
         first = threading.Thread(target=fork)
         first.start()
