@@ -284,7 +284,7 @@ def test_an_interrupt_of_a_fork_that_waits_for_another_one_does_not_undo_what_th
         _forking._end_fork()
         assert first.is_alive()  # it still waits for the call that is under way
         started = time.monotonic()
-        assert texts(stores[0]) == ["first"]
+        assert texts(stores[0])[0] == "first"  # its child may have appended already
         assert time.monotonic() - started > 0.5  # until the first fork has ended
         first.join()
     assert exit_status(children[0]) == 0
