@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -184,7 +184,7 @@ class _SqliteFlavour(Flavour):
             set_=replacement(table, columns, statement.excluded),
         )
 
-    def check_size(self, kind: str, id: str, values: Iterable[Any]) -> None:
+    def check_size(self, kind: str, id: str, values: Collection[Any]) -> None:
         # An upper bound, with 4 bytes a character, saves computing the exact size of nearly all.
         length = 0
         for value in values:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, ClassVar, NoReturn
 
 from sqlalchemy import (
@@ -98,7 +98,7 @@ class Flavour(ABC):
     def upsert(self, table: Table, columns: Collection[str]) -> Insert:
         """Return the statement that inserts a row of these columns, or replaces the one there."""
 
-    def check_size(self, kind: str, id: str, values: Iterable[Any]) -> None:  # noqa: B027
+    def check_size(self, kind: str, id: str, values: Collection[Any]) -> None:  # noqa: B027
         """Refuse with `RecordTooLargeError` a record whose values no statement can carry."""
 
     @abstractmethod

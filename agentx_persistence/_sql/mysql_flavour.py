@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from contextlib import suppress
 from socket import SHUT_RDWR
 from typing import Any
@@ -138,7 +138,7 @@ class MysqlFlavour(Flavour):
         limit = self.packet_limit
         cursor.max_stmt_length = min(getattr(cursor, "max_stmt_length", limit), limit)
 
-    def check_size(self, kind: str, id: str, values: Iterable[Any]) -> None:
+    def check_size(self, kind: str, id: str, values: Collection[Any]) -> None:
         texts = [value for value in values if isinstance(value, str)]
         # An upper bound: 4 bytes a character, each of them escaped. Nearly all records are below
         # it, which saves computing their exact size.

@@ -126,20 +126,31 @@ def test_a_call_from_a_signal_handler_in_a_fork_is_refused_at_once(
 # In an interpreter of its own: once `concurrent.futures.thread` is imported, a fork in a fork waits
 # for a lock of that module.
 _FORK_IN_A_FORK = """
-import os, signal, sys, threading, time
+import contextlib, os, signal, sys, threading, time
 from agentx_persistence import SessionRecord, create_persistence
+from agentx_persistence.storage import _forking
 
-with create_persistence(f"sqlite:///{sys.argv[1]}/agentx.db") as persistence:
-    save = lambda: persistence.sessions.save(SessionRecord())
+with contextlib.ExitStack() as stack:
+    stores = [
+        stack.enter_context(create_persistence(f"sqlite:///{sys.argv[1]}/{number}.db"))
+        for number in range(5)
+    ]
+    def save():
+        for store in stores:
+            store.sessions.save(SessionRecord())
     def fork():
         child = os.fork()
         if child == 0:
-            save()
-            os._exit(0)
+            try:
+                save()
+                os._exit(0)
+            finally:
+                os._exit(1)
         return child
     inside, inner = threading.Event(), []
     work = lambda cursor: (inside.set(), time.sleep(1))
-    busy = threading.Thread(target=persistence._storage._database.write, args=(work,))
+    last = list(_forking._open)[-1]  # so the others are ready for the outer fork already
+    busy = threading.Thread(target=last.write, args=(work,))
     busy.start()
     inside.wait()
     signal.signal(signal.SIGALRM, lambda number, frame: inner.append(fork()))
@@ -151,7 +162,7 @@ with create_persistence(f"sqlite:///{sys.argv[1]}/agentx.db") as persistence:
     another = threading.Thread(target=save)
     another.start()
     another.join()
-    print(statuses, len(persistence.sessions.find_all()))
+    print(statuses, *(store.sessions.count() for store in stores))
 """
 
 
@@ -162,7 +173,7 @@ def test_a_signal_handler_may_fork_in_a_fork(tmp_path: Path) -> None:
         timeout=20,
         check=False,
     )
-    assert ended.stdout.decode() == "[0, 0] 4\n", ended.stderr.decode()
+    assert ended.stdout.decode() == "[0, 0] 4 4 4 4 4\n", ended.stderr.decode()
 
 
 def test_a_child_may_fork_in_turn(stores: list[Persistence]) -> None:
