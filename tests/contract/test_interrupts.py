@@ -52,6 +52,7 @@ class Storm:
     def __init__(self, chance: random.Random) -> None:
         self._chance = chance
         self.raging = False
+        self._over = False
         self.interrupts = 0
 
     def _strike(self, number: int, frame: FrameType | None) -> None:
@@ -62,7 +63,8 @@ class Storm:
         self._aim()
 
     def _aim(self) -> None:
-        signal.setitimer(signal.ITIMER_REAL, self._chance.uniform(0.0002, 0.008))
+        if not self._over:  # or the next signal meets the default action, which ends the process
+            signal.setitimer(signal.ITIMER_REAL, self._chance.uniform(0.0002, 0.008))
 
     @contextmanager
     def on(self) -> Iterator[None]:
@@ -70,11 +72,13 @@ class Storm:
         # which warns of it. The test runner's own hook must not be interrupted by that.
         hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
         old = signal.signal(signal.SIGALRM, self._strike)
+        self._over = False
         self._aim()
         try:
             yield
         finally:
             self.raging = False
+            self._over = True
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, old)
             gc.collect()
