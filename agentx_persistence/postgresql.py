@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from agentx_persistence.errors import ConfigurationError, MissingDependencyError
+from agentx_persistence.errors import MissingDependencyError
 from agentx_persistence.storage import PersistenceDriver
 
 try:
@@ -15,57 +15,17 @@ except ModuleNotFoundError as error:
     raise MissingDependencyError("postgresql", "psycopg") from error
 
 try:
-    from sqlalchemy import (
-        URL,
-        ColumnElement,
-        Connection,
-        Engine,
-        Select,
-        Table,
-        bindparam,
-        create_engine,
-        delete,
-        event,
-        select,
-    )
-    from sqlalchemy.dialects.postgresql import insert
-    from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
-    from sqlalchemy.sql.dml import Delete, Insert
+    from sqlalchemy import URL, Engine, create_engine, event
 except ModuleNotFoundError as error:
     raise MissingDependencyError("postgresql", "sqlalchemy") from error
 
 from agentx_persistence._sql import hosts
-from agentx_persistence._sql.flavour import Flavour, replacement
 from agentx_persistence._sql.pool import ServerPool
-from agentx_persistence._sql.postgresql_appending import PostgresqlAppending, in_array, rows_of_each
+from agentx_persistence._sql.postgresql_appending import PostgresqlAppending
+from agentx_persistence._sql.postgresql_flavour import PostgresqlFlavour
 from agentx_persistence._sql.postgresql_rewriting import PostgresqlRewriting
 from agentx_persistence._sql.schema import split_schema
 from agentx_persistence._sql.server import ServerDriver, check_numbers, server_url
-from agentx_persistence.storage.kinds import SEPARATOR
-
-# serialization_failure, deadlock_detected, lock_not_available, too_many_connections
-_TRANSIENT = {"40001", "40P01", "55P03", "53300"}
-_CROWDED = (
-    "too many clients",
-    "too many connections",
-    "connection slots are reserved",
-    "starting up",
-    "not yet accepting",
-)
-# read_only_sql_transaction (of a server that became a standby), admin_shutdown, crash_shutdown,
-# cannot_connect_now, idle_session_timeout
-_LOST = {"25006", "57P01", "57P02", "57P03", "57P05"}
-_MISCONFIGURED = {
-    "authentication failed": "check user and password",
-    "no password supplied": "give the password of the role",
-    "not permitted to log in": "let the role log in",
-    "does not exist": "check the names of the database and of the role, and create them first",
-    "permission denied for database": "let the role connect to the database",
-    "pg_hba.conf": "let the server's pg_hba.conf admit the role from this host",
-    "invalid connection option": "check the options in the URL and in connect_args",
-    "invalid sslmode": "check sslmode",
-    "certificate": "check the certificates, sslmode and sslrootcert",
-}
 
 
 def postgresql_driver(
@@ -168,97 +128,9 @@ def driver_from_url(url: str, **options: Any) -> PersistenceDriver:
     return postgresql_driver(url, **options)
 
 
-class _PostgresqlFlavour(Flavour):
-    backend = "postgresql"
-
-    def begin(self, connection: Any, cursor: Cursor) -> None:
-        cursor.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-
-    def begin_joined(self, connection: Connection) -> None:
-        if getattr(connection.connection.driver_connection, "autocommit", False):
-            self.refuse_autocommit()
-
-    def upsert(self, table: Table, columns: Collection[str]) -> Insert:
-        statement = insert(table)
-        return statement.on_conflict_do_update(
-            index_elements=list(table.primary_key),
-            set_=replacement(table, columns, statement.excluded),
-        )
-
-    def among(self, column: ColumnElement[Any], name: str, size: int) -> ColumnElement[bool]:
-        # One array is a single parameter: psycopg takes long to place a thousand of them.
-        return in_array(column, name)
-
-    def listed(self, name: str, values: Sequence[str]) -> dict[str, Any]:
-        return {name: list(values)}
-
-    def rows_among(
-        self,
-        columns: Sequence[ColumnElement[Any]],
-        conditions: Sequence[ColumnElement[bool]],
-        column: ColumnElement[Any],
-        name: str,
-        size: int,
-    ) -> Select[Any]:
-        if size == 1:
-            return select(*columns).where(*conditions, column == bindparam(name))
-        return rows_of_each(columns, conditions, column, name)
-
-    def deletion_among(
-        self,
-        table: Table,
-        conditions: Sequence[ColumnElement[bool]],
-        column: ColumnElement[Any],
-        name: str,
-        size: int,
-    ) -> Delete:
-        keys = [*table.primary_key]
-        found = self.rows_among(keys, conditions, column, name, size).subquery("found")
-        return delete(table).where(*(key == found.c[key.name] for key in keys))
-
-    def sought(self, name: str, ids: Sequence[str]) -> dict[str, Any]:
-        return {name: SEPARATOR.join(ids)}
-
-    def check(self, cursor: Any) -> None:
-        cursor.execute(
-            "SELECT current_setting('server_encoding'), current_setting('client_encoding')"
-        )
-        for encoding, what in zip(
-            cursor.fetchone(), ("database", "connection's client_encoding"), strict=True
-        ):
-            if encoding != "UTF8":
-                raise ConfigurationError(
-                    self.backend, f"the {what} must be in UTF8, not in {encoding}"
-                )
-
-    def is_transient(self, error: BaseException) -> bool:
-        # https://www.postgresql.org/docs/current/errcodes-appendix.html
-        return _state(error) in _TRANSIENT or (
-            # An error in connecting has no code, only a text.
-            _state(error) is None
-            and isinstance(error, psycopg.OperationalError)
-            and any(part in str(error) for part in _CROWDED)
-        )
-
-    def is_lost(self, error: BaseException) -> bool:
-        return _state(error) in _LOST or "cached plan must not change" in str(error)
-
-    def misconfigured(self, error: BaseException) -> str:
-        state = _state(error)
-        if state in ("28000", "28P01", "42501"):
-            return "check user and password, and what is granted to the role"
-        if state is not None or not isinstance(error, psycopg.Error):
-            return ""
-        text = str(error)
-        return next((hint for part, hint in _MISCONFIGURED.items() if part in text), "")
-
-    def is_missing_table(self, error: BaseException) -> bool:
-        return isinstance(error, psycopg.errors.UndefinedTable)
-
-
 class _PostgresqlDriver(ServerDriver):
     backend = "postgresql"
-    flavour = _PostgresqlFlavour
+    flavour = PostgresqlFlavour
     appending = PostgresqlAppending
     rewriting = PostgresqlRewriting
 
@@ -328,7 +200,3 @@ class _Connection(psycopg.Connection[Any]):
                 wanted = gen.send(ready)
         except StopIteration as end:
             return end.value
-
-
-def _state(error: BaseException) -> str | None:
-    return getattr(error, "sqlstate", None)
