@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
 from agentx_persistence._sql.attempts import Attempts
-from agentx_persistence._sql.engine import ATTEMPTS, Database, DuplicateError, refused
+from agentx_persistence._sql.engine import Database, DuplicateError
 from agentx_persistence._sql.statements import Statement, chunks, named, new, numbered
 from agentx_persistence._sql.tables import TABLES, latest
 from agentx_persistence.storage import IMAGES, ITEMS, SESSIONS, Document, Kind, Stored
@@ -95,8 +95,7 @@ class Documents:
         row = self._checked(kind, document)
         statement = self._insert(kind, row)
         attempt = Attempts(self._database, statement, row)
-        what = f"{kind.noun} {document.key!r}"
-        for _ in range(ATTEMPTS):
+        for _ in range(self._database.attempts):
             try:
                 attempt.run()
                 return True
@@ -105,10 +104,10 @@ class Documents:
                     lambda cursor: self._recreate(cursor, kind, document, row)
                 )
             if created is False:
-                attempt.require_first(what)
+                attempt.require_first(f"{kind.noun} {document.key!r}")
             if created is not None:
                 return created
-        raise refused(self._database.flavour.backend, what)
+        raise self._database.refused(kind.noun, document.key)
 
     def _recreate(
         self, cursor: Cursor, kind: Kind, document: Document, row: dict[str, Any]

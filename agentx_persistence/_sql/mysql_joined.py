@@ -38,7 +38,7 @@ from agentx_persistence.storage import (
 
 _sessions = tables.sessions.c
 # Where SQLAlchemy's connection keeps the outermost transaction, and the logs of which it sees one
-# part in the snapshot and one in its latest form.
+# part in the snapshot and one in its latest form, with the heads that the snapshot has.
 _MIXED = "agentx_persistence.mixed"
 # How often a window between ids is read, if the messages are cut between its two statements.
 _TRIES = 3
@@ -61,7 +61,7 @@ class MysqlJoinedStorage(SqlStorage):
             super().put(kind, document)
             count, _ = self._head(document.key) or (0, "")
             if count:
-                self._mixed().add(document.key)
+                self._mixed()[document.key] = None
 
     def replace(self, kind: Kind, document: Document, revision: str) -> bool:
         if kind is SESSIONS:
@@ -177,8 +177,10 @@ class MysqlJoinedStorage(SqlStorage):
         The lock comes first, because a transaction that has read nothing yet begins its snapshot
         with the second statement.
         """
-        if self._reads_snapshots() and self._head(log, locked=True) != self._head(log):
-            self._mixed().add(log)
+        if self._reads_snapshots():
+            latest, seen = self._head(log, locked=True), self._head(log)
+            if latest != seen:
+                self._mixed().setdefault(log, seen)
 
     def _head(self, log: str, *, locked: bool = False) -> Sequence[Any] | None:
         query = select(_sessions.message_count, _sessions.generation).where(
@@ -190,17 +192,20 @@ class MysqlJoinedStorage(SqlStorage):
         rows = self._database.fetch(statement.sql, statement.bind({"session": log}))
         return tuple(rows[0]) if rows else None
 
-    def _mixed(self) -> set[str]:
+    def _mixed(self) -> dict[str, Sequence[Any] | None]:
         connection = self._database.connection
         transaction = connection.get_transaction()
         known = connection.info.get(_MIXED)
         if known is None or known[0] is not transaction:
-            known = connection.info[_MIXED] = (transaction, set())
-        logs: set[str] = known[1]
+            known = connection.info[_MIXED] = (transaction, {})
+        logs: dict[str, Sequence[Any] | None] = known[1]
         return logs
 
     def _require_one_moment(self, log: str) -> None:
-        if _MIXED in self._database.connection.info and log in self._mixed():
+        if _MIXED not in self._database.connection.info or log not in self._mixed():
+            return
+        # The snapshot's state again: the change was refused, or undone with a savepoint.
+        if self._head(log) != self._mixed()[log]:
             raise _conflict(log)
 
     @contextmanager
