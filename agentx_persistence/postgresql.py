@@ -170,6 +170,7 @@ def driver_from_url(url: str, **options: Any) -> PersistenceDriver:
 
 class _PostgresqlFlavour(Flavour):
     backend = "postgresql"
+    shows_deleted_in_snapshots = True
 
     def begin(self, connection: Any, cursor: Cursor) -> None:
         cursor.execute("BEGIN ISOLATION LEVEL READ COMMITTED")

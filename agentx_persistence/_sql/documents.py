@@ -88,6 +88,7 @@ class Documents:
 
     def put(self, kind: Kind, document: Document) -> None:
         row = self._checked(kind, document)
+        self._lock_first(kind, document.key)
         statement = self._upsert(kind, row)
         self._database.execute(statement.sql, statement.bind(row))
 
@@ -95,6 +96,7 @@ class Documents:
         row = self._checked(kind, document)
         statement = self._insert(kind, row)
         attempt = Attempts(self._database, statement, row)
+        self._lock_first(kind, document.key)
         for _ in range(self._database.attempts):
             try:
                 attempt.run()
@@ -255,8 +257,19 @@ class Documents:
 
         It is empty if the document is being deleted; ``None`` if there is no document to lock.
         """
+        statement = self._locking(kind)
+        cursor.execute(statement.sql, statement.bind(key_values(kind, key)))
+        row = cursor.fetchone()
+        return None if row is None else str(row[0])
+
+    def _lock_first(self, kind: Kind, key: str) -> None:
+        if self._database.locks_first:
+            statement = self._locking(kind)
+            self._database.fetch(statement.sql, statement.bind(key_values(kind, key)))
+
+    def _locking(self, kind: Kind) -> Statement:
         table = TABLES[kind]
-        statement = self._database.statement(
+        return self._database.statement(
             (kind.name, "lock"),
             lambda: (
                 select(table.c.revision)
@@ -264,9 +277,6 @@ class Documents:
                 .with_for_update()
             ),
         )
-        cursor.execute(statement.sql, statement.bind(key_values(kind, key)))
-        row = cursor.fetchone()
-        return None if row is None else str(row[0])
 
     def _checked(self, kind: Kind, document: Document) -> dict[str, Any]:
         row = row_of(kind, document)

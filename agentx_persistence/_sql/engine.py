@@ -47,6 +47,9 @@ class Database(ForkAware):
 
     # Whether a change must read messages with locks, as its transaction may have a snapshot.
     reads_with_locks = False
+    # Whether a row must be locked before it is inserted, as the transaction may have a snapshot in
+    # which others have deleted it. The lock then fails.
+    locks_first = False
     # How often a call tries to create what is refused as a duplicate, though nothing has its key.
     attempts = 100
 
@@ -283,6 +286,7 @@ class JoinedDatabase(Database):
         self._writing = set()
         self._connect = connect
         self.reads_with_locks = database.flavour.shows_changes_in_snapshots
+        self.locks_first = database.flavour.shows_deleted_in_snapshots
 
     @property
     def dialect(self) -> Dialect:

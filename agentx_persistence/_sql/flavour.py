@@ -54,6 +54,9 @@ class Flavour(ABC):
     # Whether a snapshot of a transaction has its own changes together with those of others in the
     # same rows, but not the others' further rows.
     shows_changes_in_snapshots: ClassVar[bool] = False
+    # Whether a transaction can insert a row that others have deleted since its snapshot began, and
+    # then sees both.
+    shows_deleted_in_snapshots: ClassVar[bool] = False
     # Seconds between two transactions of a large deletion, in which others can write.
     rest: ClassVar[float] = 0.0
 

@@ -66,8 +66,10 @@ class Forking:
     def _copy(
         self, cursor: Cursor, log: str, through: str | None, row: dict[str, Any], again: bool
     ) -> int:
-        self._documents.insert(cursor, row)
         key = row["session_id"]
+        if self._database.locks_first:
+            self._rows.lock(cursor, key)
+        self._documents.insert(cursor, row)
         if again:
             # There can be messages without a session, if others have deleted its row.
             self._rows.delete_range(cursor, key, 0, self._rows.top(cursor, key))

@@ -27,6 +27,17 @@ CREATING: dict[str, tuple[str, Callable[[Persistence], object]]] = {
     "add": ("session", lambda p: p.sessions.add_message("new", message(), create=session("new"))),
 }
 
+_KEYS = " UNION ALL ".join(
+    f"SELECT '{table}', {key} FROM agentx_{table}"  # noqa: S608
+    for table, key in (
+        ("containers", "container_id"),
+        ("images", "image_id"),
+        ("sessions", "session_id"),
+        ("items", "namespace"),
+        ("messages", "session_id"),
+    )
+)
+
 
 @pytest.fixture
 def engine(backend: Backend, server: Any) -> Iterator[Engine]:
@@ -58,6 +69,39 @@ def test_what_others_created_meanwhile_is_a_conflict(
         assert len(statements) < 30
         assert texts(inside) == []  # the transaction is still usable
         connection.commit()
+
+
+SAVING: dict[str, Callable[[Persistence], object]] = {
+    "save a container": lambda p: p.containers.save(container("new")),
+    "save an image": lambda p: p.images.save(image("new")),
+    "save a session": lambda p: p.sessions.save(session("new")),
+    "save an item": lambda p: p.items.save(ITEM),
+    **{name: create for name, (_, create) in CREATING.items()},
+}
+
+
+@pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ"])
+@pytest.mark.parametrize("name", SAVING)
+def test_what_others_deleted_meanwhile_is_not_there_twice(
+    persistence: Persistence, engine: Engine, backend: Backend, name: str, level: str
+) -> None:
+    saved_session(persistence)
+    for part in ("container", "image", "item", "session"):
+        CREATING[part][1](persistence)
+    with engine.connect().execution_options(isolation_level=level) as connection:
+        inside = persistence.within(connection)
+        assert texts(inside) == []  # the snapshot begins
+        for record in (persistence.containers, persistence.images, persistence.sessions):
+            assert record.delete("new")
+        assert persistence.items.delete(("box",), "new")
+        if level == "REPEATABLE READ" and backend.name == "postgresql":
+            with pytest.raises(exc.DBAPIError, match="could not serialize"):
+                SAVING[name](inside)
+        else:
+            SAVING[name](inside)
+            keys = connection.exec_driver_sql(_KEYS).fetchall()
+            assert len(keys) == len({*keys})
+            connection.commit()
 
 
 @pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ"])
