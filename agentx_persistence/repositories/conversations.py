@@ -85,7 +85,8 @@ class Conversations(Histories):
                 now(),
                 create=document,
                 expected=expected,
-                generation=None if found is None else found.head.generation,
+                # What the call does not append must still be there.
+                generation=found.head.generation if found and found.there else None,
             )
             if isinstance(added, int):
                 places = {} if found is None else {id: at for id, (at, _) in found.there.items()}
@@ -99,9 +100,7 @@ class Conversations(Histories):
                 except RecordNotFoundError:
                     if document is None:
                         raise
-                    next(guarded)
-                    found, missing = None, list(given.values())
-                    continue
+                    found = added._replace(there={})
             self._require_same(session_id, messages, found)
             missing = [entry for id, entry in given.items() if id not in found.there]
             if not missing:

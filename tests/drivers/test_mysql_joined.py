@@ -182,6 +182,35 @@ def test_a_transaction_sees_all_that_it_wrote_itself(
     assert inside.sessions.summaries(["session"])["session"].message_count == 3
 
 
+@pytest.mark.parametrize("undone", ["refused", "not found", "rolled back"])
+def test_a_change_that_was_not_made_hides_nothing(
+    store: Persistence, connection: Connection, undone: str
+) -> None:
+    inside = store.within(connection).sessions
+    before = _answers(inside)
+    store.sessions.add_messages("session", [TWO, THREE])
+    store.sessions.add_message("new", ONE, create=session("new"))
+    if undone == "refused":
+        with pytest.raises(RecordConflictError, match="expected"):
+            inside.add_message("session", message(), expected=2)
+    elif undone == "not found":
+        with pytest.raises(RecordNotFoundError):
+            inside.rewrite("session", after="absent")
+    else:
+        savepoint = connection.begin_nested()
+        inside.add_message("session", message())
+        inside.save(session("new", title="saved"))
+        savepoint.rollback()
+    committed = connection.get_isolation_level() == "READ COMMITTED"
+    assert _answers(inside) == (_answers(store.sessions) if committed else before)
+    assert inside.exists("new") is committed
+    assert inside.add_message("session", message()) == 5
+    if not committed:
+        assert {*_answers(inside).values()} == {RecordConflictError}
+    connection.commit()
+    assert store.sessions.count_messages("session") == 5
+
+
 def test_another_session_is_read_as_the_snapshot_has_it(
     store: Persistence, connection: Connection
 ) -> None:
