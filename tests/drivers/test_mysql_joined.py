@@ -11,7 +11,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, create_engine
 
-from agentx_persistence import Persistence, RecordConflictError, RecordNotFoundError
+from agentx_persistence import (
+    CorruptRecordError,
+    Persistence,
+    RecordConflictError,
+    RecordNotFoundError,
+)
 from agentx_persistence._sql import schema
 from agentx_persistence.repositories.sessions import SessionRepository
 from tests.backends.backend import Backend
@@ -253,3 +258,19 @@ def test_what_others_have_not_committed_is_no_damage(store: Persistence, engine:
         for name in ("get", "last", "after", "iter", "reverse", "summaries"):
             with pytest.raises(RecordConflictError):
                 READS[name](inside)
+
+
+@pytest.mark.parametrize("lost", ["position > 0", "position > 2"])
+def test_a_lost_message_is_damage_where_each_statement_sees_one_moment(
+    store: Persistence, engine: Engine, lost: str
+) -> None:
+    store.sessions.add_messages("session", [TWO, THREE])
+    with engine.begin() as damaging:
+        damaging.exec_driver_sql(f"DELETE FROM agentx_messages WHERE {lost}")  # noqa: S608
+    for level in ("READ COMMITTED", "SERIALIZABLE", "REPEATABLE READ"):
+        with engine.connect().execution_options(isolation_level=level) as connection:
+            sessions = store.within(connection).sessions
+            for read in ("get", "first", "last", "iter", "reverse", "summaries"):
+                conflict = level == "REPEATABLE READ"
+                with pytest.raises(RecordConflictError if conflict else CorruptRecordError):
+                    READS[read](sessions)
