@@ -15,7 +15,6 @@ from agentx_persistence.errors import (
     ConfigurationError,
     InvalidRecordError,
     MissingDependencyError,
-    RecordTooLargeError,
 )
 from agentx_persistence.storage import PersistenceDriver, Storage
 
@@ -53,11 +52,6 @@ _MISCONFIGURED = {
     14: "check that the path is that of a file, and the rights on it and its folder",
     26: "give the path of a SQLite database, or of a file that does not exist yet",
 }
-
-
-# The largest row in bytes, https://www.sqlite.org/limits.html, and what is in it beside its texts.
-_LIMIT = 1_000_000_000
-_ROW = 500
 
 
 def sqlite_driver(
@@ -183,18 +177,6 @@ class _SqliteFlavour(Flavour):
             index_elements=list(table.primary_key),
             set_=replacement(table, columns, statement.excluded),
         )
-
-    def check_size(self, kind: str, id: str, values: Collection[Any]) -> None:
-        # An upper bound, with 4 bytes a character, saves computing the exact size of nearly all.
-        length = 0
-        for value in values:
-            if isinstance(value, str):
-                length += len(value)
-        if _ROW + 4 * length <= _LIMIT:
-            return
-        size = _ROW + sum(len(value.encode()) for value in values if isinstance(value, str))
-        if size > _LIMIT:
-            raise RecordTooLargeError(kind, id, size, _LIMIT)
 
     def is_transient(self, error: BaseException) -> bool:
         # The primary result code is the low byte; SQLITE_BUSY is 5, SQLITE_LOCKED is 6.

@@ -59,7 +59,7 @@ class FileStorage(FileDocuments):
         def creating() -> int | Found:
             if create is None or self._records.exists(SESSIONS, log):
                 return self._logs.with_log(log, work, "r+b")
-            if expected not in (None, 0):
+            if expected not in (None, 0) or generation not in (None, create.revision):
                 return Found(Head(0, ""), {})
             latest = max(at, create.updated_at)
             lines = self._logs.draft(create, *format_entries(entries, 1, latest))

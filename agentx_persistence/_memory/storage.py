@@ -123,7 +123,9 @@ class MemoryStorage(Storage):
                 if target is None:
                     if create is None:
                         raise RecordNotFoundError("session", log)
-                    return self._create_with(create, entries, at, expected)
+                    if expected not in (None, 0) or generation not in (None, create.revision):
+                        return Found(Log("", 0).head, {})
+                    return self._create_with(create, entries, at)
                 count, current, updated_at = target.state
                 if (
                     (expected is not None and expected != count)
@@ -144,11 +146,7 @@ class MemoryStorage(Storage):
             finally:
                 changes.busy = False
 
-    def _create_with(
-        self, document: Document, entries: Sequence[Entry], at: int, expected: int | None
-    ) -> int | Found:
-        if expected not in (None, 0):
-            return Found(Log("", 0).head, {})
+    def _create_with(self, document: Document, entries: Sequence[Entry], at: int) -> int:
         updated_at = max(document.updated_at, at) if entries else document.updated_at
         target = Log(document.revision, updated_at)
         target.add(entries)
@@ -240,7 +238,7 @@ class MemoryStorage(Storage):
                 Entry(id, text)
                 for id, text in zip(source.ids[:count], source.texts[:count], strict=True)
             ]
-            self._create_with(document, copied, document.updated_at, None)
+            self._create_with(document, copied, document.updated_at)
             return count
 
         return self._changes.run(work)

@@ -68,7 +68,7 @@ class Append:
                 if create is None:
                     self._staging.discard()
                     log.require(None)
-                elif expected not in (None, 0) or generation is not None:
+                elif expected not in (None, 0) or generation not in (None, create.revision):
                     return Found(Head(0, ""), {})
                 elif self._create(create):
                     return len(self._entries)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -14,11 +15,8 @@ from agentx_persistence._sql.documents import DELETED, Documents
 from agentx_persistence._sql.engine import Database, DuplicateError
 from agentx_persistence._sql.reading import Reading
 from agentx_persistence._sql.rows import LogRows
-from agentx_persistence.errors import BackendUnavailableError, RecordNotFoundError
+from agentx_persistence.errors import RecordNotFoundError
 from agentx_persistence.storage import Document, Entry, Found, Head
-
-# How often one call tries to create its session while other calls create and delete it.
-_ATTEMPTS = 20
 
 
 class Append:
@@ -80,9 +78,14 @@ class Appending:
             # missing. `_append_with_care` creates it, and makes the same checks.
             # In the caller's transaction, that lookup may not see what has taken the id.
             if not self.database.reads_with_locks and (taken or call.create is None):
-                found = self._reading.lookup(call.log, [entry.id for entry in call.entries])
-                if found.there or not call.accepts(found.head):
-                    return found
+                try:
+                    found = self._reading.lookup(call.log, [entry.id for entry in call.entries])
+                except RecordNotFoundError:
+                    if call.create is None:
+                        raise
+                else:
+                    if found.there or not call.accepts(found.head):
+                        return found
         return self._append_with_care(call)
 
     def append_new(self, call: Append) -> int | None:
@@ -133,18 +136,13 @@ class Appending:
 
     def _append_with_care(self, call: Append) -> int | Found:
         row = call.create and self._documents.checked_session(call.create)
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(self.database.attempts):
             work = partial(self._careful, call=call, row=row, again=attempt > 0)
-            try:
+            # Otherwise another call has created the session meanwhile, or an unfinished deletion
+            # left messages with these ids or positions.
+            with suppress(DuplicateError):
                 return self.database.write(work)
-            except DuplicateError as error:
-                # Another call has created the session meanwhile, or an unfinished deletion left
-                # messages with these ids or positions.
-                taken = error
-        raise BackendUnavailableError(
-            self.database.flavour.backend,
-            f"others kept creating and deleting session {call.log!r}; try again later",
-        ) from taken
+        raise self.database.refused("session", call.log)
 
     def _careful(
         self, cursor: Cursor, call: Append, row: dict[str, Any] | None, again: bool

@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
 from agentx_persistence._sql.attempts import Attempts
-from agentx_persistence._sql.engine import ATTEMPTS, Database, DuplicateError, refused
+from agentx_persistence._sql.engine import Database, DuplicateError
 from agentx_persistence._sql.statements import Statement, chunks, named, new, numbered
 from agentx_persistence._sql.tables import TABLES, latest
 from agentx_persistence.storage import IMAGES, ITEMS, SESSIONS, Document, Kind, Stored
@@ -88,6 +88,7 @@ class Documents:
 
     def put(self, kind: Kind, document: Document) -> None:
         row = self._checked(kind, document)
+        self._lock_first(kind, document.key)
         statement = self._upsert(kind, row)
         self._database.execute(statement.sql, statement.bind(row))
 
@@ -95,8 +96,8 @@ class Documents:
         row = self._checked(kind, document)
         statement = self._insert(kind, row)
         attempt = Attempts(self._database, statement, row)
-        what = f"{kind.noun} {document.key!r}"
-        for _ in range(ATTEMPTS):
+        self._lock_first(kind, document.key)
+        for _ in range(self._database.attempts):
             try:
                 attempt.run()
                 return True
@@ -105,10 +106,10 @@ class Documents:
                     lambda cursor: self._recreate(cursor, kind, document, row)
                 )
             if created is False:
-                attempt.require_first(what)
+                attempt.require_first(f"{kind.noun} {document.key!r}")
             if created is not None:
                 return created
-        raise refused(self._database.flavour.backend, what)
+        raise self._database.refused(kind.noun, document.key)
 
     def _recreate(
         self, cursor: Cursor, kind: Kind, document: Document, row: dict[str, Any]
@@ -256,8 +257,19 @@ class Documents:
 
         It is empty if the document is being deleted; ``None`` if there is no document to lock.
         """
+        statement = self._locking(kind)
+        cursor.execute(statement.sql, statement.bind(key_values(kind, key)))
+        row = cursor.fetchone()
+        return None if row is None else str(row[0])
+
+    def _lock_first(self, kind: Kind, key: str) -> None:
+        if self._database.locks_first:
+            statement = self._locking(kind)
+            self._database.fetch(statement.sql, statement.bind(key_values(kind, key)))
+
+    def _locking(self, kind: Kind) -> Statement:
         table = TABLES[kind]
-        statement = self._database.statement(
+        return self._database.statement(
             (kind.name, "lock"),
             lambda: (
                 select(table.c.revision)
@@ -265,9 +277,6 @@ class Documents:
                 .with_for_update()
             ),
         )
-        cursor.execute(statement.sql, statement.bind(key_values(kind, key)))
-        row = cursor.fetchone()
-        return None if row is None else str(row[0])
 
     def _checked(self, kind: Kind, document: Document) -> dict[str, Any]:
         row = row_of(kind, document)

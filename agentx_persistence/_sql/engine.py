@@ -22,6 +22,7 @@ from agentx_persistence.errors import (
     ConfigurationError,
     PersistenceClosedError,
     PersistenceError,
+    RecordConflictError,
     SchemaError,
 )
 from agentx_persistence.storage._forking import ForkAware, renew_after_fork
@@ -41,23 +42,16 @@ class DuplicateError(BackendError):
     """A key is taken. `SqlStorage` handles this error, and never passes it on to its caller."""
 
 
-# How often a call tries to create what is refused as a duplicate, though nothing has its key.
-ATTEMPTS = 100
-
-
-def refused(backend: str, what: str) -> ConfigurationError:
-    return ConfigurationError(
-        backend,
-        f"{what} is refused as a duplicate, though nothing has its id; remove the unique index that"
-        " was added to the tables of this package",
-    )
-
-
 class Database(ForkAware):
     """Runs statements. Each call is a transaction, which is repeated after errors that may pass."""
 
     # Whether a change must read messages with locks, as its transaction may have a snapshot.
     reads_with_locks = False
+    # Whether a row must be locked before it is inserted, as the transaction may have a snapshot in
+    # which others have deleted it. The lock then fails.
+    locks_first = False
+    # How often a call tries to create what is refused as a duplicate, though nothing has its key.
+    attempts = 100
 
     def __init__(
         self,
@@ -188,6 +182,14 @@ class Database(ForkAware):
             f"not {type(transaction).__name__}",
         )
 
+    def refused(self, noun: str, id: str) -> PersistenceError:
+        """Return the error for what is still refused as a duplicate after all attempts."""
+        return ConfigurationError(
+            self.flavour.backend,
+            f"{noun} {id!r} is refused as a duplicate, though nothing has its id; remove the unique"
+            " index that was added to the tables of this package",
+        )
+
     def before_fork(self, deadline: float) -> None:
         self._connections.before_fork(deadline)
 
@@ -266,6 +268,9 @@ class Database(ForkAware):
 class JoinedDatabase(Database):
     """A database within the caller's transaction."""
 
+    # Further ones are of use only if the key became free between two statements, or for leftovers.
+    attempts = 3
+
     def __init__(self, database: Database, connect: Callable[[], Connection]) -> None:
         self.engine, self.flavour = database.engine, database.flavour
         self._connections = JoinedConnections(connect, database.flavour)
@@ -281,6 +286,7 @@ class JoinedDatabase(Database):
         self._writing = set()
         self._connect = connect
         self.reads_with_locks = database.flavour.shows_changes_in_snapshots
+        self.locks_first = database.flavour.shows_deleted_in_snapshots
 
     @property
     def dialect(self) -> Dialect:
@@ -297,6 +303,10 @@ class JoinedDatabase(Database):
             return run(*arguments)
         except exc.IntegrityError as error:
             raise DuplicateError(self.flavour.backend, str(error.orig)) from error.orig
+
+    def refused(self, noun: str, id: str) -> PersistenceError:
+        reason = "others created it meanwhile, and your transaction does not see it; begin it anew"
+        return RecordConflictError(noun, id, reason)
 
     def migrate(self, upgrade: Callable[[Engine], None], engine: Engine | None = None) -> NoReturn:
         raise ConfigurationError(self.flavour.backend, "a migration needs its own transactions")

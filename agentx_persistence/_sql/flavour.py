@@ -26,7 +26,10 @@ from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlalchemy.sql.dml import Delete, Insert
 
 from agentx_persistence._sql.statements import named, numbered
-from agentx_persistence.errors import ConfigurationError
+from agentx_persistence.errors import ConfigurationError, RecordTooLargeError
+
+# What is in a row beside its texts, in bytes.
+_ROW = 500
 
 
 class Flavour(ABC):
@@ -54,6 +57,12 @@ class Flavour(ABC):
     # Whether a snapshot of a transaction has its own changes together with those of others in the
     # same rows, but not the others' further rows.
     shows_changes_in_snapshots: ClassVar[bool] = False
+    # Whether a transaction can insert a row that others have deleted since its snapshot began, and
+    # then sees both.
+    shows_deleted_in_snapshots: ClassVar[bool] = False
+    # The largest row in bytes: SQLite's limit (https://www.sqlite.org/limits.html), and somewhat
+    # less than a gibibyte, which a statement or an answer of PostgreSQL must be below.
+    row_limit: ClassVar[int] = 1_000_000_000
     # Seconds between two transactions of a large deletion, in which others can write.
     rest: ClassVar[float] = 0.0
 
@@ -98,8 +107,18 @@ class Flavour(ABC):
     def upsert(self, table: Table, columns: Collection[str]) -> Insert:
         """Return the statement that inserts a row of these columns, or replaces the one there."""
 
-    def check_size(self, kind: str, id: str, values: Collection[Any]) -> None:  # noqa: B027
+    def check_size(self, kind: str, id: str, values: Collection[Any]) -> None:
         """Refuse with `RecordTooLargeError` a record whose values no statement can carry."""
+        # An upper bound, with 4 bytes a character, saves computing the exact size of nearly all.
+        length = 0
+        for value in values:
+            if isinstance(value, str):
+                length += len(value)
+        if _ROW + 4 * length <= self.row_limit:
+            return
+        size = _ROW + sum(len(value.encode()) for value in values if isinstance(value, str))
+        if size > self.row_limit:
+            raise RecordTooLargeError(kind, id, size, self.row_limit)
 
     @abstractmethod
     def is_transient(self, error: BaseException) -> bool:

@@ -9,7 +9,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
 from agentx_persistence._sql import tables
 from agentx_persistence._sql.documents import Documents
-from agentx_persistence._sql.engine import ATTEMPTS, Database, DuplicateError, refused
+from agentx_persistence._sql.engine import Database, DuplicateError
 from agentx_persistence._sql.flavour import Flavour
 from agentx_persistence._sql.rows import COLUMNS, LogRows, State, Walk
 from agentx_persistence._sql.windows import ends_before, entry_count, found_place, visible
@@ -34,7 +34,7 @@ class Forking:
             count = self._copy(cursor, log, through, row, again)
             return count
 
-        for _ in range(ATTEMPTS):
+        for _ in range(self._database.attempts):
             try:
                 return self._database.write(work)
             except DuplicateError:
@@ -45,7 +45,7 @@ class Forking:
                 made = row["revision"] in (taken.revision, taken.generation)
                 return count if made else None
             again = True
-        raise refused(self._database.flavour.backend, f"session {document.key!r}")
+        raise self._database.refused("session", document.key)
 
     def _taken(self, cursor: Cursor, row: dict[str, Any]) -> State | None:
         """Return the state of the session that has the key, or ``None`` if there is none.
@@ -66,8 +66,10 @@ class Forking:
     def _copy(
         self, cursor: Cursor, log: str, through: str | None, row: dict[str, Any], again: bool
     ) -> int:
-        self._documents.insert(cursor, row)
         key = row["session_id"]
+        if self._database.locks_first:
+            self._rows.lock(cursor, key)
+        self._documents.insert(cursor, row)
         if again:
             # There can be messages without a session, if others have deleted its row.
             self._rows.delete_range(cursor, key, 0, self._rows.top(cursor, key))

@@ -7,6 +7,7 @@ them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, CursorResult, Engine, exc
@@ -107,8 +108,14 @@ class JoinedConnections(Connections):
         connection = self._connect()
         self._flavour.begin_joined(connection)
         # Without a savepoint, a failed statement would end the caller's transaction on PostgreSQL.
-        with connection.begin_nested():
-            return work(ConnectionCursor(connection))  # type: ignore[arg-type]
+        with connection.begin_nested() as savepoint:
+            try:
+                return work(ConnectionCursor(connection))  # type: ignore[arg-type]
+            except exc.DBAPIError:
+                # A deadlock on MySQL ends the whole transaction, so that no savepoint is left.
+                with suppress(exc.DBAPIError):
+                    savepoint.rollback()
+                raise
 
     def close(self) -> None:
         """Do nothing: the connection is the caller's."""

@@ -19,6 +19,7 @@ from sqlalchemy import bindparam, select
 
 from agentx_persistence._sql import tables
 from agentx_persistence._sql.engine import JoinedDatabase
+from agentx_persistence._sql.reading import expected_places
 from agentx_persistence._sql.storage import SqlStorage
 from agentx_persistence.errors import (
     CorruptRecordError,
@@ -38,8 +39,10 @@ from agentx_persistence.storage import (
 
 _sessions = tables.sessions.c
 # Where SQLAlchemy's connection keeps the outermost transaction, and the logs of which it sees one
-# part in the snapshot and one in its latest form.
+# part in the snapshot and one in its latest form, with the heads that the snapshot has.
 _MIXED = "agentx_persistence.mixed"
+# The isolation levels in which each statement reads what is there at one moment.
+_CONSISTENT = ("READ COMMITTED", "SERIALIZABLE")
 # How often a window between ids is read, if the messages are cut between its two statements.
 _TRIES = 3
 
@@ -61,7 +64,7 @@ class MysqlJoinedStorage(SqlStorage):
             super().put(kind, document)
             count, _ = self._head(document.key) or (0, "")
             if count:
-                self._mixed().add(document.key)
+                self._mixed()[document.key] = None
 
     def replace(self, kind: Kind, document: Document, revision: str) -> bool:
         if kind is SESSIONS:
@@ -127,10 +130,12 @@ class MysqlJoinedStorage(SqlStorage):
             head, placed = self._placed(log, window)
             with self._conflicts(log):
                 found = super().read(log, placed)
-            assert found.head is not None  # as the window asks for it
+                assert found.head is not None  # as the window asks for it
+                missing = expected_places(placed, found.head.count)
+                if missing and not found.texts:
+                    where = self.where(SESSIONS, log, missing[0])
+                    raise CorruptRecordError("message", "unknown", where)
             if head is None or head.generation == found.head.generation:
-                if not _is_whole(found, placed):
-                    raise _conflict(log)
                 return found
         raise _conflict(log)
 
@@ -166,10 +171,13 @@ class MysqlJoinedStorage(SqlStorage):
         }
         return found.head, window._replace(**places)  # type: ignore[arg-type]
 
-    def _reads_snapshots(self) -> bool:
+    def _isolation(self) -> str:
         if self._level is None:
             self._level = self._database.connection.get_isolation_level()
-        return self._level == "REPEATABLE READ"
+        return self._level
+
+    def _reads_snapshots(self) -> bool:
+        return self._isolation() == "REPEATABLE READ"
 
     def _before_change(self, log: str) -> None:
         """Lock the session, and remember its log if the snapshot has it in another state.
@@ -177,8 +185,10 @@ class MysqlJoinedStorage(SqlStorage):
         The lock comes first, because a transaction that has read nothing yet begins its snapshot
         with the second statement.
         """
-        if self._reads_snapshots() and self._head(log, locked=True) != self._head(log):
-            self._mixed().add(log)
+        if self._reads_snapshots():
+            latest, seen = self._head(log, locked=True), self._head(log)
+            if latest != seen:
+                self._mixed().setdefault(log, seen)
 
     def _head(self, log: str, *, locked: bool = False) -> Sequence[Any] | None:
         query = select(_sessions.message_count, _sessions.generation).where(
@@ -190,17 +200,20 @@ class MysqlJoinedStorage(SqlStorage):
         rows = self._database.fetch(statement.sql, statement.bind({"session": log}))
         return tuple(rows[0]) if rows else None
 
-    def _mixed(self) -> set[str]:
+    def _mixed(self) -> dict[str, Sequence[Any] | None]:
         connection = self._database.connection
         transaction = connection.get_transaction()
         known = connection.info.get(_MIXED)
         if known is None or known[0] is not transaction:
-            known = connection.info[_MIXED] = (transaction, set())
-        logs: set[str] = known[1]
+            known = connection.info[_MIXED] = (transaction, {})
+        logs: dict[str, Sequence[Any] | None] = known[1]
         return logs
 
     def _require_one_moment(self, log: str) -> None:
-        if _MIXED in self._database.connection.info and log in self._mixed():
+        if _MIXED not in self._database.connection.info or log not in self._mixed():
+            return
+        # The snapshot's state again: the change was refused, or undone with a savepoint.
+        if self._head(log) != self._mixed()[log]:
             raise _conflict(log)
 
     @contextmanager
@@ -209,23 +222,9 @@ class MysqlJoinedStorage(SqlStorage):
         try:
             yield
         except CorruptRecordError as error:
+            if self._isolation() in _CONSISTENT:
+                raise
             raise _conflict(log) from error
-
-
-def _is_whole(found: Slice, window: Window) -> bool:
-    """Return whether these are all entries of the window, whose bounds are positions."""
-    assert found.head is not None
-    assert not isinstance(window.after, str)
-    assert not isinstance(window.before, str)
-    count, number = found.head.count, len(found.texts)
-    first = max(window.after or 0, 0) + 1
-    last = count if window.before is None else min(count, window.before - 1)
-    limits = [limit for limit in (window.first, window.last) if limit is not None]
-    expected = min([max(last - first + 1, 0), *limits])
-    if number != expected and (window.size is None or not 0 < number < expected):
-        return False
-    start = last - number + 1 if window.last is not None else first
-    return not number or found.start == start
 
 
 def _conflict(log: str) -> RecordConflictError:

@@ -24,7 +24,9 @@ from sqlalchemy.sql import ClauseElement
 
 from agentx_persistence._sql import tables
 from agentx_persistence._sql.appending import Append, Appending
+from agentx_persistence._sql.engine import Database
 from agentx_persistence._sql.rows import COLUMNS, entry_values
+from agentx_persistence.storage import Entry
 
 # The columns of a message besides its session and position.
 TYPES: dict[str, Any] = {
@@ -41,6 +43,8 @@ class PostgresqlAppending(Appending):
     """Appends in a single statement: one round trip, and a transaction of its own."""
 
     def append_new(self, call: Append) -> int | None:
+        if not fits(self.database, call.entries):
+            return super().append_new(call)
         values = call.values()
         conditions = call.conditions()
         if len(call.entries) == 1:
@@ -58,6 +62,13 @@ class PostgresqlAppending(Appending):
         if not positions:
             return None
         return max(int(position) for (position,) in positions)
+
+
+def fits(database: Database, entries: Sequence[Entry]) -> bool:
+    """Return whether one statement can carry all the entries, even with 4 bytes a character."""
+    return len(entries) == 1 or (
+        4 * sum(len(entry.text) for entry in entries) < database.flavour.row_limit
+    )
 
 
 def in_binary(sql: str) -> str:

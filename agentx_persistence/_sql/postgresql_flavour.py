@@ -42,6 +42,7 @@ _MISCONFIGURED = {
 
 class PostgresqlFlavour(Flavour):
     backend = "postgresql"
+    shows_deleted_in_snapshots = True
 
     def begin(self, connection: Any, cursor: Cursor) -> None:
         cursor.execute("BEGIN ISOLATION LEVEL READ COMMITTED")

@@ -10,7 +10,7 @@ from sqlalchemy.sql import ClauseElement
 
 from agentx_persistence._sql import tables
 from agentx_persistence._sql.connections import Connections
-from agentx_persistence._sql.postgresql_appending import TYPES, in_binary, unnested
+from agentx_persistence._sql.postgresql_appending import TYPES, fits, in_binary, unnested
 from agentx_persistence._sql.rewriting import FirstAttempt, Rewriting, Tail
 from agentx_persistence._sql.rows import COLUMNS, entry_values
 
@@ -21,6 +21,8 @@ class PostgresqlRewriting(Rewriting):
     """Replaces a tail in a single statement: one round trip, and a transaction of its own."""
 
     def replace_tail(self, tail: Tail, first: FirstAttempt) -> bool:
+        if not fits(self.database, tail.entries):
+            return super().replace_tail(tail, first)
         statement = self.database.statement(
             ("replace tail", bool(tail.entries)),
             partial(self._replacing, adding=bool(tail.entries)),

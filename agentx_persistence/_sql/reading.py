@@ -81,7 +81,7 @@ class Reading:
             raise RecordNotFoundError("session", log)
         count, generation, *places = rows.pop(0)
         head = Head(-count, generation)
-        expected = _expected(window, head.count, places)
+        expected = expected_places(window, head.count, places)
         if not expected:
             return Slice((), expected.start, head)
         first, last = expected[0], expected[-1]
@@ -221,7 +221,7 @@ class Reading:
         )
 
 
-def _expected(window: Window, count: int, places: Sequence[int | None]) -> range:
+def expected_places(window: Window, count: int, places: Sequence[int | None] = ()) -> range:
     """Return the positions of the window in a log with so many entries, whatever its size.
 
     :param places: those of the entries that the window names

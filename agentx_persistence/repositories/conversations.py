@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agentx_persistence.errors import InvalidRecordError, RecordConflictError
+from agentx_persistence.errors import InvalidRecordError, RecordConflictError, RecordNotFoundError
 from agentx_persistence.records import Message, SessionRecord, check_id, difference, now
 from agentx_persistence.repositories._arguments import (
     attempts,
@@ -85,7 +85,8 @@ class Conversations(Histories):
                 now(),
                 create=document,
                 expected=expected,
-                generation=None if found is None else found.head.generation,
+                # What the call does not append must still be there.
+                generation=found.head.generation if found and found.there else None,
             )
             if isinstance(added, int):
                 places = {} if found is None else {id: at for id, (at, _) in found.there.items()}
@@ -94,7 +95,12 @@ class Conversations(Histories):
                 break
             found = added
             if len(missing) < len(given):  # the answer covers only some of the messages
-                found = self._storage.lookup(session_id, list(given))
+                try:
+                    found = self._storage.lookup(session_id, list(given))
+                except RecordNotFoundError:
+                    if document is None:
+                        raise
+                    found = added._replace(there={})
             self._require_same(session_id, messages, found)
             missing = [entry for id, entry in given.items() if id not in found.there]
             if not missing:

@@ -131,7 +131,8 @@ class Storage(ABC):
         becomes at least `at`. Without entries, only the session is created.
 
         :param create: the session to create in the same step if it does not exist. If `expected` is
-            above 0 then, nothing is created, and the answer is `Found` with a count of 0
+            above 0 then, or `generation` is not its revision, nothing is created, and the answer is
+            `Found` with a count of 0
         """
 
     @abstractmethod

@@ -12,6 +12,7 @@ from agentx_persistence import (
     Persistence,
     RecordConflictError,
 )
+from agentx_persistence.storage import SESSIONS
 from tests.backends.backend import SHARED, Backend
 from tests.contract.records import image, message, saved_session, session, stored, texts
 from tests.contract.test_concurrency import in_processes
@@ -50,6 +51,36 @@ def test_a_batch_creates_its_session_or_nothing(persistence: Persistence) -> Non
     assert sessions.add_messages("empty", [], create=session("empty", updated_at=5)) == []
     assert sessions.get("empty").updated_at == 5
     assert sessions.count_messages("empty") == 0
+
+
+@pytest.mark.parametrize("known", [[], ["a"], ["a", "b"]], ids=["none", "some", "all"])
+def test_a_session_that_is_deleted_during_the_call_is_created(
+    persistence: Persistence, monkeypatch: pytest.MonkeyPatch, known: list[str]
+) -> None:
+    """Whichever of the storage's methods the call uses, the deletion comes right before it."""
+    sessions, storage = persistence.sessions, persistence._storage
+    batch = [message(id, id=id) for id in "abc"]
+    for number in range(1, 4):
+        sessions.add_messages("new", [m for m in batch if m.id in known], create=session("new"))
+        calls: list[str] = []
+
+        def deleting(name: str, number: int = number, calls: list[str] = calls) -> Any:
+            method = getattr(storage, name)
+
+            def call(*arguments: Any, **options: Any) -> Any:
+                calls.append(name)
+                if len(calls) == number:
+                    storage.delete(SESSIONS, "new")
+                return method(*arguments, **options)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for name in ("append", "lookup"):
+                patch.setattr(storage, name, deleting(name))
+            assert sessions.add_messages("new", batch, create=session("new")) == [1, 2, 3]
+        assert sessions.get_messages("new") == batch
+        sessions.delete("new")
 
 
 def test_the_session_to_create_is_the_one_of_the_message(persistence: Persistence) -> None:

@@ -11,7 +11,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, create_engine
 
-from agentx_persistence import Persistence, RecordConflictError, RecordNotFoundError
+from agentx_persistence import (
+    CorruptRecordError,
+    Persistence,
+    RecordConflictError,
+    RecordNotFoundError,
+)
 from agentx_persistence._sql import schema
 from agentx_persistence.repositories.sessions import SessionRepository
 from tests.backends.backend import Backend
@@ -182,6 +187,35 @@ def test_a_transaction_sees_all_that_it_wrote_itself(
     assert inside.sessions.summaries(["session"])["session"].message_count == 3
 
 
+@pytest.mark.parametrize("undone", ["refused", "not found", "rolled back"])
+def test_a_change_that_was_not_made_hides_nothing(
+    store: Persistence, connection: Connection, undone: str
+) -> None:
+    inside = store.within(connection).sessions
+    before = _answers(inside)
+    store.sessions.add_messages("session", [TWO, THREE])
+    store.sessions.add_message("new", ONE, create=session("new"))
+    if undone == "refused":
+        with pytest.raises(RecordConflictError, match="expected"):
+            inside.add_message("session", message(), expected=2)
+    elif undone == "not found":
+        with pytest.raises(RecordNotFoundError):
+            inside.rewrite("session", after="absent")
+    else:
+        savepoint = connection.begin_nested()
+        inside.add_message("session", message())
+        inside.save(session("new", title="saved"))
+        savepoint.rollback()
+    committed = connection.get_isolation_level() == "READ COMMITTED"
+    assert _answers(inside) == (_answers(store.sessions) if committed else before)
+    assert inside.exists("new") is committed
+    assert inside.add_message("session", message()) == 5
+    if not committed:
+        assert {*_answers(inside).values()} == {RecordConflictError}
+    connection.commit()
+    assert store.sessions.count_messages("session") == 5
+
+
 def test_another_session_is_read_as_the_snapshot_has_it(
     store: Persistence, connection: Connection
 ) -> None:
@@ -224,3 +258,19 @@ def test_what_others_have_not_committed_is_no_damage(store: Persistence, engine:
         for name in ("get", "last", "after", "iter", "reverse", "summaries"):
             with pytest.raises(RecordConflictError):
                 READS[name](inside)
+
+
+@pytest.mark.parametrize("lost", ["position > 0", "position > 2"])
+def test_a_lost_message_is_damage_where_each_statement_sees_one_moment(
+    store: Persistence, engine: Engine, lost: str
+) -> None:
+    store.sessions.add_messages("session", [TWO, THREE])
+    with engine.begin() as damaging:
+        damaging.exec_driver_sql(f"DELETE FROM agentx_messages WHERE {lost}")  # noqa: S608
+    for level in ("READ COMMITTED", "SERIALIZABLE", "REPEATABLE READ"):
+        with engine.connect().execution_options(isolation_level=level) as connection:
+            sessions = store.within(connection).sessions
+            for read in ("get", "first", "last", "iter", "reverse", "summaries"):
+                conflict = level == "REPEATABLE READ"
+                with pytest.raises(RecordConflictError if conflict else CorruptRecordError):
+                    READS[read](sessions)

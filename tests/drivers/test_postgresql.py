@@ -16,10 +16,13 @@ from sqlalchemy import create_engine
 from agentx_persistence import (
     ConfigurationError,
     InvalidRecordError,
+    RecordConflictError,
+    RecordTooLargeError,
     SchemaError,
     create_persistence,
 )
 from agentx_persistence.__main__ import main
+from agentx_persistence._sql.flavour import Flavour
 from agentx_persistence.mysql import mysql_driver
 from agentx_persistence.postgresql import postgresql_driver
 from tests.backends.pgbouncer import pooled
@@ -55,6 +58,36 @@ def test_the_texts_of_many_messages_travel_in_binary(
         persistence.sessions.add_messages("session", [message('"a" \\'), message("{b}")])
         assert ["%(body)b::TEXT[]" in sql for sql in sent] == [True]
         assert texts(persistence) == ['"a" \\', "{b}"]
+
+
+def test_a_row_is_bounded_and_a_batch_is_not(
+    postgresql_backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if PostgreSQL's own limit were lower, as a gigabyte takes long to make."""
+    monkeypatch.setattr(Flavour, "row_limit", 10_000)
+    with postgresql_backend.open() as persistence:
+        saved_session(persistence)
+        sessions = persistence.sessions
+        large = message("x" * 10_000, id="large")
+        for write in (
+            lambda: sessions.add_message("session", large),
+            lambda: sessions.add_messages("session", [message(), large]),
+            lambda: sessions.rewrite("session", after=None, messages=[message(), large]),
+            lambda: sessions.replace_message("session", large),
+            lambda: persistence.images.save(image(description="x" * 10_000)),
+        ):
+            with pytest.raises(RecordTooLargeError) as raised:
+                write()
+            assert 10_000 < raised.value.size < 11_000
+            assert raised.value.limit == 10_000
+        batch = [message("é" * 2_000, id=str(number)) for number in range(5)]
+        assert sessions.add_messages("session", batch[:3]) == [1, 2, 3]
+        assert sessions.add_messages("session", batch) == [1, 2, 3, 4, 5]
+        assert sessions.get_messages("session") == batch
+        assert sessions.rewrite("session", after="0", messages=batch[:0:-1]) == batch[1:]
+        assert sessions.get_messages("session") == [batch[0], *batch[:0:-1]]
+        with pytest.raises(RecordConflictError):
+            sessions.rewrite("session", after="0", messages=batch)
 
 
 def test_a_client_encoding_that_is_set_elsewhere_does_not_matter(

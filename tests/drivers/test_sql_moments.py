@@ -9,7 +9,7 @@ import pytest
 
 from agentx_persistence import Persistence, RecordNotFoundError
 from tests.backends.backend import Backend
-from tests.contract.records import message, saved_session
+from tests.contract.records import message, saved_session, session
 
 Interposed = Callable[[Callable[[], None]], None]
 
@@ -91,3 +91,22 @@ def test_a_session_that_was_emptied_in_between_is_empty(
     with pytest.raises(RecordNotFoundError) as raised:
         persistence.sessions.get_messages("session")
     assert (raised.value.kind, raised.value.id) == ("session", "session")
+
+
+def test_a_session_deleted_after_an_append_was_refused_is_created(
+    persistence: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _create(persistence)
+    reading = persistence._storage._reading
+    lookup = reading.lookup
+
+    def delete_and_look_up(*arguments: Any) -> Any:
+        persistence.sessions.delete("session")
+        return lookup(*arguments)
+
+    monkeypatch.setattr(reading, "lookup", delete_and_look_up)
+    given = message(id="a")
+    assert persistence.sessions.add_message("session", given, create=session()) == 1
+    assert persistence.sessions.get_messages("session") == [given]
+    with pytest.raises(RecordNotFoundError):
+        persistence.sessions.add_message("session", given)

@@ -94,7 +94,8 @@ def _while_another_writes(request: pytest.FixtureRequest) -> Iterator[tuple[Any,
 @contextmanager
 def _with_small_rows(request: pytest.FixtureRequest) -> Iterator[tuple[Backend]]:
     """As if SQLite's own limit were lower, as a gigabyte takes long to make."""
-    request.getfixturevalue("monkeypatch").setattr("agentx_persistence.sqlite._LIMIT", 100_000)
+    limit = "agentx_persistence._sql.flavour.Flavour.row_limit"
+    request.getfixturevalue("monkeypatch").setattr(limit, 100_000)
     yield (request.getfixturevalue("sqlite_backend"),)
 
 

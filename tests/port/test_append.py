@@ -109,6 +109,21 @@ def test_append_needs_the_generation(storage: Storage) -> None:
     assert storage.append("log", entries("d"), 1, generation="cut.1") == 3
 
 
+def test_append_creates_no_session_that_is_not_as_expected(storage: Storage) -> None:
+    for expected, generation in ((1, None), (None, "other"), (0, "other")):
+        answer = storage.append(
+            "log",
+            entries("a"),
+            1,
+            create=session("log"),
+            expected=expected,
+            generation=generation,
+        )
+        assert not isinstance(answer, int)
+        assert (answer.head.count, answer.there) == (0, {})
+        assert text_of(storage, SESSIONS, "log") is None
+
+
 def test_append_to_an_absent_session_is_refused(storage: Storage) -> None:
     for added in ([], entries("a")):
         with pytest.raises(RecordNotFoundError) as caught:

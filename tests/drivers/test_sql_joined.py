@@ -1,0 +1,133 @@
+"""Calls in the caller's transaction, beside transactions of others that lock or hide rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, create_engine, event, exc
+
+from agentx_persistence import ItemRecord, Persistence, RecordConflictError
+from agentx_persistence._sql import schema
+from tests.backends.backend import DATABASE_SERVER, Backend
+from tests.contract.records import container, image, message, saved_session, session, texts
+
+pytestmark = pytest.mark.needs(DATABASE_SERVER)
+
+ITEM = ItemRecord(namespace=("box",), key="new", value=1)
+CREATING: dict[str, tuple[str, Callable[[Persistence], object]]] = {
+    "container": ("container", lambda p: p.containers.create(container("new"))),
+    "image": ("image", lambda p: p.images.create(image("new"))),
+    "session": ("session", lambda p: p.sessions.create(session("new"))),
+    "item": ("item", lambda p: p.items.create(ITEM)),
+    "fork": ("session", lambda p: p.sessions.fork("session", session("new"))),
+    "add": ("session", lambda p: p.sessions.add_message("new", message(), create=session("new"))),
+}
+
+_KEYS = " UNION ALL ".join(
+    f"SELECT '{table}', {key} FROM agentx_{table}"  # noqa: S608
+    for table, key in (
+        ("containers", "container_id"),
+        ("images", "image_id"),
+        ("sessions", "session_id"),
+        ("items", "namespace"),
+        ("messages", "session_id"),
+    )
+)
+
+
+@pytest.fixture
+def engine(backend: Backend, server: Any) -> Iterator[Engine]:
+    engine = create_engine(schema.parse_url(server.url.set(database=backend.options["database"])))
+    yield engine
+    engine.dispose()
+
+
+@pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ"])
+@pytest.mark.parametrize("name", CREATING)
+def test_what_others_created_meanwhile_is_a_conflict(
+    persistence: Persistence, engine: Engine, backend: Backend, name: str, level: str
+) -> None:
+    saved_session(persistence)
+    kind, create = CREATING[name]
+    statements: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *seen: statements.append(seen[2]))
+    with engine.connect().execution_options(isolation_level=level) as connection:
+        inside = persistence.within(connection)
+        assert texts(inside) == []  # the snapshot begins
+        create(persistence)
+        statements.clear()
+        if name == "add" and (level == "READ COMMITTED" or backend.name != "postgresql"):
+            assert create(inside) == 2
+        else:
+            with pytest.raises(RecordConflictError) as raised:
+                create(inside)
+            assert (raised.value.kind, raised.value.id[-3:]) == (kind, "new")
+        assert len(statements) < 30
+        assert texts(inside) == []  # the transaction is still usable
+        connection.commit()
+
+
+SAVING: dict[str, Callable[[Persistence], object]] = {
+    "save a container": lambda p: p.containers.save(container("new")),
+    "save an image": lambda p: p.images.save(image("new")),
+    "save a session": lambda p: p.sessions.save(session("new")),
+    "save an item": lambda p: p.items.save(ITEM),
+    **{name: create for name, (_, create) in CREATING.items()},
+}
+
+
+@pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ"])
+@pytest.mark.parametrize("name", SAVING)
+def test_what_others_deleted_meanwhile_is_not_there_twice(
+    persistence: Persistence, engine: Engine, backend: Backend, name: str, level: str
+) -> None:
+    saved_session(persistence)
+    for part in ("container", "image", "item", "session"):
+        CREATING[part][1](persistence)
+    with engine.connect().execution_options(isolation_level=level) as connection:
+        inside = persistence.within(connection)
+        assert texts(inside) == []  # the snapshot begins
+        for record in (persistence.containers, persistence.images, persistence.sessions):
+            assert record.delete("new")
+        assert persistence.items.delete(("box",), "new")
+        if level == "REPEATABLE READ" and backend.name == "postgresql":
+            with pytest.raises(exc.DBAPIError, match="could not serialize"):
+                SAVING[name](inside)
+        else:
+            SAVING[name](inside)
+            keys = connection.exec_driver_sql(_KEYS).fetchall()
+            assert len(keys) == len({*keys})
+            connection.commit()
+
+
+@pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ"])
+def test_a_deadlock_is_the_error_of_the_client_library(
+    persistence: Persistence, engine: Engine, level: str
+) -> None:
+    for id in "ab":
+        saved_session(persistence, id)
+
+    def add_to_both(first: str, second: str) -> str:
+        with engine.connect().execution_options(isolation_level=level) as connection:
+            sessions = persistence.within(connection).sessions
+            sessions.add_message(first, message())
+            both_started.wait()
+            try:
+                sessions.add_message(second, message())
+            except exc.DBAPIError as error:
+                connection.rollback()
+                assert sessions.count_messages(first) in (0, 1)
+                return str(error.orig)
+            connection.commit()
+            return ""
+
+    both_started = Barrier(2, timeout=30)
+    with ThreadPoolExecutor() as pool:
+        errors = sorted(pool.map(add_to_both, "ab", "ba"))
+    assert errors[0] == ""
+    assert "deadlock" in errors[1].lower()
+    assert [len(texts(persistence, id)) for id in "ab"] == [1, 1]
