@@ -20,8 +20,8 @@ except ModuleNotFoundError as error:
     raise MissingDependencyError("mysql", "sqlalchemy") from error
 
 from agentx_persistence._sql import hosts
-from agentx_persistence._sql.mysql_flavour import MysqlFlavour
 from agentx_persistence._sql.locking_rewriting import LockingRewriting
+from agentx_persistence._sql.mysql_flavour import MysqlFlavour
 from agentx_persistence._sql.pool import ServerPool
 from agentx_persistence._sql.server import ServerDriver, check_numbers, server_url
 

@@ -6,6 +6,7 @@ Running a cached statement through SQLAlchemy's connection takes longer than ins
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
@@ -75,12 +76,17 @@ def chunks(keys: Sequence[str], most: int = _KEYS) -> Iterator[list[str]]:
 
 def named(prefix: str, size: int) -> list[BindParameter[Any]]:
     """Return `size` parameters, whose names are the prefix and a number."""
-    return [bindparam(f"{prefix}{number}") for number in range(size)]
+    return [bindparam(name) for name in _names(prefix, size)]
 
 
 def numbered(prefix: str, keys: Sequence[str]) -> dict[str, Any]:
     """Return the values of `named` parameters."""
-    return {f"{prefix}{number}": key for number, key in enumerate(keys)}
+    return dict(zip(_names(prefix, len(keys)), keys, strict=True))
+
+
+@lru_cache
+def _names(prefix: str, size: int) -> tuple[str, ...]:
+    return tuple(f"{prefix}{number}" for number in range(size))
 
 
 def unsearched(column: ColumnElement[int]) -> ColumnElement[int]:

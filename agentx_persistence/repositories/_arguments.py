@@ -92,7 +92,8 @@ def check_ids(kind: str, ids: object) -> list[str]:
         raise InvalidRecordError("argument", "ids", f"must be {kind} ids, not {type(ids).__name__}")
     unique = dict.fromkeys(ids)
     for id in unique:
-        check_id(kind, id)
+        if problem := id_problem(id):
+            raise InvalidRecordError(kind, "id", problem)
     return list(unique)
 
 

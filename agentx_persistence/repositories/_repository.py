@@ -174,7 +174,8 @@ class Repository(RecordStore[R], Generic[R]):
 
         :raises RecordNotFoundError: if there is none
         """
-        found = self.find(id)
+        check_id(self.kind.noun, id)
+        found = self._find(id)
         if found is None:
             raise RecordNotFoundError(self.kind.noun, id)
         return found
