@@ -24,7 +24,8 @@ from sqlalchemy.sql import ClauseElement
 
 from agentx_persistence._sql import tables
 from agentx_persistence._sql.appending import Append, Appending
-from agentx_persistence._sql.rows import COLUMNS, entry_values
+from agentx_persistence._sql.rows import COLUMNS, VALUES, entry_values
+from agentx_persistence.storage import Entry
 
 # The columns of a message besides its session and position.
 TYPES: dict[str, Any] = {
@@ -44,13 +45,12 @@ class PostgresqlAppending(Appending):
         values = call.values()
         conditions = call.conditions()
         if len(call.entries) == 1:
-            values.update(entry_values(call.entries[0]))
+            values.update(zip(VALUES, entry_values(call.entries[0]), strict=True))
             statement = self.database.statement(
                 ("append one", *conditions), lambda: _append_one(self.reserving(*conditions))
             )
         else:
-            rows = [entry_values(entry) for entry in call.entries]
-            values.update({name: [row[name] for row in rows] for name in TYPES})
+            values |= listed_values(call.entries)
             statement = self.database.statement(
                 ("append many", *conditions), lambda: _append_many(self.reserving(*conditions))
             )
@@ -58,6 +58,12 @@ class PostgresqlAppending(Appending):
         if not positions:
             return None
         return max(int(position) for (position,) in positions)
+
+
+def listed_values(entries: Sequence[Entry]) -> dict[str, list[Any]]:
+    """Return for each of `VALUES` a list with those of all entries."""
+    columns = zip(*map(entry_values, entries), strict=True)
+    return {name: list(column) for name, column in zip(VALUES, columns, strict=False)}
 
 
 def in_binary(sql: str) -> str:

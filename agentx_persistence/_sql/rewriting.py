@@ -197,8 +197,8 @@ class Rewriting:
             if state.generation == token:
                 return
             first.check(log, state)
-            new = entry_values(entry)
-            values = {f"new_{name}": new[name] for name in columns}
+            new = zip(columns, entry_values(entry)[1:], strict=True)
+            values: dict[str, Any] = {f"new_{name}": value for name, value in new}
             values |= {"session": log, "message": entry.id, "count": state.count}
             cursor.execute(statement.sql, statement.bind(values))
             if not cursor.rowcount:

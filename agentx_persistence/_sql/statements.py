@@ -23,7 +23,7 @@ _KEYS = 4096
 class Statement:
     """The SQL text of a construct for one dialect, and its parameters in the driver's style."""
 
-    __slots__ = ("_constants", "_pick", "sql")
+    __slots__ = ("_constants", "_names", "_pick", "sql")
 
     _pick: Callable[[dict[str, Any]], tuple[Any, ...]] | None
 
@@ -44,9 +44,11 @@ class Statement:
             options["render_schema_translate"] = True
         compiled = construct.compile(dialect=dialect, column_keys=names, **options)
         self.sql = str(compiled)
+        positions: list[str] | None = getattr(compiled, "positiontup", None)
+        # Those of the parameters that are named, and not in this order.
+        self._names = None if positions and positions == names else names
         # Values that the construct itself contains, such as the 0 in SQLite's "OFFSET 0".
         self._constants = {k: v for k, v in compiled.params.items() if v is not None}
-        positions: list[str] | None = getattr(compiled, "positiontup", None)
         if not positions:
             self._pick = None
         elif len(positions) == 1:
@@ -60,6 +62,12 @@ class Statement:
         if self._constants:
             values = {**self._constants, **values}
         return self._pick(values) if self._pick else values
+
+    def row(self, values: tuple[Any, ...]) -> Any:
+        """Return the parameters of an insert whose columns get these values."""
+        if self._names is None:
+            return values
+        return self.bind(dict(zip(self._names, values, strict=True)))
 
 
 def chunks(keys: Sequence[str], most: int = _KEYS) -> Iterator[list[str]]:
