@@ -157,6 +157,11 @@ class Histories(Repository[SessionRecord]):
             for id, newest in there
         }
 
+    def _load_one(self, stored: Stored) -> SessionRecord:
+        session = super()._load_one(stored)
+        session.__dict__["updated_at"] = stored.updated_at  # see `_load`
+        return session
+
     def _load(self, stored: Sequence[Stored]) -> list[SessionRecord]:
         sessions = super()._load(stored)
         for session, document in zip(sessions, stored, strict=True):
