@@ -66,7 +66,8 @@ class LockingRewriting(Rewriting):
                 self.rows.change(cursor, log, kept + len(entries), at, new)
                 if tail:
                     self.rows.delete_range(cursor, log, kept, count)
-                self.rows.insert(cursor, log, kept, entries)
+                if entries:
+                    self.rows.insert(cursor, log, kept, entries)
             return True
 
         try:

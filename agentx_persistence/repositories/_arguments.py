@@ -74,7 +74,7 @@ def check_limit(field: str, value: object) -> None:
 
 
 def check_time(field: str, value: object) -> None:
-    if value is not None and (type(value) is not int or not -_MAX_TIME < value < _MAX_TIME):
+    if type(value) is not int or not -_MAX_TIME < value < _MAX_TIME:
         reason = "must be a time in Unix milliseconds, as a whole number"
         raise InvalidRecordError("argument", field, reason)
 
@@ -114,9 +114,7 @@ def encode_cursor(order: Order, place: Place) -> str:
     return base64.urlsafe_b64encode(to_json((order, *place))).decode().rstrip("=")
 
 
-def decode_cursor(order: Order, cursor: str | None) -> Place | None:
-    if cursor is None:
-        return None
+def decode_cursor(order: Order, cursor: str) -> Place:
     foreign = InvalidRecordError(
         "argument", "cursor", "pass `Page.next_cursor` unchanged, with the order of its page"
     )

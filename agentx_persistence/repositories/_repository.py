@@ -107,7 +107,7 @@ class RecordStore(Generic[R]):
     def _find_page(self, query: Query, size: int, cursor: str | None) -> Page[R]:
         check_count("size", size, 1)
         query = self._checked(query)
-        after = decode_cursor(query.order, cursor) or query.after
+        after = query.after if cursor is None else decode_cursor(query.order, cursor)
         # Like `_replace`, which takes longer.
         query = Query(*query[:-2], after, size)
         listing = self._storage.find(self.kind, query)
@@ -119,8 +119,10 @@ class RecordStore(Generic[R]):
 
     def _checked(self, query: Query) -> Query:
         order = check_order(query.order, self.orders)
-        check_time("since", query.since)
-        check_time("until", query.until)
+        if query.since is not None:
+            check_time("since", query.since)
+        if query.until is not None:
+            check_time("until", query.until)
         if order == "active" and tuple(sorted(query.where)) not in self.kind.active:
             fields = " or ".join(" and ".join(names) for names in self.kind.active)
             reason = f"'active' lists by {fields}, and by nothing else"
