@@ -20,8 +20,8 @@ except ModuleNotFoundError as error:
     raise MissingDependencyError("mysql", "sqlalchemy") from error
 
 from agentx_persistence._sql import hosts
+from agentx_persistence._sql.locking_rewriting import LockingRewriting
 from agentx_persistence._sql.mysql_flavour import MysqlFlavour
-from agentx_persistence._sql.mysql_rewriting import MysqlRewriting
 from agentx_persistence._sql.pool import ServerPool
 from agentx_persistence._sql.server import ServerDriver, check_numbers, server_url
 
@@ -113,7 +113,7 @@ def driver_from_url(url: str, **options: Any) -> PersistenceDriver:
 class _MysqlDriver(ServerDriver):
     backend = "mysql"
     flavour = MysqlFlavour
-    rewriting = MysqlRewriting
+    rewriting = LockingRewriting
 
     def create_engine(self) -> Engine:
         own = self.url.get_driver_name() == "pymysql"

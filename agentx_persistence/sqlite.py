@@ -43,6 +43,7 @@ from agentx_persistence._sql import schema
 from agentx_persistence._sql.engine import Database
 from agentx_persistence._sql.flavour import Flavour, replacement
 from agentx_persistence._sql.kept import KeptConnections
+from agentx_persistence._sql.locking_rewriting import LockingRewriting
 from agentx_persistence._sql.storage import SqlStorage
 
 # SQLITE_PERM, SQLITE_READONLY, SQLITE_CANTOPEN, SQLITE_NOTADB
@@ -148,7 +149,7 @@ class _SqliteDriver(PersistenceDriver):
         except BaseException:
             database.close()
             raise
-        return SqlStorage(database)
+        return SqlStorage(database, rewriting=LockingRewriting)
 
 
 class _SqliteFlavour(Flavour):

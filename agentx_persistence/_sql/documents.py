@@ -85,6 +85,7 @@ def row_of(kind: Kind, document: Document) -> dict[str, Any]:
 class Documents:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._peeks: dict[Kind, Statement] = {}
 
     def put(self, kind: Kind, document: Document) -> None:
         row = self._checked(kind, document)
@@ -204,16 +205,19 @@ class Documents:
         return found
 
     def peek(self, kind: Kind, key: str) -> Stored | None:
-        # The times of others are in their texts. PyMySQL takes long to read one more column.
-        width = 2 if kind is SESSIONS else 1
-        statement = self._database.statement(
-            (kind.name, "peek"), lambda: self._one(kind, self.columns(TABLES[kind])[:width])
-        )
+        statement = self._peeks.get(kind) or self._peek(kind)
         rows = self._database.fetch(statement.sql, statement.bind(key_values(kind, key)))
         if not rows:
             return None
         row = rows[0]
         return new(Stored, (key, row[0], row[1] if kind is SESSIONS else 0, ""))
+
+    def _peek(self, kind: Kind) -> Statement:
+        # The times of others are in their texts. PyMySQL takes long to read one more column.
+        columns = self.columns(TABLES[kind])[: 2 if kind is SESSIONS else 1]
+        statement = self._database.statement((kind.name, "peek"), lambda: self._one(kind, columns))
+        self._peeks[kind] = statement
+        return statement
 
     def _one(self, kind: Kind, columns: Sequence[ColumnElement[Any]]) -> Any:
         table = TABLES[kind]

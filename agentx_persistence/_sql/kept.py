@@ -47,7 +47,7 @@ class KeptConnections(Connections):
         self._start()
 
     def _start(self) -> None:
-        self._readers: list[PoolProxiedConnection] = []
+        self._readers: list[Any] = []
         self._writer: PoolProxiedConnection | None = None
         # Held by the thread whose turn it is to write. It is an RLock because that knows its owner:
         # `release` raises in a thread whose `acquire` was interrupted before it succeeded.
@@ -75,7 +75,8 @@ class KeptConnections(Connections):
             except IndexError:
                 reader = self._connect()
             try:
-                rows = _fetch(_cursor(reader), sql, parameters)
+                # Fetching all rows ends the statement.
+                rows: Rows = reader.dbapi_connection.execute(sql, parameters).fetchall()
             except BaseException:
                 reader.invalidate()  # an unfinished statement would keep reading an old snapshot
                 raise
@@ -117,23 +118,21 @@ class KeptConnections(Connections):
             self._inside[call] = get_ident()
             if self._forking:
                 self._wait_for_fork(call)
-            result = self._write_in_turn(work, begin, deadline)
+            try:
+                if not self._turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                    seconds = f"{self._timeout:g} s"
+                    reason = f"other threads of this process have been writing for {seconds}"
+                    raise BackendUnavailableError(self._flavour.backend, reason)
+                result = self._write_alone(work, begin)
+            finally:
+                # `suppress` would be a call that a second interrupt could end before the release.
+                try:  # noqa: SIM105
+                    self._turn.release()
+                except RuntimeError:
+                    pass  # this thread does not hold it
         finally:
             self._inside.pop(call, None)
         return result
-
-    def _write_in_turn(self, work: Callable[[Cursor], T], begin: bool, deadline: float) -> T:
-        try:
-            if not self._turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
-                reason = f"other threads of this process have been writing for {self._timeout:g} s"
-                raise BackendUnavailableError(self._flavour.backend, reason)
-            return self._write_alone(work, begin)
-        finally:
-            # `suppress` would be a call that a second interrupt could end before the release.
-            try:  # noqa: SIM105
-                self._turn.release()
-            except RuntimeError:
-                pass  # this thread does not hold it
 
     def _write_alone(self, work: Callable[[Cursor], T], begin: bool) -> T:
         try:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from sqlalchemy import Column, ColumnElement, Select, Table, bindparam, func, select
 
-from agentx_persistence._sql.documents import (
-    Documents,
-    is_there,
-    key_values,
-    search_values,
-)
+from agentx_persistence._sql.documents import is_there, key_values, search_values
 from agentx_persistence._sql.engine import Database
 from agentx_persistence._sql.statements import new
 from agentx_persistence._sql.tables import TABLES
-from agentx_persistence.storage import ITEMS, Kind, Listing, Place, Query, Stored
+from agentx_persistence.storage import ITEMS, SESSIONS, Kind, Listing, Place, Query, Stored
 from agentx_persistence.storage.kinds import SEPARATOR, item_key
 
 _NAMESPACE_END = SEPARATOR * 2
@@ -43,9 +38,8 @@ class _Shape(NamedTuple):
 
 
 class Listings:
-    def __init__(self, database: Database, documents: Documents) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._documents = documents
 
     def find(self, kind: Kind, query: Query) -> Listing:
         shape, values = _parse(kind, query)
@@ -54,15 +48,21 @@ class Listings:
             values["limit"] = query.limit + 1
         rows = self._database.fetch(statement.sql, statement.bind(values))
         shown = rows if query.limit is None else rows[: query.limit]
+        times = len(_times_of(kind, query.order))
         if self._database.flavour.joins_values:
             # The rest of an item's values is its key, which has the separator in it.
-            shown = [(text, *joined.split(SEPARATOR, 2)) for text, joined in shown]
+            shown = [(text, *joined.split(SEPARATOR, times)) for text, joined in shown]
         elif kind is ITEMS:
-            shown = [(text, at, created, item_key(*key)) for text, at, created, *key in shown]
-        documents = [new(Stored, (key, text, int(at), "")) for text, at, _, key in shown]
+            shown = [(text, at, item_key(*key)) for text, at, *key in shown]
+        if kind is SESSIONS:
+            documents = [new(Stored, (row[-1], row[0], int(row[1]), "")) for row in shown]
+        else:
+            documents = [new(Stored, (row[-1], row[0], 0, "")) for row in shown]
         if len(shown) == len(rows) or not shown:
             return Listing(documents, None)
-        return Listing(documents, Place(_time(query.order, shown[-1]), documents[-1].key))
+        time = 0 if query.order == "key" else int(shown[-1][times])
+        place = Place(time // 1000 if query.order == "active" else time, documents[-1].key)
+        return Listing(documents, place)
 
     def count(self, kind: Kind, query: Query) -> int:
         shape, values = _parse(kind, query)
@@ -80,8 +80,9 @@ class Listings:
 
     def _listing(self, shape: _Shape) -> Select[Any]:
         table = TABLES[shape.kind]
-        text, updated_at = self._documents.columns(table)
-        values = [updated_at, table.c.created_at, *table.primary_key]
+        text = self._database.flavour.body(table.c.body)
+        times = [table.c[name] for name in _times_of(shape.kind, shape.order)]
+        values: list[ColumnElement[Any]] = [*times, *table.primary_key]
         if self._database.flavour.joins_values:
             values = [func.concat_ws(bindparam("separator", SEPARATOR), *values)]
         listing = self._chosen(shape, select(text, *values))
@@ -177,8 +178,11 @@ def _end(prefix: str) -> str:
     return ""
 
 
-def _time(order: str, row: Sequence[Any]) -> int:
-    _, updated_at, created_at, _ = row
-    if order == "key":
-        return 0
-    return int(updated_at) // 1000 if order == "active" else int(created_at)
+def _times_of(kind: Kind, order: str) -> tuple[str, ...]:
+    """Return the columns of the times that a listing reads; the last one is that of the order.
+
+    The texts have the times of others than sessions. PyMySQL takes long to read one more column.
+    """
+    if kind is not SESSIONS:
+        return ("created_at",)
+    return ("updated_at",) if order == "active" else ("updated_at", "created_at")

@@ -25,7 +25,7 @@ from sqlalchemy.sql import ClauseElement
 from agentx_persistence._sql import tables
 from agentx_persistence._sql.appending import Append, Appending
 from agentx_persistence._sql.engine import Database
-from agentx_persistence._sql.rows import COLUMNS, entry_values
+from agentx_persistence._sql.rows import COLUMNS, VALUES, entry_values
 from agentx_persistence.storage import Entry
 
 # The columns of a message besides its session and position.
@@ -48,13 +48,12 @@ class PostgresqlAppending(Appending):
         values = call.values()
         conditions = call.conditions()
         if len(call.entries) == 1:
-            values.update(entry_values(call.entries[0]))
+            values.update(zip(VALUES, entry_values(call.entries[0]), strict=True))
             statement = self.database.statement(
                 ("append one", *conditions), lambda: _append_one(self.reserving(*conditions))
             )
         else:
-            rows = [entry_values(entry) for entry in call.entries]
-            values.update({name: [row[name] for row in rows] for name in TYPES})
+            values |= listed_values(call.entries)
             statement = self.database.statement(
                 ("append many", *conditions), lambda: _append_many(self.reserving(*conditions))
             )
@@ -69,6 +68,12 @@ def fits(database: Database, entries: Sequence[Entry]) -> bool:
     return len(entries) == 1 or (
         4 * sum(len(entry.text) for entry in entries) < database.flavour.row_limit
     )
+
+
+def listed_values(entries: Sequence[Entry]) -> dict[str, list[Any]]:
+    """Return for each of `VALUES` a list with those of all entries."""
+    columns = zip(*map(entry_values, entries), strict=True)
+    return {name: list(column) for name, column in zip(VALUES, columns, strict=False)}
 
 
 def in_binary(sql: str) -> str:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from sqlalchemy import Integer, bindparam, delete, func, insert, select, true
 from sqlalchemy.sql import ClauseElement
 
 from agentx_persistence._sql import tables
 from agentx_persistence._sql.connections import Connections
-from agentx_persistence._sql.postgresql_appending import TYPES, fits, in_binary, unnested
+from agentx_persistence._sql.postgresql_appending import (
+    TYPES,
+    fits,
+    in_binary,
+    listed_values,
+    unnested,
+)
 from agentx_persistence._sql.rewriting import FirstAttempt, Rewriting, Tail
-from agentx_persistence._sql.rows import COLUMNS, entry_values
+from agentx_persistence._sql.rows import COLUMNS
 
 _messages = tables.messages.c
 
@@ -27,9 +32,7 @@ class PostgresqlRewriting(Rewriting):
             ("replace tail", bool(tail.entries)),
             partial(self._replacing, adding=bool(tail.entries)),
         )
-        rows = [entry_values(entry) for entry in tail.entries]
-        values: dict[str, Any] = {name: [row[name] for row in rows] for name in TYPES}
-        values |= {**tail.values(), "kept": tail.kept}
+        values = {**tail.values(), **listed_values(tail.entries), "kept": tail.kept}
         sql, bound = in_binary(statement.sql), statement.bind(values)
 
         def run(connections: Connections) -> bool:

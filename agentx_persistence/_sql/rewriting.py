@@ -134,24 +134,14 @@ class Rewriting:
             return False
 
     def replace_tail(self, tail: Tail, first: FirstAttempt) -> bool:
-        """Replace the tail; return False, and change nothing, if the log is not as expected.
+        """Replace the tail in a single statement.
+
+        Return False, and change nothing, if the log is not as expected, or if the database has no
+        such statement.
 
         :raises DuplicateError: if an id or a position is taken; nothing was written
         """
-        statement = self.database.statement("reserve tail", self.reserving)
-
-        def work(cursor: Cursor) -> bool:
-            first.begin(tail.generation)
-            cursor.execute(statement.sql, statement.bind(tail.values()))
-            if not cursor.rowcount:
-                first.end_unchanged()
-                return False
-            if tail.removed:
-                self.rows.delete_range(cursor, tail.log, tail.kept, tail.expected)
-            self.rows.insert(cursor, tail.log, tail.kept, tail.entries)
-            return True
-
-        return self.database.write(work, first.was_undone)
+        return False
 
     def reserving(self) -> Any:
         """Return the guarded UPDATE of the session."""
@@ -207,8 +197,8 @@ class Rewriting:
             if state.generation == token:
                 return
             first.check(log, state)
-            new = entry_values(entry)
-            values = {f"new_{name}": new[name] for name in columns}
+            new = zip(columns, entry_values(entry)[1:], strict=True)
+            values: dict[str, Any] = {f"new_{name}": value for name, value in new}
             values |= {"session": log, "message": entry.id, "count": state.count}
             cursor.execute(statement.sql, statement.bind(values))
             if not cursor.rowcount:

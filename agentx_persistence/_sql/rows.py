@@ -52,17 +52,11 @@ class Walk:
         return over
 
 
-def entry_values(entry: Entry) -> dict[str, Any]:
+def entry_values(entry: Entry) -> tuple[Any, ...]:
     """Return the values of `VALUES` for this entry."""
-    text = entry.text
-    return {
-        "message_id": entry.id,
-        "role": _short(entry.role),
-        "subtype": _short(entry.subtype),
-        "timestamp": entry.timestamp,
-        "size": len(text) if text.isascii() else len(text.encode()),
-        "body": text,
-    }
+    id, text, role, subtype, timestamp = entry
+    size = len(text) if text.isascii() else len(text.encode())
+    return id, _short(role), _short(subtype), timestamp, size, text
 
 
 def _short(value: object) -> str | None:
@@ -156,7 +150,7 @@ class LogRows:
             "insert message", lambda: insert(tables.messages), COLUMNS
         )
         rows = [
-            statement.bind({"session_id": log, "position": position, **entry_values(entry)})
+            statement.row((log, position, *entry_values(entry)))
             for position, entry in enumerate(entries, count + 1)
         ]
         if len(rows) == 1:

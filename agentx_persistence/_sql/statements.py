@@ -6,6 +6,7 @@ Running a cached statement through SQLAlchemy's connection takes longer than ins
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
@@ -22,7 +23,7 @@ _KEYS = 4096
 class Statement:
     """The SQL text of a construct for one dialect, and its parameters in the driver's style."""
 
-    __slots__ = ("_constants", "_pick", "sql")
+    __slots__ = ("_constants", "_names", "_pick", "sql")
 
     _pick: Callable[[dict[str, Any]], tuple[Any, ...]] | None
 
@@ -43,9 +44,11 @@ class Statement:
             options["render_schema_translate"] = True
         compiled = construct.compile(dialect=dialect, column_keys=names, **options)
         self.sql = str(compiled)
+        positions: list[str] | None = getattr(compiled, "positiontup", None)
+        # Those of the parameters that are named, and not in this order.
+        self._names = None if positions and positions == names else names
         # Values that the construct itself contains, such as the 0 in SQLite's "OFFSET 0".
         self._constants = {k: v for k, v in compiled.params.items() if v is not None}
-        positions: list[str] | None = getattr(compiled, "positiontup", None)
         if not positions:
             self._pick = None
         elif len(positions) == 1:
@@ -59,6 +62,12 @@ class Statement:
         if self._constants:
             values = {**self._constants, **values}
         return self._pick(values) if self._pick else values
+
+    def row(self, values: tuple[Any, ...]) -> Any:
+        """Return the parameters of an insert whose columns get these values."""
+        if self._names is None:
+            return values
+        return self.bind(dict(zip(self._names, values, strict=True)))
 
 
 def chunks(keys: Sequence[str], most: int = _KEYS) -> Iterator[list[str]]:
@@ -75,12 +84,17 @@ def chunks(keys: Sequence[str], most: int = _KEYS) -> Iterator[list[str]]:
 
 def named(prefix: str, size: int) -> list[BindParameter[Any]]:
     """Return `size` parameters, whose names are the prefix and a number."""
-    return [bindparam(f"{prefix}{number}") for number in range(size)]
+    return [bindparam(name) for name in _names(prefix, size)]
 
 
 def numbered(prefix: str, keys: Sequence[str]) -> dict[str, Any]:
     """Return the values of `named` parameters."""
-    return {f"{prefix}{number}": key for number, key in enumerate(keys)}
+    return dict(zip(_names(prefix, len(keys)), keys, strict=True))
+
+
+@lru_cache
+def _names(prefix: str, size: int) -> tuple[str, ...]:
+    return tuple(f"{prefix}{number}" for number in range(size))
 
 
 def unsearched(column: ColumnElement[int]) -> ColumnElement[int]:

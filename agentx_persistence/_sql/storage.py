@@ -42,7 +42,7 @@ class SqlStorage(Storage):
         self._database = database
         rows = LogRows(database)
         self._documents = Documents(database)
-        self._listings = Listings(database, self._documents)
+        self._listings = Listings(database)
         self._reading = Reading(database)
         self._appending = appending(database, self._documents, rows, self._reading)
         self._rewriting = rewriting(database, rows, self._reading)

@@ -74,7 +74,7 @@ def check_limit(field: str, value: object) -> None:
 
 
 def check_time(field: str, value: object) -> None:
-    if value is not None and (type(value) is not int or not -_MAX_TIME < value < _MAX_TIME):
+    if type(value) is not int or not -_MAX_TIME < value < _MAX_TIME:
         reason = "must be a time in Unix milliseconds, as a whole number"
         raise InvalidRecordError("argument", field, reason)
 
@@ -92,7 +92,8 @@ def check_ids(kind: str, ids: object) -> list[str]:
         raise InvalidRecordError("argument", "ids", f"must be {kind} ids, not {type(ids).__name__}")
     unique = dict.fromkeys(ids)
     for id in unique:
-        check_id(kind, id)
+        if problem := id_problem(id):
+            raise InvalidRecordError(kind, "id", problem)
     return list(unique)
 
 
@@ -113,9 +114,7 @@ def encode_cursor(order: Order, place: Place) -> str:
     return base64.urlsafe_b64encode(to_json((order, *place))).decode().rstrip("=")
 
 
-def decode_cursor(order: Order, cursor: str | None) -> Place | None:
-    if cursor is None:
-        return None
+def decode_cursor(order: Order, cursor: str) -> Place:
     foreign = InvalidRecordError(
         "argument", "cursor", "pass `Page.next_cursor` unchanged, with the order of its page"
     )

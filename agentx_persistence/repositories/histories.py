@@ -20,6 +20,8 @@ from agentx_persistence.storage import SESSIONS, Head, Slice, Stored, Text, Wind
 # parsed messages take about three times as much memory.
 _CHUNK_COUNT = 500
 _CHUNK_BYTES = 2_000_000
+# What a NamedTuple calls in the end. Its own function in Python takes twice as long.
+_new = tuple.__new__
 
 
 class SessionSummary(NamedTuple):
@@ -152,10 +154,17 @@ class Histories(Repository[SessionRecord]):
             return "message", readable_id(texts[index], newest.start), where
 
         last = iter(load(MESSAGES, texts, describe))  # all are parsed in one pass
-        return {
-            id: SessionSummary(head_of(newest).count, next(last) if newest.texts else None)
-            for id, newest in there
-        }
+        summaries: dict[str, SessionSummary] = {}
+        for id, (newest, _, head) in there:
+            assert head is not None  # every slice of `Storage.newest` has one
+            message = next(last) if newest else None
+            summaries[id] = _new(SessionSummary, (head.count, message))
+        return summaries
+
+    def _load_one(self, stored: Stored) -> SessionRecord:
+        session = super()._load_one(stored)
+        session.__dict__["updated_at"] = stored.updated_at  # see `_load`
+        return session
 
     def _load(self, stored: Sequence[Stored]) -> list[SessionRecord]:
         sessions = super()._load(stored)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any, ClassVar, TypeAlias
 
 from pydantic import TypeAdapter
@@ -44,9 +45,10 @@ class ItemRepository(RecordStore[ItemRecord]):
 
         :raises RecordNotFoundError: if there is none
         """
-        found = self.find(namespace, key)
+        document_key = _key(namespace, key)
+        found = self._find(document_key)
         if found is None:
-            raise RecordNotFoundError("item", self._name(_key(namespace, key)))
+            raise RecordNotFoundError("item", self._name(document_key))
         return found
 
     def find(self, namespace: Namespace, key: str) -> ItemRecord | None:
@@ -157,7 +159,16 @@ class ItemRepository(RecordStore[ItemRecord]):
         return "/".join([*namespace.split(SEPARATOR)[:-1], own])
 
 
-def _text(namespace: object) -> str:
+def _text(namespace: Any) -> str:
+    try:
+        return _known(namespace)
+    except TypeError:  # a list, or an element that cannot be hashed
+        return _joined(check_namespace(namespace))
+
+
+@lru_cache
+def _known(namespace: tuple[str, ...]) -> str:
+    """Return the text of a namespace. An application uses the same few over and over."""
     return _joined(check_namespace(namespace))
 
 

@@ -1,4 +1,4 @@
-"""Rewriting on MySQL and MariaDB: the messages are read and replaced in one transaction."""
+"""Rewriting on MySQL, MariaDB and SQLite: messages are read and replaced in one transaction."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Select, and_, bindparam, literal_column, select
+from sqlalchemy import ColumnElement, Select, and_, bindparam, literal_column, select
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
 from agentx_persistence._sql import tables
@@ -20,9 +20,12 @@ from agentx_persistence.storage import Entry, Head, Slice, Window
 _sessions, _messages = tables.sessions.c, tables.messages.c
 
 
-class MysqlRewriting(Rewriting):
-    """Reads the tail with its lock. A read before the transaction takes as many statements, and the
-    connection has to be told twice whether to commit by itself."""
+class LockingRewriting(Rewriting):
+    """Reads the tail with its lock. A read before the transaction takes as many statements.
+
+    On MySQL, the connection would also have to be told twice whether to commit by itself. On
+    SQLite, another connection would read, which fetches its pages anew after each write.
+    """
 
     def exchange(
         self,
@@ -36,7 +39,8 @@ class MysqlRewriting(Rewriting):
         self.check_sizes(log, entries)
         first = FirstAttempt(self.database)
         statement = self.database.statement(
-            ("lock tail", window.after is not None, window.last), lambda: _locking(window)
+            ("lock tail", window.after is not None, window.last),
+            lambda: _locking(window, self.database.flavour.body(tables.messages.c.body)),
         )
         values = statement.bind({"session": log, "after": window.after, "most": CHUNK + 1})
 
@@ -62,7 +66,8 @@ class MysqlRewriting(Rewriting):
                 self.rows.change(cursor, log, kept + len(entries), at, new)
                 if tail:
                     self.rows.delete_range(cursor, log, kept, count)
-                self.rows.insert(cursor, log, kept, entries)
+                if entries:
+                    self.rows.insert(cursor, log, kept, entries)
             return True
 
         try:
@@ -71,7 +76,7 @@ class MysqlRewriting(Rewriting):
             return False  # the kept part, or a leftover (see `tables`), has one of the ids
 
 
-def _locking(window: Window) -> Select[Any]:
+def _locking(window: Window, text: ColumnElement[Any]) -> Select[Any]:
     """Return the query of position and text of the entries in the window, of the head, and of the
     number of entries that are kept. It locks what it reads.
 
@@ -97,7 +102,7 @@ def _locking(window: Window) -> Select[Any]:
     )
     head = _sessions.message_count, _sessions.generation
     return (
-        select(_messages.position, _messages.body, *head, kept.label("kept"))
+        select(_messages.position, text, *head, kept.label("kept"))
         .select_from(rows.outerjoin(tables.messages, is_cut))
         .where(_sessions.session_id == bindparam("session"), _sessions.revision != DELETED)
         .limit(bindparam("most"))
