@@ -6,14 +6,18 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from threading import RLock, get_ident
 from typing import Any, TypeVar
 
 from agentx_persistence._fs.files import Locks
 from agentx_persistence._fs.rebuilding import Scan, rebuild, stamp, witness_of
 from agentx_persistence.errors import BackendError, BackendUnavailableError, PersistenceClosedError
-from agentx_persistence.storage._forking import ForkAware, renew_after_fork, wait_for_fork
+from agentx_persistence.storage._forking import (
+    ForkAware,
+    forking,
+    renew_after_fork,
+    wait_for_fork,
+)
 
 T = TypeVar("T")
 
@@ -34,49 +38,51 @@ class IndexFile(ForkAware):
         self._lock = RLock()
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
-        self._closed = self._using = self._ready = self._torn = False
-        # The threads that fork. Until they have done so, no other one connects.
-        self._forking: list[int] = []
+        self._closed = self._using = self._torn = False
         renew_after_fork(self)
 
     # A child that opens a file which its process has open already, believes that it holds the
     # parent's locks (https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_).
 
     def before_fork(self, deadline: float) -> None:
-        self._forking.append(get_ident())
         try:
             # Not held until the fork: in a hook of others, it may wait for a thread that wants it.
             locked = self._lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
             if locked and not self._using:
                 self._disconnect()
-                self._ready = True
         finally:
-            with suppress(RuntimeError):  # it could not wait longer, or was interrupted
+            try:  # noqa: SIM105
                 self._lock.release()
-
-    def after_fork_in_parent(self) -> None:
-        with suppress(ValueError):  # an interrupt came before it was added
-            self._forking.remove(get_ident())
-        if not self._forking:  # else a fork in which a signal handler forked goes on
-            self._ready = False
+            except RuntimeError:
+                pass  # it could not wait longer, or was interrupted
 
     def after_fork(self) -> None:
-        self._lock, self._using, self._forking = RLock(), False, []
-        self._torn = self._connection is not None or not self._ready
-        self._ready = False
+        # A call may have outlasted the wait, and a signal handler may have forked inside a call, or
+        # interrupted `before_fork`.
+        self._torn = self._torn or self._using or self._connection is not None
         if self._connection is not None:
             _of_the_parent.append(self._connection)
             self._connection = None
+        self._lock, self._using = RLock(), False
+
+    def _use(self, work: Callable[[], T]) -> T:
+        """Run `work`, which may use or replace the connection, while no other thread does."""
+        with self._lock:
+            nested = self._using
+            try:
+                self._using = True  # from here on, a fork by a signal handler does not disconnect
+                return work()
+            finally:
+                self._using = nested
 
     def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            self._disconnect()
+        self._closed = True
+        self._use(self._disconnect)
 
     def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        idle, self._connection = self._connection, None
+        if idle is not None:
+            idle.close()
 
     def open(self) -> None:
         """Connect to the index file, and rebuild it if it is unusable.
@@ -90,15 +96,10 @@ class IndexFile(ForkAware):
                 raise BackendError(
                     "fs", "the process forked in the middle of a call; open the store anew"
                 )
-            if self._is_forking():
-                wait_for_fork("fs", self._forking)
-            elif not self._connect():
-                self._locks.hold("index", self._connect_or_rebuild)
-
-    def _is_forking(self) -> bool:
-        """Tell whether other threads fork. A signal handler that connects, in a thread that forks,
-        makes the child open the store anew."""
-        return bool(self._forking) and get_ident() not in self._forking
+            if _is_forking():
+                wait_for_fork("fs")
+            elif not self._use(self._connect):
+                self._locks.hold("index", lambda: self._use(self._connect_or_rebuild))
 
     def _is_current(self) -> bool:
         try:
@@ -107,16 +108,14 @@ class IndexFile(ForkAware):
             return False
 
     def _connect_or_rebuild(self) -> None:
-        with self._lock:
-            if not self._is_forking() and not self._connect_alone():
-                rebuild(self.path, self._scan)
+        if not self._connect():
+            rebuild(self.path, self._scan)
 
     def _connect(self) -> bool:
-        """Connect. Return False if the index is missing, damaged or made for other files."""
-        with self._lock:
-            return self._is_forking() or self._connect_alone()
-
-    def _connect_alone(self) -> bool:
+        """Connect, unless another thread forks. Return False if the index is missing, damaged or
+        made for other files."""
+        if _is_forking():
+            return True
         if not (os.path.exists(self.path) and os.path.exists(witness_of(self.path))):
             return False
         connection = sqlite3.connect(
@@ -141,15 +140,14 @@ class IndexFile(ForkAware):
         return False
 
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        def fetch() -> list[Any] | None:
+            connection = self._connection
+            return None if connection is None else connection.execute(statement, values).fetchall()
+
         while True:
             self.open()
-            with self._lock:
-                try:
-                    self._using = True  # from here on, a fork by a signal handler does not close it
-                    if self._connection is not None:
-                        return self._connection.execute(statement, values).fetchall()
-                finally:
-                    self._using = False
+            if (rows := self._use(fetch)) is not None:
+                return rows
 
     def write(
         self,
@@ -165,28 +163,30 @@ class IndexFile(ForkAware):
         """
 
         def commit() -> tuple[T] | None:
-            with self._lock:
-                connection = None
-                try:
-                    self._using = True
-                    connection = self._connection
-                    if connection is None or not self._is_current():
-                        return None
-                    if connection.in_transaction:  # left open by an interrupt
-                        connection.rollback()
-                    connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-                    connection.execute("BEGIN IMMEDIATE")
-                    result = work(connection)
-                    connection.execute("COMMIT")
-                    return (result,)
-                finally:
-                    self._using = False
-                    if connection is not None and connection.in_transaction:
-                        connection.rollback()
+            connection = self._connection
+            if connection is None or not self._is_current():
+                return None
+            try:
+                if connection.in_transaction:  # left open by an interrupt
+                    connection.rollback()
+                connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                connection.execute("BEGIN IMMEDIATE")
+                result = work(connection)
+                connection.execute("COMMIT")
+                return (result,)
+            finally:
+                if connection.in_transaction:
+                    connection.rollback()
 
         while True:
             self.open()
-            if done := self._locks.hold("index", commit, wait=wait):
+            if done := self._locks.hold("index", lambda: self._use(commit), wait=wait):
                 return done[0]
             if not wait:
                 raise BackendUnavailableError("fs", f"others are writing to {self.path}")
+
+
+def _is_forking() -> bool:
+    """Tell whether other threads fork. A signal handler that connects, in a thread that forks,
+    makes the child open the store anew."""
+    return bool(forking) and get_ident() not in forking

@@ -46,14 +46,15 @@ class Connections(ABC):
     def write(self, work: Callable[[Cursor], T]) -> T:
         """Return what `work` returns. All of its statements take effect, or none."""
 
+    def run(self, work: Callable[[], T]) -> T:
+        """Return what `work` returns, which uses connections of its own."""
+        return work()
+
     @abstractmethod
     def close(self) -> None:
         """Close the idle connections, and each of the others when its call ends."""
 
     def before_fork(self, deadline: float) -> None:  # noqa: B027
-        """See `ForkAware`."""
-
-    def after_fork_in_parent(self) -> None:  # noqa: B027
         """See `ForkAware`."""
 
     @abstractmethod

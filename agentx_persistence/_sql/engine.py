@@ -164,7 +164,7 @@ class Database(ForkAware):
         if engine is None:
             level = self.flavour.unit_isolation
             engine = self.engine.execution_options(isolation_level=level)
-        self._attempt(upgrade, engine)
+        self._attempt(self._connections.run, lambda: upgrade(engine))
 
     def within(self, transaction: Any) -> JoinedDatabase:
         """Return a database whose calls run in the caller's open transaction, and never end it.
@@ -192,9 +192,6 @@ class Database(ForkAware):
 
     def before_fork(self, deadline: float) -> None:
         self._connections.before_fork(deadline)
-
-    def after_fork_in_parent(self) -> None:
-        self._connections.after_fork_in_parent()
 
     def after_fork(self) -> None:
         # The child's new threads may have the ids of its parent's.

@@ -9,7 +9,6 @@ import os
 import random
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from threading import TIMEOUT_MAX, RLock, get_ident
 from typing import Any, TypeVar
 
@@ -19,7 +18,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 from agentx_persistence._sql.connections import NESTED, Connections, Rows, forgotten
 from agentx_persistence._sql.flavour import Flavour
 from agentx_persistence.errors import BackendError, BackendUnavailableError
-from agentx_persistence.storage._forking import wait_for_fork
+from agentx_persistence.storage._forking import forking, wait_for_fork
 
 T = TypeVar("T")
 
@@ -43,10 +42,7 @@ class KeptConnections(Connections):
         self._path, self._timeout = path, min(timeout, TIMEOUT_MAX / 2)
         self._identity: tuple[int, int] | None = None
         self._looked = 0.0
-        self._closed = False
-        self._start()
-
-    def _start(self) -> None:
+        self._closed = self._torn = False
         self._readers: list[Any] = []
         self._writer: PoolProxiedConnection | None = None
         # Held by the thread whose turn it is to write. It is an RLock because that knows its owner:
@@ -57,9 +53,6 @@ class KeptConnections(Connections):
         self._writers: set[int] = set()
         # The calls under way, and their threads. A fork waits for them.
         self._inside: dict[object, int] = {}
-        # The threads that fork. One is in it twice if its signal handler forks meanwhile.
-        self._forking: list[int] = []
-        self._ready = self._torn = False
 
     def fetch(self, sql: str, parameters: Any) -> Rows:
         if self._path is None or not sql.startswith("SELECT"):
@@ -67,7 +60,7 @@ class KeptConnections(Connections):
         call = object()
         try:
             self._inside[call] = get_ident()
-            if self._forking:
+            if forking:
                 self._wait_for_fork(call)
             self._look()
             try:
@@ -116,7 +109,7 @@ class KeptConnections(Connections):
         call = object()
         try:
             self._inside[call] = get_ident()
-            if self._forking:
+            if forking:
                 self._wait_for_fork(call)
             try:
                 if not self._turn.acquire(timeout=max(0.0, deadline - time.monotonic())):
@@ -186,8 +179,21 @@ class KeptConnections(Connections):
             )
         self._looked = now
 
+    def run(self, work: Callable[[], T]) -> T:
+        call = object()
+        try:
+            self._inside[call] = get_ident()
+            if forking:
+                self._wait_for_fork(call)
+            return work()
+        finally:
+            self._inside.pop(call, None)
+
     def close(self) -> None:
         self._closed = True
+        self.run(self._close)
+
+    def _close(self) -> None:
         # A write that is under way closes its connection at its end.
         mine = get_ident() in self._writers
         if self._turn.acquire(timeout=0.0 if mine else self._timeout):
@@ -204,15 +210,15 @@ class KeptConnections(Connections):
             self._writer = None
 
     def _wait_for_fork(self, call: object) -> None:
-        if get_ident() in self._forking:
+        if get_ident() in forking:
             raise BackendError(
                 self._flavour.backend,
                 "a signal handler called the storage while its thread was forking; let it make that"
                 " call later, or in another thread",
             )
-        while self._forking:
+        while forking:
             self._inside.pop(call, None)
-            wait_for_fork(self._flavour.backend, self._forking)
+            wait_for_fork(self._flavour.backend)
             self._inside[call] = get_ident()
 
     # SQLite records the file locks of its process in memory. A child that inherits a connection and
@@ -220,32 +226,24 @@ class KeptConnections(Connections):
     # (https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_).
 
     def before_fork(self, deadline: float) -> None:
-        # This adds to `_forking`, then reads `_inside`. A call adds itself to `_inside`, then reads
-        # `_forking`. So at least one of the two notices the other.
-        me = get_ident()
-        self._forking.append(me)
+        # A fork adds its thread to `forking`, then reads `_inside`. A call adds itself to
+        # `_inside`, then reads `forking`. So at least one of the two notices the other.
         # A copy, as on a free-threaded Python the others change it in the middle of a loop.
-        while set(self._inside.copy().values()) - {me} and time.monotonic() < deadline:
+        while set(self._inside.copy().values()) - {get_ident()} and time.monotonic() < deadline:
             time.sleep(0.001)
-        if not self._inside:
-            if self._path is not None:
-                self._close_idle()
-            self._ready = True
-
-    def after_fork_in_parent(self) -> None:
-        with suppress(ValueError):  # an interrupt came before it was added
-            self._forking.remove(get_ident())
-        if not self._forking:  # else a fork in which a signal handler forked goes on
-            self._ready = False
+        if not self._inside and self._path is not None:
+            self._close_idle()
 
     def after_fork(self) -> None:
-        # A signal handler may have interrupted `before_fork`.
-        torn, writer = not self._ready, self._writer
-        forgotten.extend([writer, self._readers])
-        self._start()
-        self._torn = torn
-        if self._path is None and not torn:
-            self._writer = writer
+        # A call may have outlasted the wait, and a signal handler may have forked inside a call, or
+        # interrupted `before_fork`.
+        used = self._inside or (self._path is not None and (self._readers or self._writer))
+        self._torn = self._torn or bool(used)
+        self._turn, self._writing, self._writers = RLock(), False, set()
+        if self._path is not None or self._torn:
+            forgotten.extend([self._writer, self._readers])
+            self._readers, self._writer = [], None
+        self._inside = {}
 
 
 def _cursor(pooled: PoolProxiedConnection) -> Cursor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from threading import RLock
 from typing import Any, NamedTuple
 
@@ -50,25 +49,18 @@ class Building:
         """Before a fork or building, wait until no other thread builds or forks.
 
         A fork that has this lock may wait, in a hook of others, for a thread that wants to build.
-        So nobody waits for ever.
+        So nobody waits for ever, and whoever has waited too long releases what is not his.
         """
         cls.lock.acquire(timeout=_LONGEST)
 
-    @classmethod
-    def release(cls) -> None:
-        """Let other threads build, and fork."""
-        with suppress(RuntimeError):  # the wait was too long, or interrupted
-            cls.lock.release()
-
-    @classmethod
-    def renew(cls) -> None:
-        """In a forked child, replace the lock: the thread that held it is not there."""
-        cls.lock = RLock()
-
 
 if hasattr(os, "register_at_fork"):
+    # All but the first are C code in CPython, so no signal handler can prevent them. If the fork
+    # has waited too long, Python tells that it releases what it has not acquired, and goes on.
     os.register_at_fork(
-        before=Building.wait, after_in_parent=Building.release, after_in_child=Building.renew
+        before=Building.wait,
+        after_in_parent=Building.lock.release,
+        after_in_child=Building.lock._at_fork_reinit,  # type: ignore[attr-defined]
     )
 
 

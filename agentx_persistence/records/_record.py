@@ -121,7 +121,11 @@ class Record(BaseModel):
                 built = super().model_rebuild(_parent_namespace_depth=depth + 1, **options)
                 cls.__signature__ = SnakeCaseSignature()  # pydantic has just put its own there
             finally:
-                Building.release()
+                # A function of ours could be interrupted before it releases anything.
+                try:  # noqa: SIM105
+                    Building.lock.release()
+                except RuntimeError:
+                    pass  # the wait was too long, or interrupted
             return built
 
     def __hash__(self) -> int:

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from functools import partial
 from threading import RLock, get_ident
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 from agentx_persistence.errors import BackendUnavailableError
 
 # For how many seconds a fork waits for another fork, and then for calls that are under way, in all
 # stores together. An opening waits as long for a fork.
 _LONGEST = 5.0
+# The threads that fork. One is in it twice if its signal handler forks meanwhile.
+forking: list[int] = []
 
 
 class ForkAware:
@@ -27,99 +28,93 @@ class ForkAware:
     A signal handler may interrupt `before_fork`, or fork in the middle of it.
     """
 
+    # The process in which `after_fork` was called last.
+    renewed_in = 0
+
     def before_fork(self, deadline: float) -> None:
         """Prepare for the fork, in the parent.
 
         :param deadline: the time of `time.monotonic()` up to which it may wait
         """
 
-    def after_fork_in_parent(self) -> None:
-        """Continue, in the parent, also if an earlier call of this was interrupted."""
-
     def after_fork(self) -> None:
-        """Replace what the child cannot use. This runs before anything else in the child."""
+        """Replace what the child cannot use. This runs before anything else in the child, and again
+        if a signal has interrupted it."""
 
 
-_open: WeakSet[ForkAware] = WeakSet()
-# For each fork under way, what is prepared for it, by thread: a fork whose wait for another one is
-# interrupted goes on, and must not undo what the other one has prepared. A signal handler may fork
-# during a fork, or open a storage, so the lock is reentrant.
-_forks: dict[int, list[list[ForkAware]]] = {}
+_open: WeakValueDictionary[int, ForkAware] = WeakValueDictionary()
+# A signal handler may fork while its thread prepares for a fork, so the lock is reentrant.
 _one_thread_at_a_time = RLock()
 
 
+def _things() -> list[ForkAware]:
+    # `valuerefs` makes its list in C code, so other threads may open stores meanwhile.
+    return [thing for reference in _open.valuerefs() if (thing := reference()) is not None]
+
+
 def _before_fork() -> None:
-    prepared: list[ForkAware] = []
-    _forks.setdefault(get_ident(), []).append(prepared)
-    # The fork that has the lock may wait, in a hook of others, for this very thread.
-    _one_thread_at_a_time.acquire(timeout=_LONGEST)
-    deadline = time.monotonic() + _LONGEST
-    for thing in list(_open):
-        prepared.append(thing)
-        thing.before_fork(deadline)
-
-
-def _after_fork_in_parent() -> None:
-    """Continue. This runs twice: a signal that comes during the fork may interrupt the first."""
-    mine = _forks.get(get_ident())
-    prepared = mine[-1] if mine else []
-    while prepared:
-        prepared[-1].after_fork_in_parent()
-        prepared.pop()
-
-
-def _end_fork() -> None:
-    me = get_ident()
-    mine = _forks.get(me)
-    if mine:
-        mine.pop()
-    if not mine:
-        _forks.pop(me, None)
-    with suppress(RuntimeError):  # the wait was too long, or interrupted
-        _one_thread_at_a_time.release()
+    try:
+        # The thread that has the lock may wait, in a call, for this very thread.
+        _one_thread_at_a_time.acquire(timeout=_LONGEST)
+        deadline = time.monotonic() + _LONGEST
+        for thing in _things():
+            thing.before_fork(deadline)
+    finally:
+        # `suppress` would be a call that a second interrupt could end before the release.
+        try:  # noqa: SIM105
+            _one_thread_at_a_time.release()
+        except RuntimeError:
+            pass  # the wait was too long, or interrupted
 
 
 def _after_fork() -> None:
+    """Renew what is open. This runs three times, as a signal may interrupt it."""
     global _one_thread_at_a_time
     _one_thread_at_a_time = RLock()
-    _forks.clear()
-    for thing in list(_open):
-        thing.after_fork()
+    process = os.getpid()
+    for thing in _things():
+        if thing.renewed_in != process:
+            thing.after_fork()
+            thing.renewed_in = process
 
 
 def renew_after_fork(thing: ForkAware) -> None:
-    """Call the methods of `thing` at every fork, for as long as it exists."""
-    lock = _one_thread_at_a_time
-    try:
-        # A fork iterates over the set. When it has done so, it may wait, in a hook of others, for
-        # this very thread, so the wait ends.
-        lock.acquire(timeout=_LONGEST)
-        _open.add(thing)
-    finally:
-        with suppress(RuntimeError):  # the wait was too long, or interrupted
-            lock.release()
+    """Prepare `thing` for every fork, for as long as it exists."""
+    _open[id(thing)] = thing
+    # A fork that has begun before does not prepare it. It may wait, in a hook of others, for this
+    # very thread, so the wait ends.
+    _wait_for_fork(_LONGEST)
 
 
-def wait_for_fork(backend: str, threads: Sequence[int]) -> None:
-    """Wait until none of these threads forks any more.
+def wait_for_fork(backend: str) -> None:
+    """Wait until no other thread forks.
 
     :raises BackendUnavailableError: if that takes longer than a fork waits for anything but hooks
         of others, in which it may wait for the thread that calls this
     """
     longest = 2 * _LONGEST
-    deadline = time.monotonic() + longest
-    while threads:
+    if not _wait_for_fork(longest):
+        reason = f"another thread of this process has been forking for {longest:g} s"
+        raise BackendUnavailableError(backend, reason)
+
+
+def _wait_for_fork(longest: float) -> bool:
+    me, deadline = get_ident(), time.monotonic() + longest
+    while {*forking} - {me}:
         if time.monotonic() > deadline:
-            reason = f"another thread of this process has been forking for {longest:g} s"
-            raise BackendUnavailableError(backend, reason)
+            return False
         time.sleep(0.001)
+    return True
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    os.register_at_fork(before=_before_fork, after_in_child=forking.clear)
+    for _ in range(3):
+        os.register_at_fork(after_in_child=_after_fork)
+    # These are C code in CPython, so no signal handler runs in them, and whatever interrupts the
+    # other hooks, a thread is in `forking` exactly as long as it forks. What is registered last
+    # runs first before a fork, and last after it.
     os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork,
+        before=partial(next, map(forking.append, iter(get_ident, None))),
+        after_in_parent=partial(next, map(forking.remove, iter(get_ident, None))),
     )
-    os.register_at_fork(after_in_parent=_after_fork_in_parent)
-    os.register_at_fork(after_in_parent=_end_fork)

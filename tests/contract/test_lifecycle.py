@@ -5,11 +5,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
 from agentx_persistence import Persistence, PersistenceClosedError, create_persistence
+from agentx_persistence.storage import _forking
 from tests.backends.backend import SHARED, Backend
 from tests.contract.records import container, image, item, message, saved_session, session, texts
 from tests.drivers.killing import exit_status, in_child
@@ -199,6 +202,36 @@ def test_a_child_goes_on_after_its_parent_has_closed(backend: Backend) -> None:
         assert texts(other) == ["1", "2", "3", "4"]
     os.close(steps)
     os.close(told)
+
+
+@pytest.mark.needs(SHARED)
+@pytest.mark.parametrize("interrupts", [1, 2])
+# Python tells of what a hook raises, and goes on.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_child_that_is_interrupted_at_its_start_uses_no_connection_of_its_parent(
+    persistence: Persistence, monkeypatch: pytest.MonkeyPatch, interrupts: int
+) -> None:
+    """Ctrl-C in a terminal meets the child, too."""
+    left = iter(range(interrupts))
+
+    def interrupted(renew: Callable[[], None]) -> None:
+        for _ in left:
+            raise KeyboardInterrupt
+        renew()
+
+    for thing in _forking._things():
+        monkeypatch.setattr(thing, "after_fork", partial(interrupted, thing.after_fork))
+    saved_session(persistence)
+
+    def append() -> None:
+        for _ in range(20):
+            persistence.sessions.add_message("session", message())
+        assert len(texts(persistence)) >= 20
+
+    child = in_child(append)
+    append()
+    assert exit_status(child) == 0
+    assert len(texts(persistence)) == persistence.sessions.count_messages("session") == 40
 
 
 def _append_in_new_threads(persistence: Persistence) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -149,7 +150,7 @@ with contextlib.ExitStack() as stack:
         return child
     inside, inner = threading.Event(), []
     work = lambda cursor: (inside.set(), time.sleep(1))
-    last = list(_forking._open)[-1]  # so the others are ready for the outer fork already
+    last = _forking._things()[-1]  # so the others are ready for the outer fork already
     busy = threading.Thread(target=last.write, args=(work,))
     busy.start()
     inside.wait()
@@ -284,15 +285,14 @@ def test_an_interrupt_of_a_fork_that_waits_for_another_one_does_not_undo_what_th
         fork = lambda: children.append(in_child(lambda: _append(stores)))  # noqa: E731
         first = threading.Thread(target=fork)
         first.start()
-        connections: Any = stores[0]._storage._database._connections  # type: ignore[attr-defined]
-        while not connections._forking:
+        while not _forking.forking:
             time.sleep(0.001)
         # The hooks alone: in a whole fork, those of others wait for the first one, too. Python
         # tells of what a hook raises, and goes on.
+        _forking.forking.append(threading.get_ident())
         with _handled(interrupt), pytest.raises(KeyboardInterrupt):
             _forking._before_fork()
-        _forking._after_fork_in_parent()
-        _forking._end_fork()
+        _forking.forking.remove(threading.get_ident())
         assert first.is_alive()  # it still waits for the call that is under way
         started = time.monotonic()
         assert texts(stores[0])[0] == "first"  # its child may have appended already
@@ -303,18 +303,141 @@ def test_an_interrupt_of_a_fork_that_waits_for_another_one_does_not_undo_what_th
     assert [texts(persistence) for persistence in stores] == [["first", *["later"] * 2]] * 4
 
 
-def test_an_interrupt_of_what_follows_a_fork_leaves_nothing_blocked(
+# A signal that comes during the fork is handled by the first Python code after it. Each import
+# registers hooks, and those of others come before and between them.
+_INTERRUPT_AFTER_THE_FORK = """
+import _thread, logging, os, sys, threading, time
+interrupt = _thread.interrupt_main  # C code, so the interrupt comes after it
+os.register_at_fork(after_in_parent=interrupt)
+import agentx_persistence.records
+os.register_at_fork(after_in_parent=interrupt)
+from agentx_persistence import SessionRecord, UserMessage, create_persistence
+
+persistence = create_persistence(sys.argv[1])
+persistence.sessions.save(SessionRecord(session_id="s"))
+before = os.getpid()
+try:
+    os.fork()
+except KeyboardInterrupt:
+    print("interrupted")
+if os.getpid() != before:
+    os._exit(0)
+
+def work():
+    UserMessage(content="x")
+    with create_persistence("memory:"):
+        persistence.sessions.find("s")
+    if os.fork() == 0:
+        os._exit(0)
+
+started = time.monotonic()
+thread = threading.Thread(target=work)
+try:
+    thread.start()
+    thread.join()
+except KeyboardInterrupt:  # of the second fork
+    thread.join()
+print(time.monotonic() - started < 3)
+"""
+
+
+@pytest.mark.parametrize("url", ["memory:", "sqlite:///{}/agentx.db", "file://{}/fs"])
+def test_an_interrupt_right_after_a_fork_comes_to_its_caller_and_leaves_nothing_locked(
+    url: str, tmp_path: Path
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", _INTERRUPT_AFTER_THE_FORK, url.format(tmp_path)],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.stdout.decode() == "interrupted\nTrue\n", ended.stderr.decode()
+
+
+@pytest.mark.parametrize("place", ["{}.db", "fs"])
+def test_a_child_can_open_what_other_threads_open_and_close(place: str, tmp_path: Path) -> None:
+    """It would have the locks of their connections."""
+    ended = threading.Event()
+
+    def opened(number: int) -> Persistence:
+        path = tmp_path / place.format(number)
+        return create_persistence(sqlite_driver(path) if path.suffix else fs_driver(path))
+
+    def open_and_close() -> None:
+        numbers = iter(range(100_000))
+        while not ended.is_set():
+            for number in (0, next(numbers)):  # the second one is new
+                with opened(number) as persistence:
+                    saved_session(persistence)
+
+    def child() -> None:
+        with opened(0) as persistence:
+            assert texts(persistence) == ["first"]
+
+    with opened(0) as persistence:
+        saved_session(persistence)
+        persistence.sessions.add_message("session", message("first"))
+    thread = threading.Thread(target=open_and_close)
+    thread.start()
+    try:
+        assert [exit_status(in_child(child, 5)) for _ in range(40)] == [0] * 40
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _fork_once(stores: list[Persistence], children: list[int]) -> Callable[[], int]:
+    """Return a function that forks at its first call, as a signal handler would."""
+
+    def call(told: list[str]) -> None:
+        try:
+            stores[3].sessions.find_all()
+        except BackendError as error:
+            told.append(str(error))
+
+    def child() -> None:
+        told: list[str] = []
+        thread = threading.Thread(target=call, args=(told,))
+        thread.start()
+        thread.join()
+        assert "forked in the middle of a call" in told[0]
+        _append(stores[:3])
+
+    once = iter([child])  # in the child, too
+
+    def fork() -> int:
+        children.extend(map(in_child, once))
+        return 0
+
+    return fork
+
+
+def test_a_signal_handler_may_fork_inside_a_read_of_the_index(stores: list[Persistence]) -> None:
+    store, children = stores[3], list[int]()
+    store.sessions.find_all()  # connects
+    index: Any = store._storage._index  # type: ignore[attr-defined]
+    index._connection.set_progress_handler(_fork_once(stores, children), 1)
+    assert len(store.sessions.find_all()) == 1
+    assert exit_status(children[0]) == 0
+    index._connection.set_progress_handler(None, 1)
+    _append(stores[3:])
+    _check(stores)
+
+
+def test_a_signal_handler_may_fork_while_the_index_connects(
     stores: list[Persistence], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A signal that comes during the fork is handled in the first hook after it."""
-    database: Any = stores[0]._storage._database  # type: ignore[attr-defined]
-    go_on, interrupts = database.after_fork_in_parent, iter([KeyboardInterrupt()])
+    store, children = stores[3], list[int]()
+    assert exit_status(in_child(lambda: None)) == 0  # the fork closes the connection
+    fork, connect = _fork_once(stores, children), sqlite3.connect
 
-    def interrupted() -> None:
-        for interrupt in interrupts:
-            raise interrupt
-        go_on()
+    def connected(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(*arguments, **options)
+        fork()
+        return connection
 
-    monkeypatch.setattr(database, "after_fork_in_parent", interrupted)
-    assert exit_status(in_child(lambda: _append(stores))) == 0
+    monkeypatch.setattr(sqlite3, "connect", connected)
+    assert len(store.sessions.find_all()) == 1
+    assert exit_status(children[0]) == 0
+    _append(stores[3:])
     _check(stores)
