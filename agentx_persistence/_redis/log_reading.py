@@ -82,7 +82,7 @@ class LogReading(Documents):
             isinstance(after, str)
             or before is not None
             or size is not None
-            or (headed and first != 0)
+            or (headed and first != 0 and self._connection.cluster)
             or (last is not None and (first is not None or after))
         ):
             return self._read(log, window)
@@ -100,15 +100,22 @@ class LogReading(Documents):
             ("LRANGE", messages, start, stop),
             ("LLEN", messages),
         ]
-        (version, count, generation), texts, length = self._connection.pipeline(
-            commands, [("session", log)] * 3
+        if headed:
+            commands.append(("HMGET", document, "generation"))
+        (version, count, generation), texts, length, *again = self._connection.pipeline(
+            commands, [("session", log)] * len(commands)
         )
         if last:
             start = max(length - last, 0)
         wanted = range(length)[start : None if stop == -1 else stop + 1]
-        if version is None or int(count or 0) != length or len(texts) != len(wanted):
-            # The three commands are not one step: another client may have changed the log between
-            # them.
+        if (
+            version is None
+            or int(count or 0) != length
+            or len(texts) != len(wanted)
+            or again not in ([], [[generation]])
+        ):
+            # The commands are not one step: another client may have changed the log between them.
+            # An append changes the length, any other change the generation.
             return self._read(log, window)
         head = self._head(log, version, count, generation, length)
         return Slice(texts, start + 1, head)

@@ -225,9 +225,11 @@ class Logs(LogReading):
         return True
 
     def _flat(self, entries: Sequence[Entry]) -> list[bytes]:
+        flat: list[bytes] = []
         for entry in entries:
             self._check_size("message", entry.id, entry.text)
-        return [value.encode() for entry in entries for value in entry[:2]]
+            flat += (entry.id.encode(), entry.text.encode())
+        return flat
 
 
 def _taken(reply: Any) -> bool:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from operator import itemgetter
 from typing import Any
 
 from pydantic.alias_generators import to_camel
-from pydantic_core import from_json
+from pydantic_core import SchemaValidator, core_schema, from_json
 
 from agentx_persistence.errors import CorruptRecordError, RecordConflictError
 from agentx_persistence.records import new_id
@@ -33,7 +32,19 @@ ORDER = (CONTAINERS, IMAGES, ITEMS, SESSIONS)
 FEW, _MANY = 8, 64
 _BATCH_COUNT = 1_000
 _BATCH_BYTES = 4_000_000
-_FIELDS = itemgetter("id", "role", "subtype", "timestamp")
+# Reads the whole text, and makes objects of these fields only.
+_FIELDS = SchemaValidator(
+    core_schema.typed_dict_schema(
+        {
+            name: core_schema.typed_dict_field(schema)
+            for name, schema in (
+                *((name, core_schema.str_schema()) for name in ("id", "role", "subtype")),
+                ("timestamp", core_schema.int_schema()),
+            )
+        },
+        config=core_schema.CoreConfig(strict=True, extra_fields_behavior="ignore"),
+    )
+)
 
 
 def pages(
@@ -145,13 +156,12 @@ def entry_of(storage: Storage, log: str, position: int, text: Text) -> Entry:
     :raises CorruptRecordError: if the text is damaged
     """
     try:
-        id, role, subtype, timestamp = _FIELDS(from_json(text))
-        if not (type(id) is type(role) is type(subtype) is str and type(timestamp) is int):
-            raise TypeError
-        return Entry(id, text if isinstance(text, str) else text.decode(), role, subtype, timestamp)
-    except (ValueError, TypeError, KeyError) as error:
+        found = _FIELDS.validate_json(text)
+        text = text if isinstance(text, str) else text.decode()
+    except ValueError as error:
         where = storage.where(SESSIONS, log, position)
         raise CorruptRecordError("message", f"#{position}", where) from error
+    return Entry(found["id"], text, found["role"], found["subtype"], found["timestamp"])
 
 
 def name(kind: Kind, key: str) -> str:

@@ -11,6 +11,7 @@ from agentx_persistence.errors import RecordConflictError, RecordNotFoundError
 from agentx_persistence.persistence import Persistence
 from agentx_persistence.storage import SESSIONS, Kind, Storage, Stored
 from agentx_persistence.transfer import _walking as walking
+from agentx_persistence.transfer._copied import Copied
 from agentx_persistence.transfer.reports import Comparison, Difference, Progress, Step
 
 # How many differences are named.
@@ -49,34 +50,40 @@ def missing_or_different(
     containers: Sequence[str] | None,
     found: Comparison,
     progress: Progress | None = None,
+    copied: Copied | None = None,
 ) -> Iterator[Found]:
-    """Yield what `a` has and `b` has not, or has otherwise; count what was compared."""
+    """Yield what `a` has and `b` has not, or has otherwise; count what was compared.
+
+    :param copied: histories of which only `b` need be read
+    """
     for kind in walking.ORDER:
         done, total = 0, walking.total(a, kind, containers) if progress else 0
         for page in walking.pages(a, kind, containers):
-            theirs = b.get(kind, [document.key for document in page])
+            keys = [document.key for document in page]
+            theirs = b.get(kind, keys)
+            proven = copied.proven(a, b, keys) if copied and kind is SESSIONS else {}
             for document in page:
-                for difference in _compare(a, b, kind, document, theirs.get(document.key), found):
+                for difference in _compare_records(kind, document, theirs.get(document.key), found):
                     yield kind, document.key, difference
+                if document.key in proven:
+                    found.messages += proven[document.key]
+                elif kind is SESSIONS and document.key in theirs:
+                    history = compare_histories(a, b, document.key, found)
+                    if history is not None:
+                        yield kind, document.key, history
             done += len(page)
             if progress:
                 progress(Step("compare", kind.name, done, total, found.messages))
 
 
-def _compare(
-    a: Storage, b: Storage, kind: Kind, mine: Stored, theirs: Stored | None, found: Comparison
+def _compare_records(
+    kind: Kind, mine: Stored, theirs: Stored | None, found: Comparison
 ) -> Iterator[Difference]:
     found.records += 1
-    name, digest = walking.name(kind, mine.key), _record_digest(mine)
-    if theirs is None:
-        yield Difference(kind.noun, name, "is missing in the second store", None, digest)
-        return
-    if (what := _difference(mine, theirs)) is not None:
-        yield Difference(kind.noun, name, what, None, digest, _record_digest(theirs))
-    if kind is SESSIONS:
-        difference = compare_histories(a, b, mine.key, found)
-        if difference is not None:
-            yield difference
+    what = "is missing in the second store" if theirs is None else _difference(mine, theirs)
+    if what is not None:
+        digests = _record_digest(mine), "" if theirs is None else _record_digest(theirs)
+        yield Difference(kind.noun, walking.name(kind, mine.key), what, None, *digests)
 
 
 def _difference(mine: Stored, theirs: Stored) -> str | None:
@@ -93,34 +100,19 @@ def same(mine: Stored, theirs: Stored) -> bool:
 
 def compare_histories(a: Storage, b: Storage, log: str, found: Comparison) -> Difference | None:
     """Return the first difference between two histories."""
-    position, common = 0, hashlib.sha256()
     try:
-        others = chain.from_iterable(_batches(b, log))
-        # After the last batch of `a` there is to be no other text.
-        for mine in chain(_batches(a, log), [[]]):
-            theirs = list(islice(others, len(mine) or 1))
-            if mine == theirs:
-                position += len(mine)
-                found.messages += len(mine)
-                common.update(b"".join(mine))
-                continue
-            for one, other in zip_longest(mine, theirs):
-                position += 1
-                found.messages += 1
-                if one != other:
-                    return _first_difference(log, position, common, one, other)
-                common.update(one)
+        different = first_difference(a, b, log, found)
+        if different is None:
+            return None
+        position, *texts = different
+        # The digest of all earlier messages, which are the same.
+        common = hashlib.sha256()
+        for batch in walking.batches(a, log, 0, position - 1):
+            common.update(b"".join(map(walking.raw, batch)))
     except (RecordConflictError, RecordNotFoundError):
-        return Difference("session", log, "its history changed during the comparison", position)
-    return None
-
-
-def _first_difference(
-    log: str, position: int, common: hashlib._Hash, one: bytes | None, other: bytes | None
-) -> Difference:
-    """:param common: the digest of all earlier messages, which are the same"""
+        return Difference("session", log, "its history changed during the comparison")
     what, digests = "the texts differ", list[str]()
-    for where, text in (("first", one), ("second", other)):
+    for where, text in zip(("first", "second"), texts, strict=True):
         if text is None:
             what = f"is missing in the {where} store"
             digests.append("")
@@ -131,9 +123,29 @@ def _first_difference(
     return Difference("session", log, what, position, *digests)
 
 
+def first_difference(
+    a: Storage, b: Storage, log: str, found: Comparison
+) -> tuple[int, bytes | None, bytes | None] | None:
+    """Return the first position at which two histories differ, and the two texts there."""
+    position, others = 0, chain.from_iterable(_batches(b, log))
+    # After the last batch of `a` there is to be no other text.
+    for mine in chain(_batches(a, log), [[]]):
+        theirs = list(islice(others, len(mine) or 1))
+        if mine == theirs:
+            position += len(mine)
+            found.messages += len(mine)
+            continue
+        for one, other in zip_longest(mine, theirs):
+            position += 1
+            found.messages += 1
+            if one != other:
+                return position, one, other
+    return None
+
+
 def _batches(storage: Storage, log: str) -> Iterator[list[bytes]]:
     for texts in walking.batches(storage, log, 0):
-        yield [walking.raw(text) for text in texts]
+        yield list(map(walking.raw, texts))
 
 
 def _only_there(a: Storage, b: Storage, containers: Sequence[str] | None) -> Iterator[Found]:

@@ -23,11 +23,8 @@ from agentx_persistence.storage import (
     Window,
 )
 from agentx_persistence.transfer import _walking as walking
-from agentx_persistence.transfer.comparing import (
-    compare_histories,
-    missing_or_different,
-    same,
-)
+from agentx_persistence.transfer._copied import Batch, Copied, batch_of, size_of
+from agentx_persistence.transfer.comparing import first_difference, missing_or_different, same
 from agentx_persistence.transfer.reports import Comparison, CopyReport, Progress, Step
 
 # How often what differs at the end is copied again, when the source is still written to.
@@ -69,7 +66,9 @@ def copy(
     for left in reversed(range(_ROUNDS)):
         run.report.comparison = found = Comparison()
         changed: dict[tuple[Kind, str], None] = {}
-        for kind, key, difference in missing_or_different(a, b, containers, found, progress):
+        for kind, key, difference in missing_or_different(
+            a, b, containers, found, progress, run.copied
+        ):
             found.count += 1
             if len(found.differences) < _NAMED:
                 found.differences.append(difference)
@@ -87,6 +86,7 @@ class _Copy:
     ) -> None:
         self.source, self.target = source, target
         self.report, self.progress = report, progress
+        self.copied = Copied()
         self.are_two = False  # whether source and target were found to be two stores
         self.at_once = walking.FEW  # of how many sessions the last messages are read at once
 
@@ -138,8 +138,7 @@ class _Copy:
                 self.session(document, there.get(key), mine.get(key), theirs.get(key))
                 yield
             start += len(some)
-            texts = [text for found in (*mine.values(), *theirs.values()) for text in found.texts]
-            self.at_once = walking.fitting(self.at_once, sum(map(len, texts)))
+            self.at_once = walking.fitting(self.at_once, size_of(mine) + size_of(theirs))
 
     def tell(self, kind: Kind, done: int, total: int) -> None:
         if self.progress:
@@ -154,10 +153,11 @@ class _Copy:
             self.document(kind, mine, theirs)
             return
         if theirs is not None:
-            difference = compare_histories(self.source, self.target, key, Comparison())
-            if difference is not None and difference.position:
-                with suppress(RecordConflictError, RecordNotFoundError):
-                    self.history(mine, difference.position - 1, longer=difference.b != "")
+            with suppress(RecordConflictError, RecordNotFoundError):
+                different = first_difference(self.source, self.target, key, Comparison())
+                if different is not None:
+                    position, _, other = different
+                    self.history(mine, position - 1, longer=other is not None)
             theirs = self.target.get(kind, [key]).get(key)
         newest, copied = self.source.newest([key]), self.target.newest([key])
         self.session(mine, theirs, newest.get(key), copied.get(key))
@@ -190,8 +190,9 @@ class _Copy:
         elif theirs is None:
             document = walking.document_of(self.source, SESSIONS, mine)
             self.target.create(SESSIONS, document)
-            if total:
-                self.history(mine, 0)
+            batches = self.history(mine, 0) if total else []
+            if newest.head is not None and batches is not None:
+                self.copied.add(mine.key, newest.head.generation, document.revision, batches)
         elif kept < max(total, have):
             self.history(mine, kept, longer=kept < have)
         if theirs is None:
@@ -214,19 +215,20 @@ class _Copy:
             mine = self.source.read(log, Window(after=have - 1, first=1)).texts
         if mine and theirs and walking.raw(mine[0]) == walking.raw(theirs[0]):
             return have
-        difference = compare_histories(self.source, self.target, log, Comparison())
-        return (difference.position or 1) - 1 if difference else have
+        different = first_difference(self.source, self.target, log, Comparison())
+        return different[0] - 1 if different else have
 
-    def history(self, mine: Stored, kept: int, longer: bool = False) -> None:
+    def history(self, mine: Stored, kept: int, longer: bool = False) -> list[Batch] | None:
         """Make the target's history the source's, of which it has the first `kept` messages.
 
         :param longer: whether the target has others after these
+        :return: what was written; ``None`` if somebody else writes to the target
         """
         log, at = mine.key, mine.updated_at
         if longer:
             self.target.rewrite(log, kept, (), at, walking.token())
             self.report.rewritten += 1
-        position = kept
+        position, written = kept, []
         for texts in walking.batches(self.source, log, kept):
             entries = [
                 walking.entry_of(self.source, log, position + index, text)
@@ -234,10 +236,11 @@ class _Copy:
             ]
             added = self.target.append(log, entries, at, expected=position)
             if not isinstance(added, int):
-                # Somebody else writes to the target: the comparison at the end tells.
-                return
+                return None  # the comparison at the end tells
             position = added
             self.report.messages += len(entries)
+            written.append(batch_of(texts))
+        return written
 
 
 def _count(newest: Slice | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -35,4 +36,39 @@ def test_a_log_that_was_never_empty_is_not_read_as_empty(
     expected = {"after": ["y", "z"], "last": ["y", "z"], "first": ["x", "y"]}
     (asked,) = [name for name, value in window._asdict().items() if value] or [""]
     assert found == expected.get(asked, ["x", "y", "z"])
+    storage.close()
+
+
+_CHANGES: dict[str, Callable[[Any], object]] = {
+    "append": lambda storage: storage.append("log", entries("x"), 1),
+    "rewrite": lambda storage: storage.rewrite("log", 1, entries("x", "y"), 1, "token"),
+    "swap": lambda storage: storage.swap("log", entries("b")[0]._replace(text="x"), 1, "token"),
+    "delete": lambda storage: storage.delete(SESSIONS, "log"),
+}
+
+
+@pytest.mark.parametrize("change", _CHANGES)
+@pytest.mark.parametrize("moment", [1, 2, 3])
+def test_the_head_of_a_window_belongs_to_its_texts(
+    request: pytest.FixtureRequest, change: str, moment: int
+) -> None:
+    backend: Backend = request.getfixturevalue("redis_backend")
+    storage: Any = backend.driver().create_storage()
+    log_of(storage, "abc")
+    window = Window(after=0, first=3, headed=True)
+    before = storage.read("log", window)
+    connection, pipeline = storage._connection, storage._connection.pipeline
+
+    def apart(commands: Any, whats: Any) -> list[Any]:
+        connection.pipeline = pipeline
+        replies = pipeline(commands[:moment], whats[:moment])
+        _CHANGES[change](storage)
+        if change == "delete":
+            storage.append("log", entries("x", "y", "z"), 1, create=session("log"))
+        return replies + pipeline(commands[moment:], whats[moment:])  # type: ignore[no-any-return]
+
+    connection.pipeline = apart
+    found = storage.read("log", window)
+    assert connection.pipeline == pipeline  # the commands were sent apart
+    assert found in (before, storage.read("log", window))
     storage.close()
