@@ -83,7 +83,7 @@ class RecordStore(Generic[R]):
             stored = self._storage.get(self.kind, [key]).get(key)
             if stored is None:
                 break
-            (old,) = self._load([stored])
+            old = self._load_one(stored)
             new: R = checked(self.record, self.key_fields, old, apply(old))
             stays = self._places(old.__dict__) == self._places(new.__dict__)
             replace = self._storage.amend if stays else self._storage.replace
