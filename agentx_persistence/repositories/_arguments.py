@@ -53,8 +53,11 @@ def attempts(storage: Storage, noun: str, id: str, seconds: float) -> Iterator[N
 
 def check_filters(filters: Mapping[str, str | None]) -> dict[str, str]:
     """Return the filters that were given."""
-    given = {field: value for field, value in filters.items() if value is not None}
-    for field, value in given.items():
+    given: dict[str, str] = {}
+    for field, value in filters.items():
+        if value is None:
+            continue
+        given[field] = value
         if field == "name":
             check_name(value)
         else:
@@ -77,13 +80,6 @@ def check_time(field: str, value: object) -> None:
     if type(value) is not int or not -_MAX_TIME < value < _MAX_TIME:
         reason = "must be a time in Unix milliseconds, as a whole number"
         raise InvalidRecordError("argument", field, reason)
-
-
-def check_order(order: str, allowed: tuple[Order, ...]) -> Order:
-    if order not in allowed:
-        reason = f"must be one of {', '.join(map(repr, allowed))}, not {order!r}"
-        raise InvalidRecordError("argument", "order", reason)
-    return order
 
 
 def check_ids(kind: str, ids: object) -> list[str]:

@@ -20,7 +20,6 @@ from agentx_persistence.repositories._arguments import (
     check_count,
     check_ids,
     check_limit,
-    check_order,
     check_time,
     decode_cursor,
     encode_cursor,
@@ -83,7 +82,7 @@ class RecordStore(Generic[R]):
             stored = self._storage.get(self.kind, [key]).get(key)
             if stored is None:
                 break
-            (old,) = self._load([stored])
+            old = self._load_one(stored)
             new: R = checked(self.record, self.key_fields, old, apply(old))
             stays = self._places(old.__dict__) == self._places(new.__dict__)
             replace = self._storage.amend if stays else self._storage.replace
@@ -104,12 +103,11 @@ class RecordStore(Generic[R]):
         check_limit("limit", query.limit)
         return self._load(self._storage.find(self.kind, self._checked(query)).documents)
 
-    def _find_page(self, query: Query, size: int, cursor: str | None) -> Page[R]:
-        check_count("size", size, 1)
+    def _find_page(self, query: Query, cursor: str | None) -> Page[R]:
+        check_count("size", query.limit, 1)
         query = self._checked(query)
-        after = query.after if cursor is None else decode_cursor(query.order, cursor)
-        # Like `_replace`, which takes longer.
-        query = Query(*query[:-2], after, size)
+        if cursor is not None:
+            query = query._replace(after=decode_cursor(query.order, cursor))
         listing = self._storage.find(self.kind, query)
         following = listing.after and encode_cursor(query.order, listing.after)
         return Page(self._load(listing.documents), following)
@@ -118,7 +116,10 @@ class RecordStore(Generic[R]):
         return self._storage.count(self.kind, self._checked(query))
 
     def _checked(self, query: Query) -> Query:
-        order = check_order(query.order, self.orders)
+        order = query.order
+        if order not in self.orders:
+            reason = f"must be one of {', '.join(map(repr, self.orders))}, not {order!r}"
+            raise InvalidRecordError("argument", "order", reason)
         if query.since is not None:
             check_time("since", query.since)
         if query.until is not None:

@@ -47,7 +47,7 @@ class ContainerRepository(Repository[ContainerRecord]):
         """Return at most `size` containers in the order of `find_all`, from the start or from the
         `next_cursor` of the page before. Records that are saved between two pages do not shift
         them."""
-        return self._find_page(query({}, order, since, until, None), size, cursor)
+        return self._find_page(query({}, order, since, until, size), cursor)
 
     def count(self) -> int:
         """Return the number of containers."""

@@ -50,7 +50,7 @@ class ImageRepository(Repository[ImageRecord]):
         cursor: str | None = None,
     ) -> Page[ImageRecord]:
         """Return a page of what `find_all` returns; see `ContainerRepository.find_page`."""
-        return self._find_page(_query(container_id, name, order, since, until, None), size, cursor)
+        return self._find_page(_query(container_id, name, order, since, until, size), cursor)
 
     def count(self, *, container_id: str | None = None, name: str | None = None) -> int:
         """Return the number of images that `find_all` returns for these filters."""

@@ -111,7 +111,7 @@ class ItemRepository(RecordStore[ItemRecord]):
     ) -> Page[ItemRecord]:
         """Return a page of what `find_all` returns; see `ContainerRepository.find_page`."""
         query = self._query(namespace, namespace_prefix, after_namespace, order, since, until)
-        return self._find_page(query, size, cursor)
+        return self._find_page(query._replace(limit=size), cursor)
 
     def count(
         self, *, namespace: Namespace | None = None, namespace_prefix: Namespace | None = None

@@ -64,8 +64,8 @@ class SessionRepository(Conversations):
         In the order "active" a session that changes meanwhile moves to the front, and may be
         missing from the pages that follow.
         """
-        listed = _query(container_id, image_id, order, since, until, None)
-        return self._find_page(listed, size, cursor)
+        listed = _query(container_id, image_id, order, since, until, size)
+        return self._find_page(listed, cursor)
 
     def count(self, *, container_id: str | None = None, image_id: str | None = None) -> int:
         """Return the number of sessions that `find_all` returns for these filters."""
