@@ -24,6 +24,9 @@ def fs_driver(base: str | os.PathLike[str], *, timeout: float = 30.0) -> Persist
         raise ConfigurationError("fs", reason)
     if path.startswith("file:"):
         raise ConfigurationError("fs", "base must be a path; give a URL to create_persistence")
+    if path.split(os.sep)[0].startswith("~"):
+        reason = "base: ~ is not replaced; give os.path.expanduser(path), or ./~ for such a folder"
+        raise ConfigurationError("fs", reason)
     if not isinstance(timeout, (int, float)) or not timeout > 0:
         raise ConfigurationError("fs", f"timeout must be a number of seconds, not {timeout!r}")
     return _FsDriver(os.path.abspath(path), timeout)

@@ -140,8 +140,13 @@ class _MongoDriver(PersistenceDriver):
             )
         except (PyMongoError, ValueError, TypeError) as error:
             # Without pymongo's message, which can quote the connection string with its password.
-            reason = "the connection string or an option is refused by pymongo"
-            raise ConfigurationError("mongodb", f"{reason} ({type(error).__name__})") from None
+            raise ConfigurationError(
+                "mongodb",
+                "the connection string or an option is refused by pymongo"
+                f" ({type(error).__name__}); write mongodb://user:password@host:27017/database,"
+                " in user and password @ as %40, : as %3A, / as %2F and % as %25, and check the"
+                " names and values of the options",
+            ) from None
 
 
 def _check(client: Client | None, patience: float) -> None:

@@ -35,7 +35,8 @@ __all__ = ["DataLossWarning", "driver_from_url", "redis_driver"]
 _SENTINEL = "redis+sentinel://"
 _FORMS = (
     "must be redis://…, rediss://… (TLS), unix://… or "
-    "redis+sentinel://host:26379,host:26379/service/db"
+    "redis+sentinel://host:26379,host:26379/service/db; in a password write @ as %40, / as %2F and"
+    " # as %23"
 )
 
 
@@ -138,7 +139,7 @@ def _behind_sentinel(
     options = {"db": int(db or 0), **options}
     if password:
         options.update(username=unquote(name) or None, password=unquote(password))
-    limit = options.pop("max_connections", None)
+    limit = _checked_limit(options.pop("max_connections", None))
     asking = options.pop("sentinel_kwargs", {})
     names = ("socket_timeout", "socket_connect_timeout", "retry", "protocol")
     same = {name: options[name] for name in names}
@@ -152,7 +153,13 @@ def _behind_sentinel(
 
 
 def _connection_limit(url: str, options: dict[str, Any]) -> int | None:
-    limit: int | None = {**parse_url(url), **options}.get("max_connections")  # type: ignore[no-untyped-call]
+    return _checked_limit({**parse_url(url), **options}.get("max_connections"))  # type: ignore[no-untyped-call]
+
+
+def _checked_limit(limit: Any) -> int | None:
+    if limit is not None and not (isinstance(limit, int) and limit > 0):
+        reason = f"must be a whole number of at least 1, not {limit!r}"
+        raise InvalidRecordError("argument", "max_connections", reason)
     return limit
 
 
@@ -168,6 +175,8 @@ def _without_secrets(url: str) -> str:
         raise InvalidRecordError(
             "argument", "url", "its path must be a database's number, as in /0"
         )
+    if "path" not in parts and urlsplit(url).port == 0:  # redis-py would use the default port
+        raise InvalidRecordError("argument", "url", "its port must be from 1 to 65535")
     if "path" in parts:
         return f"unix://{parts['path']}"
     host, port, db = parts.get("host", "localhost"), parts.get("port", 6379), parts.get("db", 0)

@@ -14,6 +14,7 @@ from typing import Any
 from agentx_persistence.errors import ConfigurationError
 from agentx_persistence.storage import PersistenceDriver
 
+_WHITE_SPACE = "is no URL: it has white space, such as the end of a line, at its start or end"
 ENTRY_POINTS = "agentx_persistence.drivers"
 
 # The module of each scheme, which has a function `driver_from_url(url, **options)`.
@@ -49,8 +50,10 @@ def driver_for(url: str, options: dict[str, Any]) -> PersistenceDriver:
     """
     # The URL itself is not shown: it can hold a password.
     match = re.match(r"([A-Za-z][A-Za-z0-9+.\-]*):", url)
-    if match is None:
+    if match is None or url != url.strip():
         reason = f"is no URL; for a SQLite file write sqlite:///{_example(url)}"
+        if url != url.strip():
+            reason = _WHITE_SPACE
         raise ConfigurationError("create_persistence", f"the target {reason}")
     scheme = match[1].lower()
     library = scheme.partition("+")[0]

@@ -76,6 +76,8 @@ def sqlite_driver(
         raise InvalidRecordError("argument", "synchronous", "must be FULL, NORMAL or EXTRA")
     if not isinstance(timeout, (int, float)) or not timeout >= 0:
         raise InvalidRecordError("argument", "timeout", f"must be seconds, not {timeout!r}")
+    if migrate not in (True, False):
+        raise InvalidRecordError("argument", "migrate", f"must be True or False, not {migrate!r}")
     return _SqliteDriver(_check_path(path), synchronous, migrate, timeout)
 
 
@@ -92,6 +94,8 @@ def _check_path(path: str | os.PathLike[str]) -> str:
         wrong = "must be a path; give a URL to create_persistence"
     elif text.startswith("file:"):
         wrong = "must be a path, not a URI"
+    elif text.split(os.sep)[0].startswith("~"):
+        wrong = "~ is not replaced; give os.path.expanduser(path), or ./~ for such a folder"
     else:
         return text
     raise InvalidRecordError("argument", "path", wrong)
@@ -109,10 +113,7 @@ class _SqliteDriver(PersistenceDriver):
         in_memory = self._path == ":memory:"
         url = URL.create("sqlite", database=self._path)
         if not in_memory:
-            try:
-                Path(self._path).parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise ConfigurationError("sqlite", f"{self._path}: {error}") from error
+            _prepare_place(Path(self._path))
         engine = create_engine(
             url,
             module=_sqlite_module(),
@@ -150,6 +151,19 @@ class _SqliteDriver(PersistenceDriver):
             database.close()
             raise
         return SqlStorage(database, rewriting=LockingRewriting)
+
+
+def _prepare_place(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError("sqlite", f"{path}: {error}") from error
+    if path.exists() and not path.is_file():  # SQLite would tell of a device that it is broken
+        reason = "check that the path is that of a file; this is a folder or a device"
+        raise ConfigurationError("sqlite", f"{path}: {reason}")
+    if path.name == "index.sqlite3" and path.with_name("index.stamp").exists():
+        reason = f"the index of a filesystem store, which can rebuild it; open file://{path.parent}"
+        raise ConfigurationError("sqlite", f"{path} is {reason}")
 
 
 class _SqliteFlavour(Flavour):

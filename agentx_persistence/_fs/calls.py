@@ -61,7 +61,12 @@ def port_call(method: F) -> F:
                 if error.errno in _FORBIDDEN
                 else BackendError
             )
-            raise kind("fs", str(error)) from error
+            reason = str(error)
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                reason += "; the user of this process must be able to write there"
+            elif error.errno == errno.ENOENT:
+                reason += "; check that the store's folder is mounted and complete"
+            raise kind("fs", reason) from error
         except sqlite3.Error as error:
             raise _index_failed(self.base, error) from error
         finally:

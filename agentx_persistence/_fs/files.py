@@ -79,7 +79,8 @@ def make_folder(path: str) -> None:
     except FileNotFoundError:
         above = os.path.dirname(path)
         if os.path.isdir(above):
-            raise  # where no folders can be made, such as in /proc
+            # Such as in /proc. Repeating does not help.
+            raise PermissionError(errno.EPERM, "no folder can be made there", path) from None
         make_folder(above)
         return make_folder(path)
     sync_folder(os.path.dirname(path))

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from agentx_persistence._fs.files import Locks
 from agentx_persistence._fs.rebuilding import Scan, rebuild, stamp, witness_of
+from agentx_persistence._fs.schema import statements
 from agentx_persistence.errors import BackendError, BackendUnavailableError, PersistenceClosedError
 from agentx_persistence.storage._forking import (
     ForkAware,
@@ -125,8 +126,9 @@ class IndexFile(ForkAware):
             # All rows are fetched, here and below, because PyPy closes a cursor only then, and an
             # open cursor prevents commits.
             known = connection.execute("SELECT stamp FROM meta").fetchall()
+            made = connection.execute("SELECT sql FROM sqlite_master").fetchall()
             inode = os.stat(self.path).st_ino
-            if known == [(stamp(self.path),)]:
+            if known == [(stamp(self.path),)] and {(sql,) for sql in statements()} <= {*made}:
                 connection.execute("PRAGMA fullfsync = 1")
                 connection.execute("PRAGMA checkpoint_fullfsync = 1")
                 self._connection, self._inode, connection = connection, inode, self._connection

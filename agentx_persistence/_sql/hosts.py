@@ -42,11 +42,22 @@ def parse(url: str | URL, backend: str) -> URL:
         parsed = None  # the error itself may quote the URL with its password
     if str(url).lower().startswith("sqlite") and (not parsed or parsed.host or parsed.query):
         raise ConfigurationError("sqlite", "write sqlite:///file.db, or sqlite:////folder/file.db")
-    if parsed is None:
+    if parsed is None or _has_login_elsewhere(parsed):
         scheme = url.partition("://")[0] if isinstance(url, str) and "://" in url else backend
         reason = f"is no URL; write {scheme}://user:password@host/database"
-        raise InvalidRecordError("argument", "url", reason)
+        hint = "in the password write @ as %40 and / as %2F"
+        raise InvalidRecordError("argument", "url", f"{reason}; {hint}")
+    if parsed.port is not None and not 0 < parsed.port < 65536:
+        raise InvalidRecordError("argument", "port", "must be from 1 to 65535")
     return parsed
+
+
+def _has_login_elsewhere(url: URL) -> bool:
+    """Tell whether a part of user and password stands in the host, or in the database of a URL
+    without a host. Errors would show it."""
+    if url.host or url.drivername == "sqlite":
+        return "@" in (url.host or "")
+    return "@" in (url.database or "")
 
 
 def _parse(url: str | URL) -> URL:

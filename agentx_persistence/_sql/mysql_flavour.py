@@ -42,7 +42,9 @@ _LOST = {0, 1053, 1047, 1927, 3169, 1290, 1836}
 _RIGHTS = "check user and password, and what is granted to the user"
 _MISCONFIGURED: dict[object, str] = {
     **dict.fromkeys((1044, 1045, 1142, 1143, 1227, 1370, 1698), _RIGHTS),
+    1046: "name it in the URL: mysql://user:password@host/database",
     1049: "create the database first",
+    1102: "check the name of the database",
     1251: "the client library does not know how this user authenticates",
     2059: "the client library does not know how this user authenticates",
 }

@@ -39,6 +39,7 @@ class ServerDriver(PersistenceDriver):
         opening_timeout: float,
     ) -> None:
         """:param options: arguments of `create_engine`, if the caller gives no engine"""
+        check_migrate(migrate)
         self.url, self.options = url, options
         self._engine, self._migrate = engine, migrate
         self._retry_seconds, self._opening_timeout = retry_seconds, opening_timeout
@@ -138,6 +139,13 @@ def _check_engine(engine: Engine) -> None:
             f"calls on an engine with a {type(engine.pool).__name__} would end the transaction"
             " that you have open on its connection; use another pool, or persistence.within",
         )
+
+
+def check_migrate(migrate: object) -> None:
+    """Refuse other values, such as the text ``"no"``, which would count as true."""
+    if migrate not in (True, False):
+        reason = f"must be True or False, not {migrate!r}"
+        raise InvalidRecordError("argument", "migrate", reason)
 
 
 def check_numbers(numbers: Mapping[str, object]) -> None:

@@ -123,3 +123,8 @@ def decode_cursor(order: Order, cursor: str) -> Place:
     if not known or type(time) is not int or not -_MAX_TIME < time < _MAX_TIME or not key:
         raise foreign
     return Place(time, key)
+
+
+def named(value: object) -> str:
+    """Return what errors call a value of the wrong type."""
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from agentx_persistence.errors import InvalidRecordError, RecordConflictError
 from agentx_persistence.records import Message, MessageRecord, difference
+from agentx_persistence.repositories._arguments import named
 from agentx_persistence.storage import Entry
 
 # What `Entry(…)` calls in the end. Its function in Python takes longer than all else in `entry_of`
@@ -19,7 +20,7 @@ def entry_of(message: Message) -> Entry:
     :raises InvalidRecordError: if it is no message, or cannot be given back exactly
     """
     if not isinstance(message, MessageRecord):
-        reason = f"must be a message, not {type(message).__name__}; see parse_message"
+        reason = f"must be a message, not {named(message)}; see parse_message"
         raise InvalidRecordError("message", "message", reason)
     text = message.to_json()
     values = message.__dict__
@@ -32,7 +33,7 @@ def unique_entries(messages: Sequence[Message]) -> dict[str, Entry]:
     :raises RecordConflictError: if different messages have the same id
     """
     if isinstance(messages, MessageRecord) or not isinstance(messages, Sequence):
-        reason = f"must be a list of messages, not {type(messages).__name__}"
+        reason = f"must be a list of messages, not {named(messages)}"
         raise InvalidRecordError("argument", "messages", reason)
     first: dict[str, Message] = {}
     entries: dict[str, Entry] = {}

@@ -23,6 +23,7 @@ from agentx_persistence.repositories._arguments import (
     check_time,
     decode_cursor,
     encode_cursor,
+    named,
     new_token,
 )
 from agentx_persistence.repositories._changes import Change, as_function, checked
@@ -132,7 +133,7 @@ class RecordStore(Generic[R]):
 
     def _document(self, record: R) -> Document:
         if not isinstance(record, self.record):
-            reason = f"must be {self.record.__name__}, not {type(record).__name__}"
+            reason = f"must be {self.record.__name__}, not {named(record)}"
             raise InvalidRecordError(self.record._rules.kind, "record", reason)
         text = record.to_json()
         values = record.__dict__

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from agentx_persistence import records
 from agentx_persistence.errors import InvalidRecordError, RecordConflictError
 from agentx_persistence.records import ForkOrigin, SessionRecord, check_id
-from agentx_persistence.repositories._arguments import check_filters
+from agentx_persistence.repositories._arguments import check_filters, named
 from agentx_persistence.repositories._repository import Page, query
 from agentx_persistence.repositories.conversations import Conversations
 from agentx_persistence.repositories.histories import Histories
@@ -93,7 +93,7 @@ class SessionRepository(Conversations):
             check_id("message", through)
             origin = ForkOrigin(session_id=session_id, message_id=through)
         if not isinstance(new, SessionRecord):
-            reason = f"must be SessionRecord, not {type(new).__name__}"
+            reason = f"must be SessionRecord, not {named(new)}"
             raise InvalidRecordError("session", "new", reason)
         document = self._document(new.model_copy(update={"forked_from": origin}))
         if document.key == session_id:

@@ -87,7 +87,31 @@ def _without_stamp(base: Path) -> None:
     (base / "index.stamp").unlink()
 
 
-@pytest.mark.parametrize("lost", [_removed, _damaged, _emptied, _torn, _without_stamp])
+def _changed(statement: str) -> Callable[[Path], None]:
+    def change(base: Path) -> None:
+        with closing(sqlite3.connect(base / "index.sqlite3")) as connection:
+            connection.execute(statement)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        *(_removed, _damaged, _emptied, _torn, _without_stamp),
+        *map(
+            _changed,
+            (
+                "ALTER TABLE sessions RENAME COLUMN time TO moment",
+                "ALTER TABLE heads RENAME COLUMN generation TO number_of_changes",
+                "ALTER TABLE lines DROP COLUMN size",
+                "DROP TABLE heads",
+                "DROP TABLE meta",
+                "DROP INDEX line_ids",
+            ),
+        ),
+    ],
+)
 def test_an_index_that_is_lost_is_rebuilt_and_said_so(
     base: Path, lost: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:

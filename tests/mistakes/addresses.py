@@ -27,6 +27,21 @@ ADDRESSES: dict[str, Row] = {
         InvalidRecordError,
         "write postgresql://user:password@host/database",
     ),
+    **{
+        f"{scheme}: {mistake}": (
+            partial(create_persistence, f"{scheme}://{rest}"),
+            InvalidRecordError,
+            words,
+        )
+        for scheme in ("postgresql", "mysql", "mariadb")
+        for mistake, rest, words in (
+            ("@ in the password", "u:x@tiger@127.0.0.1:1/d", "in the password write @ as %40"),
+            ("@ in it, two hosts", "u:x@tiger@127.0.0.1:1,b/d", "in the password write @ as %40"),
+            ("a slash too many", "/u:tiger@127.0.0.1:1/d", f"{scheme}://user:password@host/datab"),
+            ("no port", "u:tiger@127.0.0.1:0/d", "port: must be from 1 to 65535"),
+            ("a port too high", "u:tiger@127.0.0.1:70000/d", "port: must be from 1 to 65535"),
+        )
+    },
     "postgresql: another database's URL": (
         lambda: postgresql_driver("mysql://h/d"),
         InvalidRecordError,
@@ -57,6 +72,16 @@ ADDRESSES: dict[str, Row] = {
         InvalidRecordError,
         "must be redis://",
     ),
+    "redis: # in the password": (
+        lambda: redis_driver("redis://u:ti#tiger@127.0.0.1:1/0"),
+        InvalidRecordError,
+        "in a password write @ as %40, / as %2F and # as %23",
+    ),
+    "redis: port 0": (
+        lambda: redis_driver("redis://:tiger@127.0.0.1:0"),
+        InvalidRecordError,
+        "its port must be from 1 to 65535",
+    ),
     "redis: a database's name": (
         lambda: redis_driver("redis://h/cache"),
         InvalidRecordError,
@@ -84,6 +109,14 @@ ADDRESSES: dict[str, Row] = {
         ConfigurationError,
         "connection string",
     ),
+    **{
+        f"mongodb: {character} in the password": (
+            partial(create_persistence, f"mongodb://u:x{character}tiger@127.0.0.1:1/d"),
+            ConfigurationError,
+            "in user and password @ as %40",
+        )
+        for character in "@/:%"
+    },
     "mongodb: a name with a blank": (
         lambda: create_persistence(mongodb_driver(database_name="a b")),
         InvalidRecordError,

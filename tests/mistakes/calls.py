@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import uuid
+from typing import Any
 
 from agentx_persistence import (
     InvalidRecordError,
@@ -13,6 +15,12 @@ from agentx_persistence import (
     UserMessage,
 )
 from tests.mistakes.mistake import M, Row, S
+
+
+async def _async_with(persistence: Any) -> None:
+    async with persistence:
+        pass
+
 
 CALLS: dict[str, Row] = {
     # Messages
@@ -56,6 +64,16 @@ CALLS: dict[str, Row] = {
         lambda p: p.sessions.add_message("s", M, create=SessionRecord()),
         InvalidRecordError,
         "create: must be the session 's'",
+    ),
+    "a class for a message": (
+        lambda p: p.sessions.add_message("s", UserMessage),
+        InvalidRecordError,
+        "not the class UserMessage",
+    ),
+    "a generator of messages": (
+        lambda p: p.sessions.add_messages("s", (each for each in [M])),
+        InvalidRecordError,
+        "must be a list of messages, not generator",
     ),
     "a number as text": (
         lambda p: p.sessions.add_message("s", M, expected="1"),
@@ -110,6 +128,52 @@ CALLS: dict[str, Row] = {
         InvalidRecordError,
         "must be a string, not UUID",
     ),
+    "a number as id": (
+        lambda p: p.sessions.get(5),
+        InvalidRecordError,
+        "must be a string, not int",
+    ),
+    "numbers as ids": (
+        lambda p: p.sessions.find_many([1, 2]),
+        InvalidRecordError,
+        "must be a string, not int",
+    ),
+    "a number as owner": (
+        lambda p: p.sessions.find_all(container_id=42),
+        InvalidRecordError,
+        "must be a string, not int",
+    ),
+    "a message for its id": (
+        lambda p: p.sessions.truncate_after("s", M),
+        InvalidRecordError,
+        "must be a string, not UserMessage",
+    ),
+    "session and message in the wrong order": (
+        lambda p: p.sessions.get_message("m", "s"),
+        RecordNotFoundError,
+        "no session with id 'm'",
+    ),
+    "seconds with a fraction": (
+        lambda p: p.sessions.find_all(since=1767225600.5),
+        InvalidRecordError,
+        "since: must be a time in Unix milliseconds",
+    ),
+    "the position for a message": (
+        lambda p: p.sessions.rewrite("s", after=1),
+        InvalidRecordError,
+        "must be a string, not int",
+    ),
+    "a negative limit": (
+        lambda p: p.sessions.find_all(limit=-1),
+        InvalidRecordError,
+        "limit: must be a whole number from 0",
+    ),
+    "a page's size as text": (
+        lambda p: p.sessions.find_page(size="10"),
+        InvalidRecordError,
+        "size: must be a whole number from 1",
+    ),
+    "an async with": (lambda p: asyncio.run(_async_with(p)), TypeError, "asynchronous context"),
     "None": (lambda p: p.sessions.get(None), InvalidRecordError, "must be a string"),
     "an unknown order": (
         lambda p: p.sessions.find_all(order="latest"),
@@ -120,6 +184,11 @@ CALLS: dict[str, Row] = {
         lambda p: p.sessions.find_all(order="active"),
         InvalidRecordError,
         "'active' lists by container_id",
+    ),
+    "a datetime without a zone": (
+        lambda p: p.sessions.find_all(until=datetime.datetime(2026, 1, 1)),
+        InvalidRecordError,
+        "Unix milliseconds",
     ),
     "a datetime": (
         lambda p: p.sessions.find_all(since=datetime.datetime.now(datetime.UTC)),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -13,8 +16,10 @@ from typing import Any
 import pytest
 
 from agentx_persistence import (
+    BackendUnavailableError,
     ConfigurationError,
     MissingDependencyError,
+    Persistence,
     PersistenceClosedError,
     RecordTooLargeError,
     create_persistence,
@@ -91,6 +96,91 @@ def _while_another_writes(request: pytest.FixtureRequest) -> Iterator[tuple[Any,
         yield f"sqlite:///{path}", request.getfixturevalue("capsys")
 
 
+def _read_only(scheme: str, *parts: str) -> Place:
+    """Gives the URL of a store in a folder whose parts another user must not write."""
+
+    @contextmanager
+    def place(request: pytest.FixtureRequest) -> Iterator[tuple[str]]:
+        # Not below `tmp_path`, into which no other user may look.
+        above = Path(tempfile.mkdtemp())
+        folder = above / "folder"
+        folder.mkdir()
+        url = f"file://{folder}/store" if scheme == "file" else f"sqlite:///{folder}/a.db"
+        try:
+            with create_persistence(url) as persistence:
+                saved_session(persistence)
+            for path in (above, *above.rglob("*")):
+                path.chmod(0o777)
+            for path in (found for part in parts for found in above.glob(part)):
+                path.chmod(0o555)
+            before = _files(folder)
+            with _as_nobody():
+                yield (url,)
+            assert _files(folder) == before
+            with create_persistence(url) as persistence:
+                assert persistence.sessions.count_messages("session") == 0
+        finally:
+            shutil.rmtree(above)
+
+    return place
+
+
+def _files(folder: Path) -> set[Path]:
+    """Return all but those that SQLite makes before it finds that it cannot write."""
+    return {path for path in folder.rglob("*") if not path.name.endswith(("-wal", "-shm"))}
+
+
+@contextmanager
+def _as_nobody() -> Iterator[None]:
+    """Rights bind any user but root."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.setresuid(65534, 65534, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+def _append(url: str) -> None:
+    with create_persistence(url) as persistence:
+        persistence.sessions.add_message("session", message())
+
+
+def _file_in_place_of(name: str) -> Mistake:
+    @contextmanager
+    def place(request: pytest.FixtureRequest) -> Iterator[tuple[str]]:
+        folder = request.getfixturevalue("tmp_path") / "store"
+        create_persistence(f"file://{folder}").close()
+        shutil.rmtree(folder / name)
+        (folder / name).write_text("mine")
+        yield (f"file://{folder}",)
+        assert (folder / name).read_text() == "mine"
+
+    return Mistake(place, create_persistence, ConfigurationError, f"a file, not a folder … {name}")
+
+
+@contextmanager
+def _without_its_locks(request: pytest.FixtureRequest) -> Iterator[tuple[Persistence]]:
+    folder = request.getfixturevalue("tmp_path") / "store"
+    with create_persistence(f"file://{folder}") as persistence:
+        saved_session(persistence)
+        shutil.rmtree(folder / "locks")
+        yield (persistence,)
+        (folder / "locks").mkdir()
+        assert persistence.sessions.add_message("session", message()) == 1
+
+
+@contextmanager
+def _with_an_index(request: pytest.FixtureRequest) -> Iterator[tuple[str]]:
+    folder = request.getfixturevalue("tmp_path") / "store"
+    create_persistence(f"file://{folder}").close()
+    before = (folder / "index.sqlite3").read_bytes()
+    yield (f"sqlite:///{folder}/index.sqlite3",)
+    assert (folder / "index.sqlite3").read_bytes() == before
+
+
 @contextmanager
 def _with_small_rows(request: pytest.FixtureRequest) -> Iterator[tuple[Backend]]:
     """As if SQLite's own limit were lower, as a gigabyte takes long to make."""
@@ -143,6 +233,31 @@ FILES: dict[str, Mistake] = {
         lambda file: create_persistence(f"file://{file}"),
         ConfigurationError,
         "not a folder",
+    ),
+    **{
+        f"{scheme}: {name}": Mistake(_read_only(scheme, *parts), _append, ConfigurationError, words)
+        for scheme, name, parts, words in (
+            ("sqlite", "a file that is read-only", ["*/a.db"], "must be writable"),
+            ("sqlite", "a folder that is read-only", ["folder"], "must be writable"),
+            ("sqlite", "all of it read-only", ["**/*"], "must be writable"),
+            ("file", "a folder that is read-only", ["folder", "*/store"], "copy the store to a"),
+            ("file", "all of it read-only", ["**/*"], "copy the store to a folder that can"),
+            ("file", "histories that are read-only", ["**/*.jsonl"], "must be able to write there"),
+            ("file", "locks that are read-only", ["**/locks/*"], "must be able to write there"),
+        )
+    },
+    **{
+        f"fs: a file in place of {name}": _file_in_place_of(name)
+        for name in ("locks", "sessions", "items")
+    },
+    "fs: a folder that vanished": Mistake(
+        _without_its_locks,
+        lambda persistence: persistence.sessions.add_message("session", message()),
+        BackendUnavailableError,
+        "/locks/ … check that the store's folder is mounted and complete",
+    ),
+    "sqlite: the index of a filesystem store": Mistake(
+        _with_an_index, create_persistence, ConfigurationError, "open file:///"
     ),
     "sqlite: a row of more than a gigabyte": Mistake(
         _with_small_rows, _large, RecordTooLargeError, "the message 'm' takes … at most 100000"

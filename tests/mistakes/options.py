@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from agentx_persistence import ConfigurationError, InvalidRecordError, create_persistence
 from agentx_persistence.fs import fs_driver
 from agentx_persistence.mongodb import mongodb_driver
@@ -59,6 +61,24 @@ OPTIONS: dict[str, Row] = {
         lambda: sqlite_driver("a.db", synchronous="full"),  # type: ignore[arg-type]
         InvalidRecordError,
         "FULL, NORMAL or EXTRA",
+    ),
+    "sqlite: a text whether to migrate": (
+        lambda: sqlite_driver("a.db", migrate="no"),  # type: ignore[arg-type]
+        InvalidRecordError,
+        "migrate: must be True or False, not 'no'",
+    ),
+    **{
+        f"{driver.__name__}: a text whether to migrate": (
+            partial(driver, f"{scheme}://h/d", migrate="false"),
+            InvalidRecordError,
+            "migrate: must be True or False, not 'false'",
+        )
+        for scheme, driver in (("postgresql", postgresql_driver), ("mysql", mysql_driver))
+    },
+    "redis: no connections": (
+        lambda: redis_driver("redis://h", max_connections=0),
+        InvalidRecordError,
+        "max_connections: must be a whole number of at least 1",
     ),
     "postgresql: a number as text": (
         lambda: postgresql_driver("postgresql://h/d", pool_size="5"),  # type: ignore[arg-type]

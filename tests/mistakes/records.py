@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+
 from agentx_persistence import (
     ConfigurationError,
     ImageRecord,
@@ -21,6 +23,51 @@ RECORDS: dict[str, Row] = {
         lambda p: p.sessions.save({"sessionId": "x"}),
         InvalidRecordError,
         "must be SessionRecord, not dict",
+    ),
+    "a class for a record": (
+        lambda p: p.sessions.save(SessionRecord),
+        InvalidRecordError,
+        "must be SessionRecord, not the class SessionRecord",
+    ),
+    "a title that is a number": (
+        lambda p: p.sessions.update("s", {"title": 3}),
+        InvalidRecordError,
+        "title: must be text",
+    ),
+    "a list as metadata": (
+        lambda p: p.sessions.update("s", {"metadata": ["a"]}),
+        InvalidRecordError,
+        "metadata: must be a mapping",
+    ),
+    "a datetime as a message's time": (
+        lambda p: p.sessions.add_message(
+            "s",
+            UserMessage(content="x", timestamp=datetime.datetime(2026, 1, 1)),  # type: ignore[arg-type]
+        ),
+        InvalidRecordError,
+        "not a datetime",
+    ),
+    "bytes as content": (
+        lambda p: p.sessions.add_message("s", UserMessage(content=b"hi")),  # type: ignore[arg-type]
+        InvalidRecordError,
+        "content: must be text or a list of parts",
+    ),
+    "a datetime in an item": (
+        lambda p: p.items.save(
+            ItemRecord(namespace=("a",), key="k", value=datetime.datetime.now(datetime.UTC))
+        ),
+        InvalidRecordError,
+        "value: datetime has no exact JSON form",
+    ),
+    "an id that is too long": (
+        lambda p: p.sessions.save(SessionRecord(session_id="x" * 256)),
+        InvalidRecordError,
+        "1 to 255 characters, not 256",
+    ),
+    "a text that is no JSON": (
+        lambda p: parse_message("hello"),
+        InvalidRecordError,
+        "is no JSON",
     ),
     "another kind of record": (
         lambda p: p.sessions.save(ImageRecord(container_id="c")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from agentx_persistence import (
     SchemaError,
     create_persistence,
 )
+from agentx_persistence._sql import schema
 from agentx_persistence.postgresql import postgresql_driver
 from agentx_persistence.redis import DataLossWarning, redis_driver
 from tests.backends.redis import as_user
@@ -45,6 +46,23 @@ def _with_an_empty_database(request: pytest.FixtureRequest) -> Iterator[tuple[Po
     server: PostgresqlServer = request.getfixturevalue("postgresql_server")
     server.recreate("agentx_empty")
     yield (server,)
+
+
+def _while_another_migrates(name: str, lock: str) -> Mistake:
+    @contextmanager
+    def place(request: pytest.FixtureRequest) -> Iterator[tuple[Any, ...]]:
+        server = request.getfixturevalue(f"{name}_server")
+        server.recreate("agentx_empty")
+        with closing(server.connect("agentx_empty")) as other:
+            other.cursor().execute(f"SELECT {lock}")
+            yield (server,)
+
+    def opened(server: Any) -> object:
+        options = {"migrate": True, "opening_timeout": 0.5, "retry_seconds": 0.5}
+        return create_persistence(server.new_driver(**server.options("agentx_empty"), **options))
+
+    words = "another process has been migrating for 0 … try again later"
+    return Mistake(place, opened, BackendUnavailableError, words)
 
 
 def _without_tables(server: PostgresqlServer, **options: Any) -> object:
@@ -113,6 +131,18 @@ def _nowhere(scheme: str) -> Mistake:
 
 
 SERVERS: dict[str, Mistake] = {
+    **{
+        f"{name}: another process migrates": _while_another_migrates(name, lock)
+        for name, lock in (
+            ("postgresql", f"pg_advisory_lock({schema._LOCK})"),
+            ("mysql", f"GET_LOCK('agentx_{schema._LOCK}', 0)"),
+            ("mariadb", f"GET_LOCK('agentx_{schema._LOCK}', 0)"),
+        )
+    },
+    **{
+        f"{name}: no database": _at(name, ConfigurationError, "name it in the URL", database="")
+        for name in ("mysql", "mariadb")
+    },
     "mysql: a wrong password": _at("mysql", ConfigurationError, "password", password="tiger"),
     "mysql: no such user": _at("mysql", ConfigurationError, "check user", username="nobody"),
     "mysql: no such database": _at("mysql", ConfigurationError, "create the dat", database="no"),

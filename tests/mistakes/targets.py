@@ -42,6 +42,26 @@ TARGETS: dict[str, Row] = {
         ConfigurationError,
         "is no URL",
     ),
+    "the end of a line after the URL": (
+        lambda: create_persistence("mysql://u:tiger@h/d\n"),
+        ConfigurationError,
+        "the end of a line, at its start or end",
+    ),
+    "the scheme of HTTP": (
+        lambda: create_persistence("https://u:tiger@h/d"),
+        ConfigurationError,
+        "the scheme 'https' is unknown; known are",
+    ),
+    "quotes around the URL": (
+        lambda: create_persistence('"postgresql://u:tiger@h/d"'),
+        ConfigurationError,
+        "is no URL",
+    ),
+    "a time as text for all": (
+        lambda: create_persistence("memory:", contention_timeout="3"),  # type: ignore[arg-type]
+        ConfigurationError,
+        "contention_timeout must be a number of seconds",
+    ),
     "options beside a driver": (
         lambda: create_persistence(memory_driver(), pool_size=3),
         ConfigurationError,
@@ -60,6 +80,21 @@ TARGETS: dict[str, Row] = {
     "sqlite: NUL": (lambda: sqlite_driver("a\0b"), InvalidRecordError, "'data/agentx.db'"),
     "sqlite: None": (lambda: sqlite_driver(None), InvalidRecordError, "'data/agentx.db'"),  # type: ignore[arg-type]
     "sqlite: a folder": (lambda: sqlite_driver("folder/"), InvalidRecordError, "path of a file"),
+    "sqlite: a home folder": (
+        lambda: create_persistence("sqlite:///~/a.db"),
+        InvalidRecordError,
+        "give os.path.expanduser(path)",
+    ),
+    "sqlite: a device": (
+        lambda: create_persistence("sqlite:////dev/null"),
+        ConfigurationError,
+        "/dev/null: check that the path is that of a file",
+    ),
+    "sqlite: where no file can be made": (
+        lambda: create_persistence("sqlite:////proc/a.db"),
+        ConfigurationError,
+        "the rights on it and its folder",
+    ),
     "sqlite: a URL with two slashes": (
         lambda: create_persistence("sqlite://a.db"),
         ConfigurationError,
@@ -69,6 +104,21 @@ TARGETS: dict[str, Row] = {
         lambda: fs_driver("file:///a"),
         ConfigurationError,
         "give a URL to create_persistence",
+    ),
+    "fs: a home folder": (
+        lambda: fs_driver("~/a"),
+        ConfigurationError,
+        "give os.path.expanduser(path)",
+    ),
+    "fs: where no folder can be made": (
+        lambda: create_persistence("file:///proc/a"),
+        ConfigurationError,
+        "no folder can be made there: '/proc/a'",
+    ),
+    "fs: a host in the URL": (
+        lambda: create_persistence("file://server/share"),
+        ConfigurationError,
+        "write file:///folder",
     ),
     "fs: nothing": (lambda: fs_driver(""), ConfigurationError, "'data/agentx'"),
     "fs: bytes": (lambda: fs_driver(b"a"), ConfigurationError, "'data/agentx'"),  # type: ignore[arg-type]
