@@ -71,13 +71,14 @@ def test_a_row_is_bounded_and_a_batch_is_not(
         saved_session(persistence)
         sessions = persistence.sessions
         large = message("x" * 10_000, id="large")
-        for write in (
+        writes: list[Callable[[], object]] = [
             lambda: sessions.add_message("session", large),
             lambda: sessions.add_messages("session", [message(), large]),
             lambda: sessions.rewrite("session", after=None, messages=[message(), large]),
             lambda: sessions.replace_message("session", large),
             lambda: persistence.images.save(image(description="x" * 10_000)),
-        ):
+        ]
+        for write in writes:
             with pytest.raises(RecordTooLargeError) as raised:
                 write()
             assert 10_000 < raised.value.size < 11_000
