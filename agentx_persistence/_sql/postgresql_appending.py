@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -14,13 +14,13 @@ from sqlalchemy import (
     Text,
     any_,
     bindparam,
+    delete,
     func,
     literal_column,
     select,
     true,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, insert
-from sqlalchemy.sql import ClauseElement
 
 from agentx_persistence._sql import tables
 from agentx_persistence._sql.appending import Append, Appending
@@ -50,17 +50,38 @@ class PostgresqlAppending(Appending):
         if len(call.entries) == 1:
             values.update(zip(VALUES, entry_values(call.entries[0]), strict=True))
             statement = self.database.statement(
-                ("append one", *conditions), lambda: _append_one(self.reserving(*conditions))
+                ("append one", self.database.locks_first, *conditions),
+                lambda: self._inserting(_row, conditions),
             )
         else:
             values |= listed_values(call.entries)
             statement = self.database.statement(
-                ("append many", *conditions), lambda: _append_many(self.reserving(*conditions))
+                ("append many", self.database.locks_first, *conditions),
+                lambda: self._inserting(_rows, conditions),
             )
         positions = self.database.fetch(in_binary(statement.sql), statement.bind(values))
         if not positions:
             return None
         return max(int(position) for (position,) in positions)
+
+    def _inserting(self, select_rows: Callable[[Any], Any], conditions: tuple[bool, bool]) -> Any:
+        columns = tables.sessions.c
+        reserving = self.reserving(*conditions)
+        reserved = reserving.returning(columns.session_id, columns.message_count).cte("reserved")
+        rows = select_rows(reserved)
+        position = tables.messages.c.position
+        adding = insert(tables.messages).from_select(COLUMNS, rows).returning(position)
+        if not self.database.locks_first:
+            return adding
+        # The transaction would see new messages beside leftovers (see `tables`) that others have
+        # removed since its snapshot began. Their deletion fails then.
+        count = reserved.c.message_count
+        leftovers = delete(tables.messages).where(
+            tables.messages.c.session_id == reserved.c.session_id,
+            position > count - bindparam("number"),
+            position <= count,
+        )
+        return adding.add_cte(leftovers.returning(position).cte("leftovers"))
 
 
 def fits(database: Database, entries: Sequence[Entry]) -> bool:
@@ -124,27 +145,18 @@ def unnested() -> Any:
     )
 
 
-def _reserved(reserving: Any) -> Any:
-    columns = tables.sessions.c
-    return reserving.returning(columns.session_id, columns.message_count).cte("reserved")
-
-
-def _append_one(reserving: Any) -> ClauseElement:
-    reserved = _reserved(reserving)
-    row = select(
+def _row(reserved: Any) -> Any:
+    return select(
         reserved.c.session_id,
         reserved.c.message_count,
         *(bindparam(name, type_=type) for name, type in TYPES.items()),
     )
-    return insert(tables.messages).from_select(COLUMNS, row).returning(tables.messages.c.position)
 
 
-def _append_many(reserving: Any) -> ClauseElement:
-    reserved = _reserved(reserving)
+def _rows(reserved: Any) -> Any:
     new = unnested()
-    rows = select(
+    return select(
         reserved.c.session_id,
         reserved.c.message_count - bindparam("number") + new.c.ordinal,
         *(new.c[name] for name in TYPES),
     ).select_from(reserved.join(new, true()))
-    return insert(tables.messages).from_select(COLUMNS, rows).returning(tables.messages.c.position)

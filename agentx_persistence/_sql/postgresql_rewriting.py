@@ -52,7 +52,8 @@ class PostgresqlRewriting(Rewriting):
             .where(
                 _messages.session_id == session.c.session_id,
                 _messages.position > kept,
-                _messages.position <= bindparam("expected"),
+                # Leftovers (see `tables`), too, where the new rows are.
+                _messages.position <= func.greatest(bindparam("expected"), bindparam("count")),
             )
             .returning(_messages.position)
             .cte("cut")

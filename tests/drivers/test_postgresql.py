@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import create_engine
+from sqlalchemy.exc import DBAPIError
 
 from agentx_persistence import (
     ConfigurationError,
@@ -23,6 +24,7 @@ from agentx_persistence import (
 )
 from agentx_persistence.__main__ import main
 from agentx_persistence._sql.flavour import Flavour
+from agentx_persistence._sql.schema import parse_url
 from agentx_persistence.mysql import mysql_driver
 from agentx_persistence.postgresql import postgresql_driver
 from tests.backends.pgbouncer import pooled
@@ -69,13 +71,14 @@ def test_a_row_is_bounded_and_a_batch_is_not(
         saved_session(persistence)
         sessions = persistence.sessions
         large = message("x" * 10_000, id="large")
-        for write in (
+        writes: list[Callable[[], object]] = [
             lambda: sessions.add_message("session", large),
             lambda: sessions.add_messages("session", [message(), large]),
             lambda: sessions.rewrite("session", after=None, messages=[message(), large]),
             lambda: sessions.replace_message("session", large),
             lambda: persistence.images.save(image(description="x" * 10_000)),
-        ):
+        ]
+        for write in writes:
             with pytest.raises(RecordTooLargeError) as raised:
                 write()
             assert 10_000 < raised.value.size < 11_000
@@ -88,6 +91,55 @@ def test_a_row_is_bounded_and_a_batch_is_not(
         assert sessions.get_messages("session") == [batch[0], *batch[:0:-1]]
         with pytest.raises(RecordConflictError):
             sessions.rewrite("session", after="0", messages=batch)
+
+
+ADDING: dict[str, Callable[[Any], Any]] = {
+    "one": lambda sessions: sessions.add_message("session", message("new")),
+    "many": lambda sessions: sessions.add_messages("session", [message("new"), message("more")]),
+    "rewrite": lambda sessions: sessions.rewrite(
+        "session", after="first", messages=[message("new"), message("more")]
+    ),
+}
+
+
+@pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
+@pytest.mark.parametrize("name", ADDING)
+def test_no_snapshot_has_new_messages_beside_leftovers_of_a_large_cut(
+    postgresql_server: PostgresqlServer, postgresql_backend: Any, name: str, level: str
+) -> None:
+    url = postgresql_server.url.set(database=postgresql_backend.options["database"])
+    engine = create_engine(parse_url(url), isolation_level=level)
+    with postgresql_backend.open() as persistence, engine.connect() as connection:
+        saved_session(persistence)
+        batch = [message("old", id=id) for id in ("first", "second", "third")]
+        persistence.sessions.add_messages("session", batch)
+        # As a cut of many messages does it: they are deleted afterwards.
+        execute = persistence._storage._database.execute
+        execute("UPDATE agentx_sessions SET message_count = 1")
+        inside = persistence.within(connection)
+        assert texts(inside) == ["old"]
+        execute("DELETE FROM agentx_messages WHERE position > 1")
+        if level == "READ COMMITTED":
+            ADDING[name](inside.sessions)
+            assert texts(inside)[:2] == ["old", "new"]
+        else:
+            with pytest.raises(DBAPIError, match="could not serialize"):
+                ADDING[name](inside.sessions)
+    engine.dispose()
+
+
+@pytest.mark.parametrize("name", ADDING)
+def test_new_messages_replace_leftovers_of_a_large_cut(postgresql_backend: Any, name: str) -> None:
+    with postgresql_backend.open() as persistence:
+        saved_session(persistence)
+        batch = [message("old", id=id) for id in ("first", "second", "third", "fourth")]
+        persistence.sessions.add_messages("session", batch)
+        persistence._storage._database.execute("UPDATE agentx_sessions SET message_count = 1")
+        ADDING[name](persistence.sessions)
+        assert texts(persistence)[:2] == ["old", "new"]
+        assert persistence.sessions.add_messages("session", batch[1:])[0] == (
+            3 if name == "one" else 4
+        )
 
 
 def test_a_client_encoding_that_is_set_elsewhere_does_not_matter(
