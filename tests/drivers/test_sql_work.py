@@ -170,6 +170,20 @@ def test_each_operation_of_sqlite_is_as_many_statements_and_no_more(tmp_path: Pa
     assert found == {name: row[3] for name, row in WORK.items()}
 
 
+def test_sqlite_reads_what_it_replaces_on_the_connection_that_writes(tmp_path: Path) -> None:
+    statements: list[str] = []
+    with create_persistence(sqlite_driver(tmp_path / "agentx.db")) as persistence:
+        _prepare(persistence)
+        persistence.ping()
+        for reader in _connections(persistence)[1:]:  # each write empties its cache
+            reader.set_trace_callback(statements.append)
+        persistence.sessions.rewrite("session", after="m1", messages=[message()])
+        persistence.sessions.pop_message("session")
+        assert not statements
+        persistence.sessions.count_messages("session")
+    assert len(statements) == 1
+
+
 def test_no_call_of_sqlite_reads_a_whole_session(tmp_path: Path) -> None:
     """SQLite takes some ten steps of its virtual machine for a row; to begin elsewhere takes one
     for each row that is passed over."""
