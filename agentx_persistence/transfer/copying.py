@@ -230,10 +230,7 @@ class _Copy:
             self.report.rewritten += 1
         position, written = kept, []
         for texts in walking.batches(self.source, log, kept):
-            entries = [
-                walking.entry_of(self.source, log, position + index, text)
-                for index, text in enumerate(texts, 1)
-            ]
+            entries = walking.entries_of(self.source, log, position + 1, texts)
             added = self.target.append(log, entries, at, expected=position)
             if not isinstance(added, int):
                 return None  # the comparison at the end tells
