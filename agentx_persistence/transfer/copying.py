@@ -45,10 +45,11 @@ def copy(
 
     Afterwards the target has all that the source has, and the same: records and histories of the
     source replace those of the target with the same id. What only the target has stays. The last
-    step compares both: all of the target is read, and of the source all but the messages that this
-    call has read and that have not changed since. What differs, because the source is written to,
-    is copied again, a few times. An interrupted copy is continued by running it again: what is there is not written twice.
-    The memory it takes does not depend on the size of the stores.
+    step compares both: it reads from the target all that the source has, and from the source all
+    but the messages that this call has read and that have not changed since. What differs, because
+    the source is written to, is copied again, a few times. An interrupted copy is continued by
+    running it again: what is there is not written twice. The memory it takes does not depend on the
+    size of the stores.
 
     :param containers: only these containers, with their images, sessions and items
     :param dry_run: only count what would be written; histories are then judged by their length and
