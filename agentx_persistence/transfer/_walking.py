@@ -164,6 +164,22 @@ def entry_of(storage: Storage, log: str, position: int, text: Text) -> Entry:
     return Entry(found["id"], text, found["role"], found["subtype"], found["timestamp"])
 
 
+def entries_of(storage: Storage, log: str, first: int, texts: Sequence[Text]) -> list[Entry]:
+    """Return the entries with exactly these texts, which were read from the position `first` on.
+
+    :raises CorruptRecordError: if a text is damaged, or two have the same id
+    """
+    entries = [entry_of(storage, log, first + n, text) for n, text in enumerate(texts)]
+    if len({entry.id for entry in entries}) < len(entries):
+        known = set[str]()
+        for position, entry in enumerate(entries, first):
+            if entry.id in known:
+                where = storage.where(SESSIONS, log, position)
+                raise CorruptRecordError("message", entry.id, where)
+            known.add(entry.id)
+    return entries
+
+
 def name(kind: Kind, key: str) -> str:
     """Return the id of a document as people write it."""
     return "/".join(key.split(SEPARATOR)) if kind is ITEMS else key

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from agentx_persistence.errors import RecordConflictError
 from agentx_persistence.persistence import Persistence
 from agentx_persistence.records import difference, parse_message
-from agentx_persistence.storage import SESSIONS, Entry, Found, Kind, Stored
+from agentx_persistence.storage import SESSIONS, Entry, Kind, Stored, Text
 from agentx_persistence.transfer import _walking as walking
 from agentx_persistence.transfer.comparing import same
 from agentx_persistence.transfer.reports import ImportReport
@@ -47,13 +47,18 @@ class Writer:
 
         :raises RecordConflictError: if another message has the id of one
         """
-        missing = list(entries)
+        given: dict[str, Entry] = {}
+        for entry in entries:
+            _require_same(entry, given.setdefault(entry.id, entry).text)
+        missing = list(given.values())
         while missing:
             added = self._storage.append(session.key, missing, session.updated_at)
             if isinstance(added, int):
                 self.report.messages += len(missing)
                 break
-            self._require_same(missing, added)
+            for entry in missing:
+                if entry.id in added.there:
+                    _require_same(entry, added.there[entry.id][1])
             missing = [entry for entry in missing if entry.id not in added.there]
 
     def finish(self, session: Stored) -> None:
@@ -61,12 +66,9 @@ class Writer:
         if not self._created:
             self.record(SESSIONS, session)
 
-    def _require_same(self, given: Sequence[Entry], found: Found) -> None:
-        for entry in given:
-            if entry.id in found.there:
-                stored = found.there[entry.id][1]
-                if walking.raw(stored) == entry.text.encode():
-                    continue
-                field = difference(parse_message(walking.raw(stored)), parse_message(entry.text))
-                if field:
-                    raise RecordConflictError("message", entry.id, field=field)
+
+def _require_same(entry: Entry, stored: Text) -> None:
+    if walking.raw(stored) != entry.text.encode():
+        field = difference(parse_message(walking.raw(stored)), parse_message(entry.text))
+        if field:
+            raise RecordConflictError("message", entry.id, field=field)

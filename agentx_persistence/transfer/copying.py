@@ -45,9 +45,11 @@ def copy(
 
     Afterwards the target has all that the source has, and the same: records and histories of the
     source replace those of the target with the same id. What only the target has stays. The last
-    step compares both; what differs, because the source is written to, is copied again, a few
-    times. An interrupted copy is continued by running it again: what is there is not written twice.
-    The memory it takes does not depend on the size of the stores.
+    step compares both: it reads from the target all that the source has, and from the source all
+    but the messages that this call has read and that have not changed since. What differs, because
+    the source is written to, is copied again, a few times. An interrupted copy is continued by
+    running it again: what is there is not written twice. The memory it takes does not depend on the
+    size of the stores.
 
     :param containers: only these containers, with their images, sessions and items
     :param dry_run: only count what would be written; histories are then judged by their length and
@@ -230,10 +232,7 @@ class _Copy:
             self.report.rewritten += 1
         position, written = kept, []
         for texts in walking.batches(self.source, log, kept):
-            entries = [
-                walking.entry_of(self.source, log, position + index, text)
-                for index, text in enumerate(texts, 1)
-            ]
+            entries = walking.entries_of(self.source, log, position + 1, texts)
             added = self.target.append(log, entries, at, expected=position)
             if not isinstance(added, int):
                 return None  # the comparison at the end tells

@@ -102,6 +102,19 @@ def test_a_damaged_text_is_not_copied(
         assert target.sessions.find_many(["session"]) == {} or not texts(target)
 
 
+def test_a_history_with_an_id_twice_is_not_copied(
+    memory_backend: Backend, memory: Persistence, persistence: Persistence
+) -> None:
+    saved_session(memory)
+    sent = [message(str(n)) for n in range(3)]
+    memory.sessions.add_messages("session", sent)
+    twice = sent[0].to_json().encode()
+    assert corrupt(memory_backend, memory, "sessions", "session", 3, twice)
+    with pytest.raises(CorruptRecordError, match=sent[0].id):
+        copy(memory, persistence)
+    assert texts(persistence) == []
+
+
 @pytest.mark.parametrize("name", ["messages", "items"])
 def test_large_records_are_not_held_at_once(
     sqlite_backend: Backend, tmp_path: Path, name: str

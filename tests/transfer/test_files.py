@@ -108,6 +108,27 @@ def test_another_message_with_the_same_id_is_a_conflict(
         import_file(tmp_path / "a.jsonl", memory)
 
 
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_message_that_a_file_has_twice_is_read_once(
+    persistence: Persistence, memory: Persistence, tmp_path: Path, edited: bool
+) -> None:
+    saved_session(memory)
+    memory.sessions.add_messages("session", [message("one"), message("two")])
+    export(memory, tmp_path / "a.jsonl")
+    *lines, _ = (tmp_path / "a.jsonl").read_bytes().splitlines(keepends=True)
+    lines.append(lines[2].replace(b"one", b"other") if edited else lines[2])
+    lines.append(b'{"lines":%d}' % len(lines))
+    (tmp_path / "a.jsonl").write_bytes(b"".join(lines))
+    if edited:
+        with pytest.raises(RecordConflictError) as raised:
+            import_file(tmp_path / "a.jsonl", persistence)
+        assert raised.value.field == "content"
+        assert texts(persistence) == []
+    else:
+        assert import_file(tmp_path / "a.jsonl", persistence).messages == 2
+        assert texts(persistence) == ["one", "two"]
+
+
 @pytest.mark.parametrize(
     ("lines", "said"),
     [
