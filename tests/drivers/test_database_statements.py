@@ -230,7 +230,7 @@ def _reading_at_most(number: int, server: Any, database: str) -> Iterator[None]:
     """Fail if more entries of indexes are read inside, or hardly any."""
     before = server.index_entries_read(database)
     yield
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     # PostgreSQL's connections tell what they counted when they end, or after some seconds.
     while (read := server.index_entries_read(database) - before) < 100:
         assert time.monotonic() < deadline, read

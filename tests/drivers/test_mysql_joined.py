@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, event, exc
 
 from agentx_persistence import (
     CorruptRecordError,
@@ -70,8 +70,18 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     backend: Backend = request.getfixturevalue(f"{request.param}_backend")
     server: Any = request.getfixturevalue(f"{request.param}_server")
     engine = create_engine(schema.parse_url(server.url.set(database=backend.options["database"])))
+    if request.param == "mariadb":
+        _set_snapshot_isolation(engine, "OFF")
     yield engine
     engine.dispose()
+
+
+def _set_snapshot_isolation(engine: Engine, value: str) -> None:
+    """Set what MariaDB has switched on since 11.6, for the connections that the engine makes."""
+
+    @event.listens_for(engine, "connect")
+    def _set(connection: Any, record: object) -> None:
+        connection.query(f"SET innodb_snapshot_isolation = {value}")
 
 
 @pytest.fixture
@@ -132,6 +142,28 @@ def test_a_conflict_says_what_helps(store: Persistence, engine: Engine) -> None:
         assert store.within(connection).sessions.get("session").title == "new"
         connection.commit()
     assert texts(store) == ["zero", "one", "two"]
+
+
+@pytest.mark.parametrize("engine", ["mariadb"], indirect=True)
+@pytest.mark.parametrize("own", OWN)
+@pytest.mark.parametrize("others", OTHERS)
+def test_a_change_after_that_of_others_fails_where_the_server_sees_to_it(
+    store: Persistence, engine: Engine, others: str, own: str
+) -> None:
+    _set_snapshot_isolation(engine, "ON")
+    with engine.connect().execution_options(isolation_level=LEVELS[1]) as connection:
+        inside = store.within(connection).sessions
+        snapshot = _answers(inside)
+        OTHERS[others](store.sessions)
+        changed = _answers(store.sessions)
+        assert _answers(inside) == snapshot
+        with pytest.raises(exc.OperationalError, match=r"1020.*changed since last read"):
+            OWN[own](inside)
+        connection.rollback()
+        assert _answers(inside) == _answers(store.sessions) == changed
+        _answer(OWN[own], inside)
+        connection.commit()
+        assert _answers(inside) == _answers(store.sessions)
 
 
 def test_changes_answer_rightly_though_the_snapshot_is_older(
