@@ -12,7 +12,7 @@ from agentx_persistence._sql.documents import is_there, key_values, search_value
 from agentx_persistence._sql.engine import Database
 from agentx_persistence._sql.statements import new
 from agentx_persistence._sql.tables import TABLES
-from agentx_persistence.storage import ITEMS, SESSIONS, Kind, Listing, Place, Query, Stored
+from agentx_persistence.storage import ITEMS, Kind, Listing, Place, Query, Stored
 from agentx_persistence.storage.kinds import SEPARATOR, item_key
 
 _NAMESPACE_END = SEPARATOR * 2
@@ -48,16 +48,13 @@ class Listings:
             values["limit"] = query.limit + 1
         rows = self._database.fetch(statement.sql, statement.bind(values))
         shown = rows if query.limit is None else rows[: query.limit]
-        times = len(_times_of(kind, query.order))
+        times = len(_times_of(query.order))
         if self._database.flavour.joins_values:
             # The rest of an item's values is its key, which has the separator in it.
             shown = [(text, *joined.split(SEPARATOR, times)) for text, joined in shown]
         elif kind is ITEMS:
-            shown = [(text, at, item_key(*key)) for text, at, *key in shown]
-        if kind is SESSIONS:
-            documents = [new(Stored, (row[-1], row[0], int(row[1]), "")) for row in shown]
-        else:
-            documents = [new(Stored, (row[-1], row[0], 0, "")) for row in shown]
+            shown = [(text, at, created, item_key(*key)) for text, at, created, *key in shown]
+        documents = [new(Stored, (row[-1], row[0], int(row[1]), "")) for row in shown]
         if len(shown) == len(rows) or not shown:
             return Listing(documents, None)
         time = 0 if query.order == "key" else int(shown[-1][times])
@@ -81,7 +78,7 @@ class Listings:
     def _listing(self, shape: _Shape) -> Select[Any]:
         table = TABLES[shape.kind]
         text = self._database.flavour.body(table.c.body)
-        times = [table.c[name] for name in _times_of(shape.kind, shape.order)]
+        times = [table.c[name] for name in _times_of(shape.order)]
         values: list[ColumnElement[Any]] = [*times, *table.primary_key]
         if self._database.flavour.joins_values:
             values = [func.concat_ws(bindparam("separator", SEPARATOR), *values)]
@@ -178,11 +175,6 @@ def _end(prefix: str) -> str:
     return ""
 
 
-def _times_of(kind: Kind, order: str) -> tuple[str, ...]:
-    """Return the columns of the times that a listing reads; the last one is that of the order.
-
-    The texts have the times of others than sessions. PyMySQL takes long to read one more column.
-    """
-    if kind is not SESSIONS:
-        return ("created_at",)
+def _times_of(order: str) -> tuple[str, ...]:
+    """Return the columns of the times that a listing reads; the last one is that of the order."""
     return ("updated_at",) if order == "active" else ("updated_at", "created_at")

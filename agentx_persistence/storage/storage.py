@@ -86,7 +86,7 @@ class Storage(ABC):
 
     @abstractmethod
     def find(self, kind: Kind, query: Query) -> Listing:
-        """Return the documents of the query. They are to be read and not replaced, as for `peek`.
+        """Return the documents of the query, to be read and not replaced.
 
         The cost is in proportion to the documents returned, on a late page as on the first one.
         Documents that are saved between two pages neither hide nor repeat one whose place in the

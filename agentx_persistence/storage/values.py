@@ -31,7 +31,7 @@ class Stored(NamedTuple):
 
     `updated_at` is that of the document or, for a session whose log has changed since it was saved,
     the time of the last change of the log, if that is later. `revision` is that of the last `put`,
-    `create` or `replace`. `Storage.peek` says what `peek` and `find` may leave out.
+    `create` or `replace`; `find` may leave it empty, and `Storage.peek` says what `peek` may.
     """
 
     key: str

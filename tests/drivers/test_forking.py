@@ -306,7 +306,8 @@ def test_an_interrupt_of_a_fork_that_waits_for_another_one_does_not_undo_what_th
 # A signal that comes during the fork is handled by the first Python code after it. Each import
 # registers hooks, and those of others come before and between them.
 _INTERRUPT_AFTER_THE_FORK = """
-import _thread, logging, os, sys, threading, time
+import _thread, logging, os, signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
 interrupt = _thread.interrupt_main  # C code, so the interrupt comes after it
 os.register_at_fork(after_in_parent=interrupt)
 import agentx_persistence.records

@@ -255,11 +255,15 @@ def test_a_document_that_stays_is_neither_hidden_nor_repeated_by_others(storage:
     assert [key for key in seen if key.isdigit()] == [f"{number:02}" for number in range(20)][::-1]
 
 
-def test_a_listing_has_each_text_with_its_key(storage: Storage) -> None:
-    for key in "abc":
-        storage.put(CONTAINERS, document(CONTAINERS, key, text=f"text of {key}"))
-    listing = storage.find(CONTAINERS, Query(limit=2))
-    assert {found.key: plain(found.text) for found in listing.documents} == {
-        "a": "text of a",
-        "b": "text of b",
-    }
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+@pytest.mark.parametrize("kind", KINDS, ids=repr)
+def test_a_listing_has_each_text_with_its_key_and_last_change(
+    storage: Storage, kind: Kind, order: Order
+) -> None:
+    keys = {own(kind, key): number for number, key in enumerate("abc")}
+    for key, number in keys.items():
+        storage.put(kind, document(kind, key, f"text {number}", at=number, updated_at=7 + number))
+    listing = storage.find(kind, every(kind, order)._replace(limit=2))
+    assert [(found.key, plain(found.text), found.updated_at) for found in listing.documents] == [
+        (key, f"text {keys[key]}", 7 + keys[key]) for key in _expected(keys, order)[:2]
+    ]
