@@ -6,7 +6,7 @@ from functools import partial
 
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis as AsyncRedis
-from sqlalchemy import create_engine
+from sqlalchemy import NullPool, create_engine
 
 from agentx_persistence import ConfigurationError, InvalidRecordError, create_persistence
 from agentx_persistence.mongodb import mongodb_driver
@@ -14,6 +14,12 @@ from agentx_persistence.mysql import mysql_driver
 from agentx_persistence.postgresql import postgresql_driver
 from agentx_persistence.redis import redis_driver
 from tests.mistakes.mistake import Row
+
+
+def _connection_as_engine() -> object:
+    with create_engine("sqlite://", poolclass=NullPool).connect() as connection:
+        return mysql_driver(engine=connection)  # type: ignore[arg-type]
+
 
 ADDRESSES: dict[str, Row] = {
     # Addresses
@@ -139,7 +145,7 @@ ADDRESSES: dict[str, Row] = {
         "must be a sqlalchemy.Engine, not str",
     ),
     "mysql: a Connection as engine": (
-        lambda: mysql_driver(engine=create_engine("sqlite://").connect()),  # type: ignore[arg-type]
+        _connection_as_engine,
         InvalidRecordError,
         "must be a sqlalchemy.Engine, not Connection",
     ),
