@@ -138,8 +138,9 @@ class Appending:
         row = call.create and self._documents.checked_session(call.create)
         for attempt in range(self.database.attempts):
             work = partial(self._careful, call=call, row=row, again=attempt > 0)
-            # Otherwise another call has created the session meanwhile, or an unfinished deletion
-            # left messages with these ids or positions.
+            # The error means that another call has created the session meanwhile, or that an
+            # unfinished deletion has left messages with these ids or positions. The next attempt
+            # sees the session, or removes the messages.
             with suppress(DuplicateError):
                 return self.database.write(work)
         raise self.database.refused("session", call.log)

@@ -45,7 +45,7 @@ class Statement:
         compiled = construct.compile(dialect=dialect, column_keys=names, **options)
         self.sql = str(compiled)
         positions: list[str] | None = getattr(compiled, "positiontup", None)
-        # Those of the parameters that are named, and not in this order.
+        # The names of an insert's columns; ``None`` if the driver takes the values in their order.
         self._names = None if positions and positions == names else names
         # Values that the construct itself contains, such as the 0 in SQLite's "OFFSET 0".
         self._constants = {k: v for k, v in compiled.params.items() if v is not None}

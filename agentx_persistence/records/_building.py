@@ -49,14 +49,15 @@ class Building:
         """Before a fork or building, wait until no other thread builds or forks.
 
         A fork that has this lock may wait, in a hook of others, for a thread that wants to build.
-        So nobody waits for ever, and whoever has waited too long releases what is not his.
+        So nobody waits for ever. A thread that has waited too long goes on without the lock; its
+        `release` then raises RuntimeError.
         """
         cls.lock.acquire(timeout=_LONGEST)
 
 
 if hasattr(os, "register_at_fork"):
-    # All but the first are C code in CPython, so no signal handler can prevent them. If the fork
-    # has waited too long, Python tells that it releases what it has not acquired, and goes on.
+    # The hooks after a fork are C code in CPython, so no signal handler can prevent them. If the
+    # fork has waited too long, Python prints the RuntimeError of the release, and goes on.
     os.register_at_fork(
         before=Building.wait,
         after_in_parent=Building.lock.release,
