@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from threading import RLock
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 # For how many seconds a fork and a thread that builds wait for each other; building takes some
 # milliseconds.
@@ -35,11 +38,12 @@ class Rules(NamedTuple):
 
 
 class Building:
-    """One lock for building the schemas of all records.
+    """One lock for building the schemas of all records, and for the first record of each class.
 
     pydantic before 2.14 builds a class twice if two threads use it first, and the second one takes
     away what the first one is using. Later versions have a lock of their own, which stays locked in
-    a child that is forked meanwhile. So a fork waits for this one.
+    a child that is forked meanwhile. So do locks of pydantic-core, which it takes when it first
+    runs each part of its code. So a fork waits for this one.
     """
 
     lock = RLock()
@@ -53,6 +57,19 @@ class Building:
         `release` then raises RuntimeError.
         """
         cls.lock.acquire(timeout=_LONGEST)
+
+    @classmethod
+    def alone(cls, work: Callable[[], T]) -> T:
+        """Call `work` while no other thread builds or forks."""
+        try:
+            cls.wait()
+            return work()
+        finally:
+            # `suppress` would be a call that an interrupt could end before the release.
+            try:  # noqa: SIM105
+                cls.lock.release()
+            except RuntimeError:
+                pass  # the wait was too long, or interrupted
 
 
 if hasattr(os, "register_at_fork"):

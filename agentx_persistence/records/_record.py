@@ -1,6 +1,7 @@
 """What all records share: the wire form, and errors that name the field."""
 
 from collections.abc import Container, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, Unpack
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -83,7 +84,10 @@ class Record(BaseModel):
 
         def __init__(self, /, **data: Any) -> None:
             try:
-                super().__init__(**data)
+                if self.__pydantic_complete__:
+                    super().__init__(**data)
+                else:
+                    Building.alone(partial(super().__init__, **data))
             except ValidationError as error:
                 raise invalid(self._rules.kind, error, data) from error
             self.__pydantic_fields_set__.update(self._rules.generated)
@@ -116,16 +120,10 @@ class Record(BaseModel):
         def model_rebuild(cls, **options: Any) -> bool | None:
             """Build the class, at its first use: one thread at a time."""
             depth = options.pop("_parent_namespace_depth", 2)
-            try:
-                Building.wait()
-                built = super().model_rebuild(_parent_namespace_depth=depth + 1, **options)
-                cls.__signature__ = SnakeCaseSignature()  # pydantic has just put its own there
-            finally:
-                # A function of ours could be interrupted before it releases anything.
-                try:  # noqa: SIM105
-                    Building.lock.release()
-                except RuntimeError:
-                    pass  # the wait was too long, or interrupted
+            # Two more frames: this one, and that of `alone`.
+            rebuild = partial(super().model_rebuild, _parent_namespace_depth=depth + 2, **options)
+            built = Building.alone(rebuild)
+            cls.__signature__ = SnakeCaseSignature()  # pydantic has just put its own there
             return built
 
     def __hash__(self) -> int:
