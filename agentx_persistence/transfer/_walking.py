@@ -52,7 +52,7 @@ def pages(
 ) -> Iterator[Sequence[Stored]]:
     """Yield all documents of the kind, or those of these containers, oldest first."""
     if containers is None:
-        yield from _listing(storage, kind, Query(order="key" if kind is ITEMS else "oldest"))
+        yield from listing(storage, kind, Query(order="key" if kind is ITEMS else "oldest"))
     elif kind is CONTAINERS:
         if found := storage.get(CONTAINERS, containers):
             yield list(found.values())
@@ -62,10 +62,10 @@ def pages(
                 query = Query(order="key", prefix=container + SEPARATOR)
             else:
                 query = Query({"container_id": container}, "oldest")
-            yield from _listing(storage, kind, query)
+            yield from listing(storage, kind, query)
 
 
-def _listing(storage: Storage, kind: Kind, query: Query) -> Iterator[Sequence[Stored]]:
+def listing(storage: Storage, kind: Kind, query: Query) -> Iterator[Sequence[Stored]]:
     limit, after = FEW, None
     while True:
         documents, after = storage.find(kind, query._replace(limit=limit, after=after))
