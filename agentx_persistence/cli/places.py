@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, TextIO
 from urllib.parse import unquote, urlsplit
@@ -13,11 +14,15 @@ from agentx_persistence.storage import SESSIONS
 def secret_free(text: str, *urls: str) -> str:
     """Return the text without the passwords that these URLs hold."""
     for url in urls:
+        rest = url.partition("://")[2]
+        # Also what the password would be if its special characters were encoded, and its pieces.
+        password = "" if rest.startswith("/") else rest.rpartition("@")[0].partition(":")[2]
+        secrets = [password, *re.split(r"[/?#@:\[\]]", password)]
         try:
             parts = urlsplit(url)
-            secrets = [parts.password or ""]
+            secrets.append(parts.password or "")
         except ValueError:
-            parts, secrets = urlsplit(""), [url.partition("@")[0].rpartition(":")[2]]
+            parts = urlsplit("")
         secrets += [
             value
             for name, _, value in (pair.partition("=") for pair in parts.query.split("&"))

@@ -86,6 +86,15 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else to_json(value).decode()
 
 
+@contextmanager
+def _readable_url(backend: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError:  # whose text can have a part of a password
+        reason = "the URL cannot be read; percent-encode special characters of a user or password"
+        raise ConfigurationError(backend, reason) from None
+
+
 def _redis(url: str) -> Iterator[Read]:
     try:
         from redis import Redis
@@ -102,10 +111,12 @@ def _redis(url: str) -> Iterator[Read]:
             if value is not None:
                 yield key.decode().removeprefix(start), _text(value)
 
+    with _readable_url("redis"):
+        client = Redis.from_url(url, socket_timeout=30, socket_connect_timeout=5)
     try:
-        with Redis.from_url(url, socket_timeout=30, socket_connect_timeout=5) as client:
+        with client:
             yield read
-    except (RedisError, ValueError) as error:
+    except RedisError as error:
         raise BackendUnavailableError("redis", f"{type(error).__name__}: {error}") from error
 
 
@@ -122,9 +133,11 @@ def _mongodb(url: str) -> Iterator[Read]:
         for found in collection.find({"key": {"$gte": prefix, "$lt": stop}}):
             yield found["key"].removeprefix(prefix), _text(found["value"])
 
+    client: MongoClient[Any]
     try:
-        client: MongoClient[Any]
-        with MongoClient(url, serverSelectionTimeoutMS=3_000) as client:
+        with _readable_url("mongodb"):
+            client = MongoClient(url, serverSelectionTimeoutMS=3_000)
+        with client:
             collection: Collection[Any] = client.get_default_database("agentx")["unstorage"]
             yield read
     except PyMongoError as error:

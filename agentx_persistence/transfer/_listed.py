@@ -34,13 +34,13 @@ class Listed:
         """Return whether the record certainly belongs into a listing that does not show it in its
         place."""
         for _ in range(_ATTEMPTS):
-            before = self._get(key)
+            before = self.get(key)
             document = before and self._document(before)
             if before is None or document is None or not _has(document, values):
                 return False
             if self._shows(document, before.updated_at, values, order):
                 return False
-            after = self._get(key)
+            after = self.get(key)
             if after and (after.revision, after.updated_at) == (before.revision, before.updated_at):
                 return True
         return False
@@ -56,7 +56,7 @@ class Listed:
         listings = [*doubtful]
         belonging: dict[Values, list[str]] = {values: [] for values, _ in listings}
         for key in keys if listings else ():
-            found = self._get(key)
+            found = self.get(key)
             document = found and self._document(found)
             for values, belong in belonging.items() if document else ():
                 if document and _has(document, values):
@@ -109,7 +109,8 @@ class Listed:
             return True  # another one of that time is damaged
         return any(each.key == document.key for each in found)
 
-    def _get(self, key: str) -> Stored | None:
+    def get(self, key: str) -> Stored | None:
+        """Return the record, if it exists and can be read."""
         try:
             return self._storage.get(self._kind, [key]).get(key)
         except CorruptRecordError:

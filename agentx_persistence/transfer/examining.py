@@ -84,7 +84,7 @@ class _Examination:
         # last record.
         self.listed: Listed
         self.met: set[str] = set()
-        self.missed: dict[str, Stored] = {}
+        self.missed: list[str] = []
         self.unreadable: set[str] = set()
         self.last: tuple[str, int] | None = None
         self.messages = 0
@@ -93,7 +93,7 @@ class _Examination:
         for kind in walking.ORDER:
             self.indexed[kind] = Counter()
             self.listed = Listed(self.storage, kind, partial(self._readable, kind))
-            self.met, self.missed, self.unreadable, self.last = set(), {}, set(), None
+            self.met, self.missed, self.unreadable, self.last = set(), [], set(), None
             done, total = 0, walking.total(self.storage, kind, None) if self.progress else 0
             try:
                 for page in walking.pages(self.storage, kind, None):
@@ -125,7 +125,11 @@ class _Examination:
         """Look for what the listing of all records has not shown."""
         try:
             found = dict.fromkeys(self._remains(kind))
-            for key, document in self.missed.items():
+            missed, self.missed = self.missed, []
+            for key in missed:
+                document = self.listed.get(key)
+                if document is None:
+                    continue  # deleted meanwhile
                 self.last = None
                 yield from self._document(kind, document)
                 if self.listed.is_lost(key):
@@ -165,7 +169,7 @@ class _Examination:
                 yield Finding("damage", f"{name} cannot be read", error.where, _RESTORE)
                 continue
             if found:
-                self.missed |= found
+                self.missed.append(trace.key)
             else:
                 what = f"something is stored of {name}, which is not there"
                 yield Finding("note", what, trace.where, _REST)

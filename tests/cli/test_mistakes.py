@@ -90,6 +90,22 @@ def test_secrets_are_hidden_wherever_the_url_has_them() -> None:
     assert secret_free(said, "x://u:p%40ss@h/d?sslpassword=key1") == "no rights for ***, *** or ***"
 
 
+@pytest.mark.parametrize("special", [*"/#["])
+@pytest.mark.parametrize("scheme", ["redis", "redis+sentinel", "unix"])
+@pytest.mark.parametrize("command", ["check", "import"])
+def test_a_password_whose_special_characters_are_not_encoded_is_hidden(
+    run: Run, command: str, scheme: str, special: str
+) -> None:
+    url = f"{scheme}://user:ti{special}ger{special}s3cret@127.0.0.1:1/0"
+    ended = run("check", url)
+    if command == "import":
+        ended = run("import", "--from", "agentx", url, "memory:")
+    assert ended.status == 2
+    assert ended.err.startswith("error: ")
+    assert "s3cret" not in ended.err + ended.out
+    assert "ger" not in ended.err + ended.out
+
+
 def test_every_command_has_help_with_an_example(run: Run) -> None:
     listed = run("--help")
     commands = listed.out.partition("Commands:")[2].split("\n")
