@@ -117,10 +117,14 @@ def export(
     """
     url, file = url_and(first, second, "a file")
     at = int(since.replace(tzinfo=UTC).timestamp() * 1000) if since else None
-    with opened(url) as persistence, progress() as tell:
-        messages = transfer.export(
-            persistence, file, containers=containers, since=at, progress=tell
-        )
+    try:
+        with opened(url) as persistence, progress() as tell:
+            messages = transfer.export(
+                persistence, file, containers=containers, since=at, progress=tell
+            )
+    except BrokenPipeError:
+        typer.echo(f"error: {file}: its reader went away before the end", err=True)
+        raise typer.Exit(2) from None
     typer.echo(f"{file}: {counted(messages, 'messages')}")
 
 

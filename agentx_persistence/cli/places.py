@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, TextIO
 from urllib.parse import unquote, urlsplit
 
 from agentx_persistence.errors import ConfigurationError
@@ -32,19 +31,6 @@ def secret_free(text: str, *urls: str) -> str:
         for secret in (secret for secret in secrets if len(secret) > 2):
             text = text.replace(secret, "***").replace(unquote(secret), "***")
     return text
-
-
-class SecretFree:
-    """A stream of text that hides the passwords of these URLs in all that is written."""
-
-    def __init__(self, stream: TextIO, *urls: str) -> None:
-        self._stream, self._urls = stream, urls
-
-    def write(self, text: str) -> int:
-        return self._stream.write(secret_free(text, *self._urls))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
 
 
 def require_existing(url: str) -> None:
