@@ -98,7 +98,7 @@ def prune(
     agentx-persistence prune sqlite:///agentx.db --inactive 90d --dry-run
     agentx-persistence prune redis://localhost --inactive 12w --container guests
     """
-    match = re.fullmatch(r"(\d+)([mhdw])", inactive)
+    match = re.fullmatch(r"([0-9]{1,9})([mhdw])", inactive)
     if match is None:
         raise typer.BadParameter("write a number and m, h, d or w, such as 90d")
     before = int((time.time() - int(match[1]) * _UNITS[match[2]]) * 1000)

@@ -48,7 +48,7 @@ def require_existing(url: str) -> None:
 def exists(url: str) -> bool:
     """Tell whether there is a store at the file or folder of the URL; True for that of a server."""
     path = path_of(url)
-    if url.lower().startswith("file:") and Path(path).is_dir():
+    if path and url.lower().startswith("file:") and Path(path).is_dir():
         return (Path(path) / SESSIONS.name).is_dir()
     return not path or Path(path).exists()
 
@@ -62,7 +62,10 @@ def path_of(url: str) -> str:
     """Return the path of the file or folder; "" if there is none."""
     scheme, _, rest = url.partition(":")
     if scheme.lower() == "file":
-        return unquote(urlsplit(url).path)
+        try:
+            return unquote(urlsplit(url).path)
+        except ValueError:
+            return ""  # the driver refuses it
     if scheme.lower().partition("+")[0] == "sqlite":
         path = rest.partition("?")[0].removeprefix("//").removeprefix("/")
         return "" if path == ":memory:" else path

@@ -68,11 +68,10 @@ def _lines(path: Path, prefix: str) -> Iterator[tuple[str, str]]:
         for number, line in enumerate(lines, 1):
             try:
                 values = from_json(line)
-                key, value = values["key"], values["value"]
-            except (ValueError, TypeError, KeyError) as error:
+                key, value = values["key"].removeprefix(_BASE), values["value"]
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
                 reason = f'{path}, line {number} is not {{"key": …, "value": …}}'
                 raise ConfigurationError("import", reason) from error
-            key = key.removeprefix(_BASE)
             if key.startswith(prefix):
                 yield key.removeprefix(prefix), _text(value)
 
@@ -217,7 +216,11 @@ def rows(source: str) -> Iterator[Rows]:
     if url.get_backend_name() == "sqlite" and not Path(path).exists():
         raise ConfigurationError("import", f"there is nothing at {path}")
     try:
-        engine = schema.migrating_engine(url)
+        try:
+            engine = schema.migrating_engine(url)
+        except ModuleNotFoundError as error:
+            reason = f"the library {error.name}, which this URL needs, is not installed"
+            raise ConfigurationError("import", reason) from error
         try:
             yield Rows(engine)
         finally:

@@ -235,8 +235,9 @@ def test_prune_tells_first_and_then_deletes(run: Run, store: str) -> None:
         assert [s.session_id for s in persistence.sessions.find_all()] == ["talk"]
 
 
-def test_prune_refuses_a_time_that_it_does_not_know(run: Run, store: str) -> None:
-    refused = run("prune", store, "--inactive", "soon")
+@pytest.mark.parametrize("time", ["soon", "9" * 5000 + "d", "-1d", "1.5d", "90d\n", "٩d", ""])
+def test_prune_refuses_a_time_that_it_does_not_know(run: Run, store: str, time: str) -> None:
+    refused = run("prune", store, "--inactive", time)
     assert refused.status == 2
     assert "90d" in refused.err
 
