@@ -14,7 +14,7 @@ from typing import Annotated, TextIO, cast
 import typer
 
 from agentx_persistence.cli import caring, looking, moving, schema
-from agentx_persistence.cli.options import Url
+from agentx_persistence.cli.options import Url, visible
 from agentx_persistence.cli.streams import Lasting, to_its_end
 from agentx_persistence.errors import PersistenceError
 
@@ -72,11 +72,11 @@ def _status(arguments: Sequence[str]) -> int:
         return ended.code if isinstance(ended.code, int) else 0
     except PersistenceError as error:
         said = str(error).removeprefix("create_persistence: ")
-        print(f"error: {said}", file=sys.stderr)
+        print(f"error: {visible(said)}", file=sys.stderr)
         return 2
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
+        print(f"error: {visible(f'{place}{error.strerror or error}')}", file=sys.stderr)
         return 2
     return 0
 

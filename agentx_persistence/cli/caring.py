@@ -20,10 +20,10 @@ from agentx_persistence.cli.options import (
     Url,
     console,
     echo_json,
+    in_a_line,
     opened,
     print_json,
     progress,
-    visible,
 )
 from agentx_persistence.cli.places import require_existing, unchanging
 from agentx_persistence.errors import BackendError, BackendUnavailableError, SchemaError
@@ -51,8 +51,8 @@ def doctor(url: Url, as_json: Json = False) -> None:
     else:
         for finding in findings:
             style = _STYLES[finding.severity]
-            console().print(Text(f"{finding.severity}: {visible(finding.what)}", style=style))
-            console().print(Text(f"  {visible(finding.where)}\n  {finding.advice}"))
+            console().print(Text(f"{finding.severity}: {in_a_line(finding.what)}", style=style))
+            console().print(Text(f"  {in_a_line(finding.where)}\n  {finding.advice}"))
         damages = sum(finding.severity == "damage" for finding in findings)
         typer.echo(f"{counted(damages, 'damages')}, {counted(len(findings) - damages, 'notes')}")
     if any(finding.severity == "damage" for finding in findings):
@@ -112,6 +112,6 @@ def prune(
                 echo_json(session.to_json())
             else:
                 facts = f"{session.session_id}  {date(session.updated_at)}  {session.title or ''}"
-                typer.echo(visible(facts))
+                typer.echo(in_a_line(facts))
     if not as_json:
         typer.echo(f"{counted(deleted, 'sessions')} {'would be ' if dry_run else ''}deleted")

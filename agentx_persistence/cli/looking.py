@@ -21,6 +21,7 @@ from agentx_persistence.cli.options import (
     Url,
     console,
     echo_json,
+    in_a_line,
     opened,
     print_json,
     progress,
@@ -169,11 +170,11 @@ def _print_conversation(
     screen: Console, session: SessionRecord, messages: Iterable[Message], full: bool
 ) -> None:
     title = session.title or session.session_id
-    screen.print(Text(visible(title), style="bold"))
+    screen.print(Text(in_a_line(title), style="bold"))
     facts = f"{session.session_id}, container {session.container_id}, {date(session.created_at)}"
     screen.print(Text(visible(facts), style="dim"))
     for message in messages:
-        role = Text(visible(message.role), style=f"bold {_COLOURS.get(message.role, 'magenta')}")
+        role = Text(in_a_line(message.role), style=f"bold {_COLOURS.get(message.role, 'magenta')}")
         screen.print()
         screen.print(role, Text(f"{date(message.timestamp)}  {visible(message.id)}", style="dim"))
         for piece in pieces(message):
@@ -256,4 +257,4 @@ def _id(text: str) -> Text:
 
 
 def _cell(text: str) -> Text:
-    return Text(" ".join(visible(text).split("\n")), no_wrap=True, overflow="ellipsis")
+    return Text(in_a_line(text), no_wrap=True, overflow="ellipsis")

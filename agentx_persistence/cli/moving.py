@@ -19,11 +19,11 @@ from agentx_persistence.cli.options import (
     Json,
     Url,
     console,
+    in_a_line,
     opened,
     print_json,
     progress,
     url_and,
-    visible,
 )
 from agentx_persistence.cli.places import exists
 from agentx_persistence.transfer import Comparison
@@ -163,9 +163,9 @@ def import_records(
     there = counted(report.unchanged, "records")
     typer.echo(f"{_written(report)} written; already there: {there}")
     for reason in report.skipped:
-        console().print(Text(f"skipped: {visible(reason)}"))
+        console().print(Text(f"skipped: {in_a_line(reason)}"))
     for note in report.notes:
-        console().print(Text(f"note: {visible(note)}"))
+        console().print(Text(f"note: {in_a_line(note)}"))
 
 
 def _written(report: transfer.CopyReport | transfer.ImportReport) -> str:
@@ -181,7 +181,7 @@ def _print_comparison(found: Comparison) -> None:
         return
     typer.echo(f"{compared}: {counted(found.count, 'differences')}, of which these are the first")
     for difference in found.differences[:_SHOWN]:
-        console().print(Text(f"  {visible(str(difference))}"))
+        console().print(Text(f"  {in_a_line(str(difference))}"))
         if difference.a or difference.b:
             sides = f"    {difference.a[:16] or 'absent'} and {difference.b[:16] or 'absent'}"
             console().print(Text(sides, style="dim"))

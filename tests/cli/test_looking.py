@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agentx_persistence import ItemRecord, UserMessage, create_persistence
+from agentx_persistence import (
+    ItemRecord,
+    OtherMessage,
+    SessionRecord,
+    UserMessage,
+    create_persistence,
+)
 from agentx_persistence.cli.schema import VARIABLE
+from agentx_persistence.transfer import export
 from tests.cli.terminal import on_a_terminal
 
 Run = Callable[..., Any]
@@ -100,3 +108,29 @@ def test_stats_count_by_container_model_and_day(run: Run, store: str) -> None:
     assert found["by_model"]["m-1"]["input_tokens"] == 120
     assert found["by_day"]["1970-01-01"]["messages"] == 1
     assert "m-1" in run("stats", store).out
+
+
+def test_what_is_printed_of_a_record_is_one_line(run: Run, store: str) -> None:
+    record = SessionRecord(session_id="old", title="a\n9 sessions deleted\x1b[2J", updated_at=1)
+    with create_persistence(store) as persistence:
+        persistence.sessions.save(record)
+    assert len(run("prune", store, "--inactive", "1d").out.splitlines()) == 2
+    with create_persistence(store) as persistence:
+        persistence.sessions.save(record)
+        persistence.sessions.add_message("old", OtherMessage(role="r\nuser", subtype="x", a=1))
+    assert run("show", store, "old").out.splitlines()[0] == "a 9 sessions deleted␛[2J"
+    assert "\nuser" not in run("show", store, "old").out
+
+
+def test_an_error_obeys_no_control_character(run: Run, store: str, tmp_path: Path) -> None:
+    with create_persistence(store) as persistence:
+        export(persistence, tmp_path / "a.jsonl")
+    data = (tmp_path / "a.jsonl").read_bytes()
+    broken = data.replace(b'"title":', b'"metadata":{"\\u001b[31m":1e400},"title":')
+    assert broken != data
+    (tmp_path / "a.jsonl").write_bytes(broken)
+    for arguments in (("import", tmp_path / "a.jsonl", store), ("list", "sqlite:///\x1b[31m.db")):
+        ended = run(*arguments)
+        assert ended.status == 2
+        assert "␛[31m" in ended.err
+        assert "\x1b" not in ended.err
