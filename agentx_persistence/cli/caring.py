@@ -26,13 +26,19 @@ from agentx_persistence.cli.options import (
     progress,
 )
 from agentx_persistence.cli.places import require_existing, unchanging
-from agentx_persistence.errors import BackendError, BackendUnavailableError, SchemaError
+from agentx_persistence.errors import (
+    BackendError,
+    BackendUnavailableError,
+    ConfigurationError,
+    SchemaError,
+)
 from agentx_persistence.persistence import create_persistence
 from agentx_persistence.transfer import Finding
 from agentx_persistence.transfer.conversation import date
 from agentx_persistence.transfer.reports import counted
 
 _UNITS = {"m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_BACKUP = "restore it from a backup"
 _STYLES = {"damage": "bold red", "note": "yellow"}
 
 
@@ -66,6 +72,11 @@ def _findings(url: str, *, quiet: bool) -> Iterator[Finding]:
             persistence = create_persistence(url, **unchanging(url))
         except SchemaError as error:
             yield Finding("damage", error.problem, "the tables of the database", error.remedy)
+            return
+        except (BackendUnavailableError, ConfigurationError):
+            raise
+        except BackendError as error:
+            yield Finding("damage", "the store cannot be opened", str(error), _BACKUP)
             return
     advice = "change the server's configuration, if a crash must lose nothing"
     for warning in said:

@@ -164,9 +164,12 @@ class _Examination:
             looked.add(trace.key)
             try:
                 found = self.storage.get(kind, [trace.key])
-            except CorruptRecordError as error:
-                unreadable.add(error.where)
-                yield Finding("damage", f"{name} cannot be read", error.where, _RESTORE)
+            except BackendUnavailableError:
+                raise
+            except PersistenceError as error:
+                where = error.where if isinstance(error, CorruptRecordError) else str(error)
+                unreadable.add(where)
+                yield Finding("damage", f"{name} cannot be read", where, _RESTORE)
                 continue
             if found:
                 self.missed.append(trace.key)
