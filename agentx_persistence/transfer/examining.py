@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -30,6 +31,8 @@ from agentx_persistence.transfer._histories import History
 from agentx_persistence.transfer._listed import Listed, Values
 from agentx_persistence.transfer.reports import Progress, Step, counted
 
+# After so many seconds one looks again for what may be the state of a moment.
+_PAUSES = (0.05, 0.2)
 _RESTORE = "restore it from a backup, or write it anew; it is never skipped or repaired silently"
 _SAVE = "save the record again, which writes its index entries anew"
 _REST = "delete it again, if its deletion was interrupted; or restore it from a backup"
@@ -61,8 +64,9 @@ def examine(persistence: Persistence, *, progress: Progress | None = None) -> It
 
     No record and no message is changed, though a listing may correct index entries, as any listing
     does. Everything is read, and the store is searched for what no listing shows: on Redis by all
-    the keys of the server, once or twice for each kind of record. What others change meanwhile is
-    looked at again before it is called damage. The keys of one kind of records are held in memory.
+    the keys of the server, one to three times for each kind of record. What others change meanwhile
+    is looked at again before it is called damage. The keys of one kind of records are held in
+    memory.
     """
     yield from _Examination(persistence, progress).findings()
 
@@ -135,7 +139,8 @@ class _Examination:
                 if self.listed.is_lost(key):
                     what = f"the listing of all {kind.name} does not show {self._named(kind, key)}"
                     yield Finding("damage", what, self.storage.where(kind, key), _SAVE)
-            if found:  # what was written or deleted in that moment is not met again
+            for pause in _PAUSES if found else ():
+                time.sleep(pause)  # what others are writing or deleting is not met again
                 again = set(self._remains(kind))
                 found = {finding: None for finding in found if finding in again}
             self.unreadable |= {each.where for each in found if each.severity == "damage"}
