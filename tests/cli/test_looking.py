@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from agentx_persistence import (
+    ContainerRecord,
+    ImageRecord,
     ItemRecord,
     OtherMessage,
     SessionRecord,
@@ -98,6 +100,19 @@ def test_stats_cut_no_number_off_on_a_narrow_terminal(store: str) -> None:
     shown = on_a_terminal("stats", store, columns=30)
     for whole in ("everything", "input tokens", "120", "kB", "user", "m-1"):
         assert whole in shown
+
+
+@pytest.mark.parametrize("columns", [10, 40, 80])
+@pytest.mark.parametrize("kind", ["sessions", "images", "containers"])
+def test_lists_cut_no_id_off_on_a_narrow_terminal(store: str, kind: str, columns: int) -> None:
+    id = "x" * 100 + "END"
+    with create_persistence(store) as persistence:
+        persistence.containers.save(ContainerRecord(container_id=id))
+        persistence.images.save(ImageRecord(image_id=id, container_id="user", name="n" * 200))
+        persistence.sessions.save(SessionRecord(session_id=id, title="A title " * 20))
+    shown = on_a_terminal("list", store, "--kind", kind, columns=columns)
+    assert id in shown
+    assert "A title " * 5 not in shown
 
 
 def test_stats_count_by_container_model_and_day(run: Run, store: str) -> None:
