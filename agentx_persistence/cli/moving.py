@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -149,7 +152,9 @@ def import_records(
     agentx-persistence import --from openai-agents conversations.db sqlite:///new.db
     """
     if "://" not in source:
-        Path(source).stat()  # raises before a store is made
+        found = Path(source).stat()  # raises before a store is made
+        if kind is Source.agentx_persistence and stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), source)
     with opened(url, makes=True) as persistence, progress(quiet=as_json) as tell:
         if kind is Source.agentx_persistence:
             report = transfer.import_file(source, persistence, progress=tell)
