@@ -34,7 +34,10 @@ def fs_driver(base: str | os.PathLike[str], *, timeout: float = 30.0) -> Persist
 
 def driver_from_url(url: str, **options: Any) -> PersistenceDriver:
     """Return the driver of ``file:///folder``, or ``file:folder`` for a relative one."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # such as for a host in brackets
+        parts = urlsplit("")
     if parts.netloc not in ("", "localhost") or parts.query or parts.fragment or not parts.path:
         raise ConfigurationError("fs", "write file:///folder; in its name write ? as %3F")
     path = unquote(parts.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -129,9 +130,10 @@ def driver_from_url(url: str, **options: Any) -> PersistenceDriver:
 def _behind_sentinel(
     url: str, options: dict[str, Any]
 ) -> tuple[str, Callable[[], Any], int | None]:
-    user, _, hosts = url.removeprefix(_SENTINEL).partition("/")[0].rpartition("@")
+    address, _, path = re.split("[?#]", url.removeprefix(_SENTINEL))[0].partition("/")
+    user, _, hosts = address.rpartition("@")
     name, _, password = user.partition(":")
-    service, _, db = urlsplit(url).path.removeprefix("/").partition("/")
+    service, _, db = path.partition("/")
     addresses = [host.rpartition(":") for host in hosts.split(",")]
     if not service or not (db or "0").isdigit() or not all(p.isdigit() for *_, p in addresses):
         raise InvalidRecordError("argument", "url", _FORMS)
@@ -165,17 +167,18 @@ def _checked_limit(limit: Any) -> int | None:
 
 def _without_secrets(url: str) -> str:
     try:
-        parts = parse_url(url)  # type: ignore[no-untyped-call]
+        parts, address = parse_url(url), urlsplit(url)  # type: ignore[no-untyped-call]
+        port = address.port
     except (ValueError, TypeError, AttributeError):
         parts = None
     if parts is None:  # raised outside of `except`, as redis-py's error can contain the password
         raise InvalidRecordError("argument", "url", _FORMS)
     # redis-py would use database 0 if the path is not a number.
-    if "path" not in parts and not (urlsplit(url).path.strip("/") or "0").isdigit():
+    if "path" not in parts and not (address.path.strip("/") or "0").isdigit():
         raise InvalidRecordError(
             "argument", "url", "its path must be a database's number, as in /0"
         )
-    if "path" not in parts and urlsplit(url).port == 0:  # redis-py would use the default port
+    if "path" not in parts and port == 0:  # redis-py would use the default port
         raise InvalidRecordError("argument", "url", "its port must be from 1 to 65535")
     if "path" in parts:
         return f"unix://{parts['path']}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -58,14 +57,21 @@ def _in_folder(records: Records, kind: Kind, folder: str) -> list[Trace]:
         path = f"{folder}/{name}"
         if not _OURS.fullmatch(name):
             continue
-        with suppress(FileNotFoundError), open(path, "rb", buffering=0) as file:
-            if name.endswith(".jsonl"):
-                header = read_header(file)
-                key = header and header[0]
-            else:
-                record = parse_record(file.readall())
-                key = record and record.key
-            if key is not None and not path.startswith(records.path(kind, key)):
-                key = None
-            found.append(Trace(key, path))
+        key = None
+        try:
+            with open(path, "rb", buffering=0) as file:
+                if name.endswith(".jsonl"):
+                    header = read_header(file)
+                    key = header and header[0]
+                else:
+                    record = parse_record(file.readall())
+                    key = record and record.key
+        except FileNotFoundError:
+            if not os.path.islink(path):
+                continue  # deleted meanwhile
+        except OSError as error:  # such as a bad sector of the disk
+            path = f"{path}: {error.strerror}"
+        if key is not None and not path.startswith(records.path(kind, key)):
+            key = None
+        found.append(Trace(key, path))
     return found

@@ -101,7 +101,9 @@ class Keys:
         return self._key(key, kind.name)
 
     def journal(self, kind: Kind, key: str) -> bytes:
-        return self._key(key, f"{kind.name}.journal")
+        """Return the key of the document's journal, in the slot of the document. Items have none,
+        as their index entries are in the same slot."""
+        return self._key(first_element(key) if kind is ITEMS else key, f"{kind.name}.journal")
 
     def log(self, session: str) -> tuple[bytes, bytes, bytes]:
         """Return the keys of the session's document, of its messages, and of their positions."""

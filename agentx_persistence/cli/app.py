@@ -14,8 +14,8 @@ from typing import Annotated, TextIO, cast
 import typer
 
 from agentx_persistence.cli import caring, looking, moving, schema
-from agentx_persistence.cli.options import Url
-from agentx_persistence.cli.places import SecretFree
+from agentx_persistence.cli.options import Url, visible
+from agentx_persistence.cli.streams import Lasting, to_its_end
 from agentx_persistence.errors import PersistenceError
 
 app = typer.Typer(
@@ -53,11 +53,13 @@ def _run(arguments: Sequence[str]) -> int:
     if sys.stdout is None:  # as ">&-" leaves it
         print("error: the standard output is closed", file=sys.stderr)
         return 2
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # what the encoding does not have
     urls = [*arguments, os.environ.get(schema.VARIABLE, "")]
-    with redirect_stderr(cast(TextIO, SecretFree(sys.stderr, *urls))):
+    with redirect_stderr(cast(TextIO, Lasting(sys.stderr, *urls))):
         return _status(arguments)
 
 
@@ -70,11 +72,11 @@ def _status(arguments: Sequence[str]) -> int:
         return ended.code if isinstance(ended.code, int) else 0
     except PersistenceError as error:
         said = str(error).removeprefix("create_persistence: ")
-        print(f"error: {said}", file=sys.stderr)
+        print(f"error: {visible(said)}", file=sys.stderr)
         return 2
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
+        print(f"error: {visible(f'{place}{error.strerror or error}')}", file=sys.stderr)
         return 2
     return 0
 
@@ -104,6 +106,7 @@ def _about(
 
 
 @app.command()
+@to_its_end
 def upgrade(url: Url) -> None:
     """Bring the tables of an SQL database up to date.
 
@@ -114,6 +117,7 @@ def upgrade(url: Url) -> None:
 
 
 @app.command()
+@to_its_end
 def check(url: Url) -> None:
     """Tell whether a store answers, and its tables are current. Exit status 1 if they are not.
 
@@ -126,9 +130,9 @@ def check(url: Url) -> None:
 app.command("list")(looking.list_records)
 app.command()(looking.show)
 app.command()(looking.stats)
-app.command()(moving.copy)
-app.command()(moving.compare)
+app.command()(to_its_end(moving.copy))
+app.command()(to_its_end(moving.compare))
 app.command()(moving.export)
-app.command("import")(moving.import_records)
-app.command()(caring.doctor)
-app.command()(caring.prune)
+app.command("import")(to_its_end(moving.import_records))
+app.command()(to_its_end(caring.doctor))
+app.command()(to_its_end(caring.prune))

@@ -20,19 +20,25 @@ from agentx_persistence.cli.options import (
     Url,
     console,
     echo_json,
+    in_a_line,
     opened,
     print_json,
     progress,
-    visible,
 )
 from agentx_persistence.cli.places import require_existing, unchanging
-from agentx_persistence.errors import BackendError, BackendUnavailableError, SchemaError
+from agentx_persistence.errors import (
+    BackendError,
+    BackendUnavailableError,
+    ConfigurationError,
+    SchemaError,
+)
 from agentx_persistence.persistence import create_persistence
 from agentx_persistence.transfer import Finding
 from agentx_persistence.transfer.conversation import date
 from agentx_persistence.transfer.reports import counted
 
 _UNITS = {"m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_BACKUP = "restore it from a backup"
 _STYLES = {"damage": "bold red", "note": "yellow"}
 
 
@@ -51,8 +57,8 @@ def doctor(url: Url, as_json: Json = False) -> None:
     else:
         for finding in findings:
             style = _STYLES[finding.severity]
-            console().print(Text(f"{finding.severity}: {visible(finding.what)}", style=style))
-            console().print(Text(f"  {visible(finding.where)}\n  {finding.advice}"))
+            console().print(Text(f"{finding.severity}: {in_a_line(finding.what)}", style=style))
+            console().print(Text(f"  {in_a_line(finding.where)}\n  {finding.advice}"))
         damages = sum(finding.severity == "damage" for finding in findings)
         typer.echo(f"{counted(damages, 'damages')}, {counted(len(findings) - damages, 'notes')}")
     if any(finding.severity == "damage" for finding in findings):
@@ -66,6 +72,11 @@ def _findings(url: str, *, quiet: bool) -> Iterator[Finding]:
             persistence = create_persistence(url, **unchanging(url))
         except SchemaError as error:
             yield Finding("damage", error.problem, "the tables of the database", error.remedy)
+            return
+        except (BackendUnavailableError, ConfigurationError):
+            raise
+        except BackendError as error:
+            yield Finding("damage", "the store cannot be opened", str(error), _BACKUP)
             return
     advice = "change the server's configuration, if a crash must lose nothing"
     for warning in said:
@@ -98,7 +109,7 @@ def prune(
     agentx-persistence prune sqlite:///agentx.db --inactive 90d --dry-run
     agentx-persistence prune redis://localhost --inactive 12w --container guests
     """
-    match = re.fullmatch(r"(\d+)([mhdw])", inactive)
+    match = re.fullmatch(r"([0-9]{1,9})([mhdw])", inactive)
     if match is None:
         raise typer.BadParameter("write a number and m, h, d or w, such as 90d")
     before = int((time.time() - int(match[1]) * _UNITS[match[2]]) * 1000)
@@ -112,6 +123,6 @@ def prune(
                 echo_json(session.to_json())
             else:
                 facts = f"{session.session_id}  {date(session.updated_at)}  {session.title or ''}"
-                typer.echo(visible(facts))
+                typer.echo(in_a_line(facts))
     if not as_json:
         typer.echo(f"{counted(deleted, 'sessions')} {'would be ' if dry_run else ''}deleted")

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +22,7 @@ from agentx_persistence.cli.options import (
     Url,
     console,
     echo_json,
+    in_a_line,
     opened,
     print_json,
     progress,
@@ -42,6 +44,8 @@ from agentx_persistence.transfer.reports import counted
 _COLOURS = {"user": "cyan", "assistant": "green", "tool": "yellow", "error": "red"}
 _FOLDED = 160
 _PREVIEW = 60
+# How narrow a column becomes that can be cut off.
+_NARROW = 10
 
 
 class Kind(StrEnum):
@@ -106,7 +110,7 @@ def _print_sessions(persistence: Persistence, sessions: Iterable[SessionRecord])
             date(session.updated_at),
             _cell(preview[:_PREVIEW] + "…" * (len(preview) > _PREVIEW)),
         )
-    console().print(table)
+    _print_table(console(), table)
 
 
 def _print_records(records: Iterable[Any]) -> None:
@@ -119,7 +123,7 @@ def _print_records(records: Iterable[Any]) -> None:
         else:
             id, name = record.container_id, ""
         table.add_row(_id(id), _cell(name), date(record.updated_at))
-    console().print(table)
+    _print_table(console(), table)
 
 
 def show(
@@ -169,11 +173,11 @@ def _print_conversation(
     screen: Console, session: SessionRecord, messages: Iterable[Message], full: bool
 ) -> None:
     title = session.title or session.session_id
-    screen.print(Text(visible(title), style="bold"))
+    screen.print(Text(in_a_line(title), style="bold"))
     facts = f"{session.session_id}, container {session.container_id}, {date(session.created_at)}"
     screen.print(Text(visible(facts), style="dim"))
     for message in messages:
-        role = Text(visible(message.role), style=f"bold {_COLOURS.get(message.role, 'magenta')}")
+        role = Text(in_a_line(message.role), style=f"bold {_COLOURS.get(message.role, 'magenta')}")
         screen.print()
         screen.print(role, Text(f"{date(message.timestamp)}  {visible(message.id)}", style="dim"))
         for piece in pieces(message):
@@ -231,9 +235,17 @@ def _print_tallies(screen: Console, title: str, tallies: dict[str, Tally]) -> No
     for name, tally in sorted(tallies.items()):
         sums = (tally.sessions or "", tally.messages, human_size(tally.bytes))
         table.add_row(_id(name), *map(str, sums), str(tally.input_tokens), str(tally.output_tokens))
-    # No number is cut off: where the terminal is too narrow, it breaks the lines.
-    wide = screen.options.update(width=10_000)
-    screen.width = max(screen.width, screen.measure(table, options=wide).maximum)
+    _print_table(screen, table)
+
+
+def _print_table(screen: Console, table: Table) -> None:
+    """Print a table of which no id, number or time is cut off: a terminal that is too narrow breaks
+    its lines."""
+    needed = 0
+    for column in table.columns:
+        longest = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
+        needed += 2 + (longest if column.no_wrap else min(longest, _NARROW))
+    screen.width = max(screen.width, needed)
     screen.print(table)
 
 
@@ -256,4 +268,4 @@ def _id(text: str) -> Text:
 
 
 def _cell(text: str) -> Text:
-    return Text(" ".join(visible(text).split("\n")), no_wrap=True, overflow="ellipsis")
+    return Text(in_a_line(text), no_wrap=True, overflow="ellipsis")

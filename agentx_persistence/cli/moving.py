@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -19,11 +22,11 @@ from agentx_persistence.cli.options import (
     Json,
     Url,
     console,
+    in_a_line,
     opened,
     print_json,
     progress,
     url_and,
-    visible,
 )
 from agentx_persistence.cli.places import exists
 from agentx_persistence.transfer import Comparison
@@ -117,10 +120,14 @@ def export(
     """
     url, file = url_and(first, second, "a file")
     at = int(since.replace(tzinfo=UTC).timestamp() * 1000) if since else None
-    with opened(url) as persistence, progress() as tell:
-        messages = transfer.export(
-            persistence, file, containers=containers, since=at, progress=tell
-        )
+    try:
+        with opened(url) as persistence, progress() as tell:
+            messages = transfer.export(
+                persistence, file, containers=containers, since=at, progress=tell
+            )
+    except BrokenPipeError:
+        typer.echo(f"error: {file}: its reader went away before the end", err=True)
+        raise typer.Exit(2) from None
     typer.echo(f"{file}: {counted(messages, 'messages')}")
 
 
@@ -145,7 +152,9 @@ def import_records(
     agentx-persistence import --from openai-agents conversations.db sqlite:///new.db
     """
     if "://" not in source:
-        Path(source).stat()  # raises before a store is made
+        found = Path(source).stat()  # raises before a store is made
+        if kind is Source.agentx_persistence and stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), source)
     with opened(url, makes=True) as persistence, progress(quiet=as_json) as tell:
         if kind is Source.agentx_persistence:
             report = transfer.import_file(source, persistence, progress=tell)
@@ -159,9 +168,9 @@ def import_records(
     there = counted(report.unchanged, "records")
     typer.echo(f"{_written(report)} written; already there: {there}")
     for reason in report.skipped:
-        console().print(Text(f"skipped: {visible(reason)}"))
+        console().print(Text(f"skipped: {in_a_line(reason)}"))
     for note in report.notes:
-        console().print(Text(f"note: {visible(note)}"))
+        console().print(Text(f"note: {in_a_line(note)}"))
 
 
 def _written(report: transfer.CopyReport | transfer.ImportReport) -> str:
@@ -177,7 +186,7 @@ def _print_comparison(found: Comparison) -> None:
         return
     typer.echo(f"{compared}: {counted(found.count, 'differences')}, of which these are the first")
     for difference in found.differences[:_SHOWN]:
-        console().print(Text(f"  {visible(str(difference))}"))
+        console().print(Text(f"  {in_a_line(str(difference))}"))
         if difference.a or difference.b:
             sides = f"    {difference.a[:16] or 'absent'} and {difference.b[:16] or 'absent'}"
             console().print(Text(sides, style="dim"))

@@ -46,6 +46,11 @@ def visible(text: str) -> str:
     return text.translate(_VISIBLE).encode("utf-8", "replace").decode()
 
 
+def in_a_line(text: str) -> str:
+    """Return the text visible and without line ends, which could pretend to be another line."""
+    return " ".join(visible(text).split("\n"))
+
+
 def url_and(first: str, second: str | None, other: str) -> tuple[str, str]:
     """Return the URL and what comes after it, where the URL may be left out."""
     url, last = (os.environ.get(VARIABLE), first) if second is None else (first, second)

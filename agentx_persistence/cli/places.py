@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any, TextIO
 from urllib.parse import unquote, urlsplit
 
 from agentx_persistence.errors import ConfigurationError
@@ -13,11 +13,15 @@ from agentx_persistence.storage import SESSIONS
 def secret_free(text: str, *urls: str) -> str:
     """Return the text without the passwords that these URLs hold."""
     for url in urls:
+        rest = url.partition("://")[2]
+        # Also what the password would be if its special characters were encoded, and its pieces.
+        password = "" if rest.startswith("/") else rest.rpartition("@")[0].partition(":")[2]
+        secrets = [password, *re.split(r"[/?#@:\[\]]", password)]
         try:
             parts = urlsplit(url)
-            secrets = [parts.password or ""]
+            secrets.append(parts.password or "")
         except ValueError:
-            parts, secrets = urlsplit(""), [url.partition("@")[0].rpartition(":")[2]]
+            parts = urlsplit("")
         secrets += [
             value
             for name, _, value in (pair.partition("=") for pair in parts.query.split("&"))
@@ -27,19 +31,6 @@ def secret_free(text: str, *urls: str) -> str:
         for secret in (secret for secret in secrets if len(secret) > 2):
             text = text.replace(secret, "***").replace(unquote(secret), "***")
     return text
-
-
-class SecretFree:
-    """A stream of text that hides the passwords of these URLs in all that is written."""
-
-    def __init__(self, stream: TextIO, *urls: str) -> None:
-        self._stream, self._urls = stream, urls
-
-    def write(self, text: str) -> int:
-        return self._stream.write(secret_free(text, *self._urls))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
 
 
 def require_existing(url: str) -> None:
@@ -57,7 +48,7 @@ def require_existing(url: str) -> None:
 def exists(url: str) -> bool:
     """Tell whether there is a store at the file or folder of the URL; True for that of a server."""
     path = path_of(url)
-    if url.lower().startswith("file:") and Path(path).is_dir():
+    if path and url.lower().startswith("file:") and Path(path).is_dir():
         return (Path(path) / SESSIONS.name).is_dir()
     return not path or Path(path).exists()
 
@@ -71,7 +62,10 @@ def path_of(url: str) -> str:
     """Return the path of the file or folder; "" if there is none."""
     scheme, _, rest = url.partition(":")
     if scheme.lower() == "file":
-        return unquote(urlsplit(url).path)
+        try:
+            return unquote(urlsplit(url).path)
+        except ValueError:
+            return ""  # the driver refuses it
     if scheme.lower().partition("+")[0] == "sqlite":
         path = rest.partition("?")[0].removeprefix("//").removeprefix("/")
         return "" if path == ":memory:" else path

@@ -5,9 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agentx_persistence.cli.places import path_of
+from agentx_persistence.errors import BackendUnavailableError
 from agentx_persistence.transfer import Finding
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
 
 # The settings that decide whether a crash of the machine loses acknowledged data: how to ask for
 # each, and what it should be.
@@ -58,6 +63,19 @@ _COMPARED = {
 }
 
 
+def _damage_of_file(connection: Connection) -> str:
+    """Return what SQLite finds wrong with its own file; "" if nothing is."""
+    from sqlalchemy.exc import DatabaseError, OperationalError
+
+    try:
+        said = str(connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar())
+    except OperationalError:
+        raise  # such as for a lock
+    except DatabaseError as error:
+        said = str(error.orig)
+    return "" if said == "ok" else said
+
+
 def findings(url: str) -> Iterator[Finding]:
     """Yield what is wrong with the place of a store, or with an SQL database."""
     path = path_of(url)
@@ -66,12 +84,10 @@ def findings(url: str) -> Iterator[Finding]:
         yield Finding("note", what, "the place of the store", "move it to a disk")
     if not url.lower().startswith(("sqlite", "postgres", "mysql", "mariadb")):
         return
-    from alembic.autogenerate import compare_metadata
-    from alembic.migration import MigrationContext
-    from sqlalchemy import NullPool, create_engine, text
+    from sqlalchemy import NullPool, create_engine
+    from sqlalchemy.exc import DBAPIError
 
     from agentx_persistence._sql import schema
-    from agentx_persistence._sql.tables import METADATA
 
     address, name = schema.split_schema(schema.parse_url(url))
     if address.get_backend_name() == "sqlite" and address.database in (None, "", ":memory:"):
@@ -83,7 +99,24 @@ def findings(url: str) -> Iterator[Finding]:
     else:
         engine = schema.migrating_engine(address)
     family = address.get_backend_name().replace("mariadb", "mysql")
+    try:
+        yield from _of_database(engine, family, path)
+    except DBAPIError as error:
+        raise BackendUnavailableError(family, str(error.orig)) from error
+
+
+def _of_database(engine: Engine, family: str, path: str) -> Iterator[Finding]:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+    from sqlalchemy import text
+
+    from agentx_persistence._sql.tables import METADATA
+
     with engine.connect() as connection:
+        if family == "sqlite" and (damage := _damage_of_file(connection)):
+            what = f"the database file is damaged: {damage}"
+            yield Finding("damage", what, path, "restore it from a backup; REINDEX cures indexes")
+            return
         context = MigrationContext.configure(connection, opts=_COMPARED)
         for difference in compare_metadata(context, METADATA):
             advice = "undo the change; a migration of a newer version could fail on it"

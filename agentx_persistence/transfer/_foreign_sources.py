@@ -68,11 +68,10 @@ def _lines(path: Path, prefix: str) -> Iterator[tuple[str, str]]:
         for number, line in enumerate(lines, 1):
             try:
                 values = from_json(line)
-                key, value = values["key"], values["value"]
-            except (ValueError, TypeError, KeyError) as error:
+                key, value = values["key"].removeprefix(_BASE), values["value"]
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
                 reason = f'{path}, line {number} is not {{"key": …, "value": …}}'
                 raise ConfigurationError("import", reason) from error
-            key = key.removeprefix(_BASE)
             if key.startswith(prefix):
                 yield key.removeprefix(prefix), _text(value)
 
@@ -84,6 +83,15 @@ def _text(value: object) -> str:
         except UnicodeDecodeError as error:
             return f"({error})"  # which is no JSON either: it is skipped, and named
     return value if isinstance(value, str) else to_json(value).decode()
+
+
+@contextmanager
+def _readable_url(backend: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError:  # whose text can have a part of a password
+        reason = "the URL cannot be read; percent-encode special characters of a user or password"
+        raise ConfigurationError(backend, reason) from None
 
 
 def _redis(url: str) -> Iterator[Read]:
@@ -102,10 +110,12 @@ def _redis(url: str) -> Iterator[Read]:
             if value is not None:
                 yield key.decode().removeprefix(start), _text(value)
 
+    with _readable_url("redis"):
+        client = Redis.from_url(url, socket_timeout=30, socket_connect_timeout=5)
     try:
-        with Redis.from_url(url, socket_timeout=30, socket_connect_timeout=5) as client:
+        with client:
             yield read
-    except (RedisError, ValueError) as error:
+    except RedisError as error:
         raise BackendUnavailableError("redis", f"{type(error).__name__}: {error}") from error
 
 
@@ -122,9 +132,11 @@ def _mongodb(url: str) -> Iterator[Read]:
         for found in collection.find({"key": {"$gte": prefix, "$lt": stop}}):
             yield found["key"].removeprefix(prefix), _text(found["value"])
 
+    client: MongoClient[Any]
     try:
-        client: MongoClient[Any]
-        with MongoClient(url, serverSelectionTimeoutMS=3_000) as client:
+        with _readable_url("mongodb"):
+            client = MongoClient(url, serverSelectionTimeoutMS=3_000)
+        with client:
             collection: Collection[Any] = client.get_default_database("agentx")["unstorage"]
             yield read
     except PyMongoError as error:
@@ -204,7 +216,11 @@ def rows(source: str) -> Iterator[Rows]:
     if url.get_backend_name() == "sqlite" and not Path(path).exists():
         raise ConfigurationError("import", f"there is nothing at {path}")
     try:
-        engine = schema.migrating_engine(url)
+        try:
+            engine = schema.migrating_engine(url)
+        except ModuleNotFoundError as error:
+            reason = f"the library {error.name}, which this URL needs, is not installed"
+            raise ConfigurationError("import", reason) from error
         try:
             yield Rows(engine)
         finally:

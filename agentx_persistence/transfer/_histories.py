@@ -4,48 +4,75 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from agentx_persistence.errors import CorruptRecordError, PersistenceError, RecordNotFoundError
+from agentx_persistence.errors import (
+    BackendUnavailableError,
+    CorruptRecordError,
+    PersistenceError,
+    RecordNotFoundError,
+)
 from agentx_persistence.records import MESSAGES
 from agentx_persistence.storage import SESSIONS, Storage, Text, Window
 from agentx_persistence.transfer import _walking as walking
 
 # So many messages are read at once, and so many bytes of them.
 _COUNT, _BYTES = 1_000, 4_000_000
+# So often a history is read again that others cut or replace meanwhile.
+_ATTEMPTS = 5
 
 
 class History:
     def __init__(self, storage: Storage, log: str) -> None:
         self._storage, self._log = storage, log
-        # How many were read.
-        self.messages = 0
+        # How many were read, and whether they were cut or replaced whenever they were read.
+        self.messages, self.is_restless = 0, False
 
     def damages(self) -> Iterator[tuple[str, str]]:
         """Yield what is wrong, and where. Nothing, if the session is not there any more."""
-        known: set[str] = set()
+        for _ in range(_ATTEMPTS):
+            self.messages = 0
+            generation, found = None, list[tuple[str, str]]()
+            try:
+                count, generation = self._storage.head(self._log)
+                for damage in self._damages(count):
+                    found.append(damage)
+            except RecordNotFoundError:
+                return  # deleted meanwhile
+            except BackendUnavailableError:
+                raise
+            except PersistenceError as error:
+                what = f"the history of session {self._log!r} cannot be read"
+                found.append((f"{what} after message {self.messages}", str(error)))
+            # What others cut off or replace meanwhile can look like damage.
+            if not found or self._generation() == generation:
+                yield from found
+                return
+        self.is_restless = True
+
+    def _generation(self) -> str | None:
         try:
-            count = self._storage.head(self._log).count
-            for texts in self._batches(count):
-                positions: dict[str, int] = {}
-                for text in texts:
-                    self.messages += 1
-                    place, id = self._place(self.messages), self._id(text)
-                    if id is None:
-                        yield f"{place} cannot be read", self._where(self.messages)
-                    elif id in known:
-                        what = f"{place} has the id {id!r}, which an earlier one has"
-                        yield what, self._where(self.messages)
-                    else:
-                        known.add(id)
-                        positions[id] = self.messages
-                yield from self._lost_ids(positions)
-            if self.messages < count:
-                what = f"session {self._log!r} says that it has {count} messages"
-                yield f"{what}, but has {self.messages}", self._where(None)
-        except RecordNotFoundError:
-            return  # deleted meanwhile
-        except PersistenceError as error:
-            what = f"the history of session {self._log!r} cannot be read"
-            yield f"{what} after message {self.messages}", str(error)
+            return self._storage.head(self._log).generation
+        except (CorruptRecordError, RecordNotFoundError):
+            return None
+
+    def _damages(self, count: int) -> Iterator[tuple[str, str]]:
+        known: set[str] = set()
+        for texts in self._batches(count):
+            positions: dict[str, int] = {}
+            for text in texts:
+                self.messages += 1
+                place, id = self._place(self.messages), self._id(text)
+                if id is None:
+                    yield f"{place} cannot be read", self._where(self.messages)
+                elif id in known:
+                    what = f"{place} has the id {id!r}, which an earlier one has"
+                    yield what, self._where(self.messages)
+                else:
+                    known.add(id)
+                    positions[id] = self.messages
+            yield from self._lost_ids(positions)
+        if self.messages < count:
+            what = f"session {self._log!r} says that it has {count} messages"
+            yield f"{what}, but has {self.messages}", self._where(None)
 
     def _batches(self, count: int) -> Iterator[Sequence[Text | None]]:
         """Yield the texts in order, a few megabytes at a time; ``None`` for a damaged message."""

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic.alias_generators import to_camel
 from pydantic_core import SchemaValidator, core_schema, from_json
 
-from agentx_persistence.errors import CorruptRecordError, RecordConflictError
-from agentx_persistence.records import new_id
+from agentx_persistence.errors import CorruptRecordError, InvalidRecordError, RecordConflictError
+from agentx_persistence.records import check_id, new_id
 from agentx_persistence.storage import (
     CONTAINERS,
     IMAGES,
@@ -51,8 +51,9 @@ def pages(
     storage: Storage, kind: Kind, containers: Sequence[str] | None
 ) -> Iterator[Sequence[Stored]]:
     """Yield all documents of the kind, or those of these containers, oldest first."""
+    containers = _each_once(containers)
     if containers is None:
-        yield from _listing(storage, kind, Query(order="key" if kind is ITEMS else "oldest"))
+        yield from listing(storage, kind, Query(order="key" if kind is ITEMS else "oldest"))
     elif kind is CONTAINERS:
         if found := storage.get(CONTAINERS, containers):
             yield list(found.values())
@@ -62,10 +63,19 @@ def pages(
                 query = Query(order="key", prefix=container + SEPARATOR)
             else:
                 query = Query({"container_id": container}, "oldest")
-            yield from _listing(storage, kind, query)
+            yield from listing(storage, kind, query)
 
 
-def _listing(storage: Storage, kind: Kind, query: Query) -> Iterator[Sequence[Stored]]:
+def _each_once(containers: Sequence[str] | None) -> Sequence[str] | None:
+    """:raises InvalidRecordError: if one of them can be no container's id"""
+    if isinstance(containers, str):
+        raise InvalidRecordError("argument", "containers", "must be a sequence of ids, not str")
+    for container in containers or ():
+        check_id("container", container)
+    return containers and list(dict.fromkeys(containers))
+
+
+def listing(storage: Storage, kind: Kind, query: Query) -> Iterator[Sequence[Stored]]:
     limit, after = FEW, None
     while True:
         documents, after = storage.find(kind, query._replace(limit=limit, after=after))
@@ -84,6 +94,7 @@ def fitting(count: int, size: int) -> int:
 
 def total(storage: Storage, kind: Kind, containers: Sequence[str] | None) -> int:
     """Return how many documents `pages` yields, about."""
+    containers = _each_once(containers)
     if containers is None:
         return storage.count(kind, Query(order="key" if kind is ITEMS else "newest"))
     if kind is CONTAINERS:

@@ -113,7 +113,11 @@ class _Import:
         entries = list(self._entries(session_id, text))
         if not entries:
             return
-        session = self.sessions.get(session_id) or self._orphan(session_id, entries)
+        try:
+            session = self.sessions.get(session_id) or self._orphan(session_id, entries)
+        except InvalidRecordError as error:  # such as for an id that no session can have
+            self.report.skipped.append(f"messages:{session_id}: {error}")
+            return
         for start in range(0, len(entries), 500):
             self.writer.messages(session, entries[start : start + 500])
         self.tell()

@@ -153,10 +153,23 @@ def _only_there(a: Storage, b: Storage, containers: Sequence[str] | None) -> Ite
         for page in walking.pages(b, kind, containers):
             mine = a.get(kind, [document.key for document in page])
             for document in page:
-                if document.key not in mine:
-                    name, digest = walking.name(kind, document.key), _record_digest(document)
-                    what = "is missing in the first store"
-                    yield kind, document.key, Difference(kind.noun, name, what, None, "", digest)
+                here = mine.get(document.key)
+                if here is None:
+                    what, own = "is missing in the first store", ""
+                elif containers is not None and _is_elsewhere(a, kind, here, containers):
+                    what, own = "is in another container in the first store", _record_digest(here)
+                else:
+                    continue
+                name, digest = walking.name(kind, document.key), _record_digest(document)
+                yield kind, document.key, Difference(kind.noun, name, what, None, own, digest)
+
+
+def _is_elsewhere(storage: Storage, kind: Kind, stored: Stored, containers: Sequence[str]) -> bool:
+    """Return whether the record was not compared yet, as it is in none of these containers."""
+    if "container_id" not in kind.fields:
+        return False
+    fields = walking.document_of(storage, kind, stored).fields
+    return fields.get("container_id") not in containers
 
 
 def _record_digest(stored: Stored) -> str:

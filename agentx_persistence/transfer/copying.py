@@ -121,8 +121,8 @@ class _Copy:
             # Each write has another revision, so this is one store, or a copy of its files.
             mark = ContainerRecord(container_id=walking.token())
             id, at = mark.container_id, mark.created_at
-            self.target.create(CONTAINERS, Document(id, mark.to_json(), at, at, {}, id))
             try:
+                self.target.create(CONTAINERS, Document(id, mark.to_json(), at, at, {}, id))
                 is_same = bool(self.source.get(CONTAINERS, [id]))
             finally:
                 self.target.delete(CONTAINERS, id)

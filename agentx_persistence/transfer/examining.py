@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from agentx_persistence.errors import (
@@ -17,17 +19,20 @@ from agentx_persistence.storage import (
     IMAGES,
     ITEMS,
     SESSIONS,
+    Document,
     Kind,
     Query,
     Storage,
     Stored,
-    Trace,
 )
 from agentx_persistence.storage.kinds import SEPARATOR
 from agentx_persistence.transfer import _walking as walking
 from agentx_persistence.transfer._histories import History
+from agentx_persistence.transfer._listed import Listed, Values
 from agentx_persistence.transfer.reports import Progress, Step, counted
 
+# After so many seconds one looks again for what may be the state of a moment.
+_PAUSES = (0.05, 0.2)
 _RESTORE = "restore it from a backup, or write it anew; it is never skipped or repaired silently"
 _SAVE = "save the record again, which writes its index entries anew"
 _REST = "delete it again, if its deletion was interrupted; or restore it from a backup"
@@ -59,8 +64,9 @@ def examine(persistence: Persistence, *, progress: Progress | None = None) -> It
 
     No record and no message is changed, though a listing may correct index entries, as any listing
     does. Everything is read, and the store is searched for what no listing shows: on Redis by all
-    the keys of the server, once for each kind of record. What changes meanwhile can be reported
-    wrongly. The keys of one kind of records are held in memory.
+    the keys of the server, one to three times for each kind of record. What others change meanwhile
+    is looked at again before it is called damage. The keys of one kind of records are held in
+    memory.
     """
     yield from _Examination(persistence, progress).findings()
 
@@ -76,20 +82,23 @@ class _Examination:
         }
         self.progress = progress
         # How many records each index should show, by its fields and values.
-        self.indexed: dict[Kind, Counter[tuple[tuple[str, str], ...]]] = {}
-        # Of the kind that is being read: the keys that were met, what was reported as unreadable,
-        # and the time of the last record.
+        self.indexed: dict[Kind, Counter[Values]] = {}
+        # Of the kind that is being read: its listings, the keys that were met, those of records
+        # that exist but were not met, what was reported as unreadable, and the key and time of the
+        # last record.
+        self.listed: Listed
         self.met: set[str] = set()
+        self.missed: list[str] = []
         self.unreadable: set[str] = set()
-        self.last: int | None = None
+        self.last: tuple[str, int] | None = None
         self.messages = 0
 
     def findings(self) -> Iterator[Finding]:
         for kind in walking.ORDER:
             self.indexed[kind] = Counter()
-            self.met, self.unreadable, self.last = set(), set(), None
+            self.listed = Listed(self.storage, kind, partial(self._readable, kind))
+            self.met, self.missed, self.unreadable, self.last = set(), [], set(), None
             done, total = 0, walking.total(self.storage, kind, None) if self.progress else 0
-            is_listed = True
             try:
                 for page in walking.pages(self.storage, kind, None):
                     for document in page:
@@ -98,9 +107,8 @@ class _Examination:
                     if self.progress:
                         self.progress(Step("examine", kind.name, done, total, self.messages))
             except CorruptRecordError as error:
-                is_listed = False
                 yield Finding("damage", f"the {kind.name} cannot be listed", str(error), _RESTORE)
-            yield from self._traces(kind, is_listed)
+            yield from self._traces(kind)
             yield from self._indexes(kind)
         yield from self._owners()
 
@@ -111,73 +119,91 @@ class _Examination:
             history = History(self.storage, document.key)
             for what, where in history.damages():
                 yield Finding("damage", what, where, _RESTORE)
+            if history.is_restless:
+                what = f"{self._named(kind, document.key)} was changed each time it was read"
+                where = self.storage.where(kind, document.key)
+                yield Finding("note", what, where, "look again when fewer write to it")
             self.messages += history.messages
 
-    def _traces(self, kind: Kind, is_listed: bool) -> Iterator[Finding]:
-        """Look for what the listing of all records has not shown.
-
-        :param is_listed: whether it could be read to its end
-        """
+    def _traces(self, kind: Kind) -> Iterator[Finding]:
+        """Look for what the listing of all records has not shown."""
         try:
-            for trace in self.storage.traces(kind):
-                if trace.key is None:
-                    if trace.where not in self.unreadable:
-                        what = f"one of the {kind.name} cannot be read"
-                        yield self._unreadable(what, trace.where)
-                    continue
-                if trace.key not in self.met:
-                    yield from self._trace(kind, trace.key, trace, is_listed)
-                if trace.stale:
-                    what = f"a stale index entry of {self._named(kind, trace.key)}"
-                    yield Finding("note", what, trace.where, _SAVE)
+            found = dict.fromkeys(self._remains(kind))
+            missed, self.missed = self.missed, []
+            for key in missed:
+                document = self.listed.get(key)
+                if document is None:
+                    continue  # deleted meanwhile
+                self.last = None
+                yield from self._document(kind, document)
+                if self.listed.is_lost(key):
+                    what = f"the listing of all {kind.name} does not show {self._named(kind, key)}"
+                    yield Finding("damage", what, self.storage.where(kind, key), _SAVE)
+            for pause in _PAUSES if found else ():
+                time.sleep(pause)  # what others are writing or deleting is not met again
+                again = set(self._remains(kind))
+                found = {finding: None for finding in found if finding in again}
+            self.unreadable |= {each.where for each in found if each.severity == "damage"}
+            yield from found
         except BackendUnavailableError:
             raise
         except PersistenceError as error:
             what = f"nothing was found out about {kind.name} that no listing shows"
             yield Finding("note", what, str(error), "look again with more rights")
 
-    def _trace(self, kind: Kind, key: str, trace: Trace, is_listed: bool) -> Iterator[Finding]:
-        self.met.add(key)
-        name = self._named(kind, key)
-        try:
-            found = self.storage.get(kind, [key])
-        except CorruptRecordError as error:
-            yield self._unreadable(f"{name} cannot be read", error.where)
-            return
-        if not found:
-            what = f"something is stored of {name}, which is not there"
-            yield Finding("note", what, trace.where, _REST)
-            return
-        self.last = None
-        yield from self._document(kind, found[key])
-        if is_listed or not self._is_listed(kind, key):
-            what = f"the listing of all {kind.name} does not show {name}"
-            yield Finding("damage", what, self.storage.where(kind, key), _SAVE)
-
-    def _is_listed(self, kind: Kind, key: str) -> bool:
-        """Look for the record that was read last where its time, or its key, should be listed."""
-        if kind is ITEMS:
-            query = Query(order="key", prefix=key)
-        elif self.last is None:
-            return True  # it cannot be read, which is reported already
-        else:
-            query = Query(since=self.last, until=self.last + 1)
-        try:
-            return any(found.key == key for found in self.storage.find(kind, query).documents)
-        except CorruptRecordError:
-            return True  # another one of that time is damaged
+    def _remains(self, kind: Kind) -> Iterator[Finding]:
+        """Yield what is not whole, and keep what is but was not met."""
+        looked, unreadable = set[str](), {*self.unreadable}
+        for trace in self.storage.traces(kind):
+            if trace.key is None:
+                if trace.where not in unreadable:
+                    what = f"one of the {kind.name} cannot be read"
+                    yield Finding("damage", what, trace.where, _RESTORE)
+                continue
+            name = self._named(kind, trace.key)
+            if trace.stale:
+                what = f"a stale index entry of {name}"
+                yield Finding("note", what, trace.where, _SAVE)
+            if trace.key in self.met or trace.key in looked:
+                continue
+            looked.add(trace.key)
+            try:
+                found = self.storage.get(kind, [trace.key])
+            except BackendUnavailableError:
+                raise
+            except PersistenceError as error:
+                where = error.where if isinstance(error, CorruptRecordError) else str(error)
+                unreadable.add(where)
+                yield Finding("damage", f"{name} cannot be read", where, _RESTORE)
+                continue
+            if found:
+                self.missed.append(trace.key)
+            else:
+                what = f"something is stored of {name}, which is not there"
+                yield Finding("note", what, trace.where, _REST)
 
     def _unreadable(self, what: str, where: str) -> Finding:
         self.unreadable.add(where)
         return Finding("damage", what, where, _RESTORE)
 
-    def _record(self, kind: Kind, document: Stored) -> Iterator[Finding]:
+    def _written(self, kind: Kind, document: Stored) -> Document:
+        """Return what a write of the record that was read would store."""
         repository = self.repositories[kind]
+        (record,) = repository._load([document])
+        written: Document = repository._document(record)
+        return written
+
+    def _readable(self, kind: Kind, document: Stored) -> Document | None:
+        try:
+            return self._written(kind, document)
+        except PersistenceError:
+            return None  # reported already
+
+    def _record(self, kind: Kind, document: Stored) -> Iterator[Finding]:
         where = self.storage.where(kind, document.key)
         name = self._named(kind, document.key)
         try:
-            (record,) = repository._load([document])
-            written = repository._document(record)
+            written = self._written(kind, document)
         except PersistenceError as error:
             what = f"{name} cannot be read"
             yield self._unreadable(what, where)
@@ -187,15 +213,21 @@ class _Examination:
         if written.key != document.key:
             what = f"{name} says that its id is {written.key!r}"
             yield Finding("damage", what, where, _RESTORE)
-        if kind is not ITEMS and self.last is not None and record.created_at < self.last:
-            what = f"the listing of {kind.name} by time shows {name} in the wrong place"
-            yield Finding("damage", what, where, _SAVE)
-        self.last = record.created_at
+        if kind is not ITEMS:
+            now = document.key, written.created_at
+            if self.last is not None and self.last[1] > now[1]:
+                # One of the two is in the wrong place.
+                for key in filter(self.listed.is_lost, (self.last[0], document.key)):
+                    what = f"the listing of {kind.name} by time shows {self._named(kind, key)}"
+                    where = self.storage.where(kind, key)
+                    yield Finding("damage", f"{what} in the wrong place", where, _SAVE)
+            self.last = now
         for fields in kind.indexes:
             if all(field in written.fields for field in fields):
                 self.indexed[kind][tuple((f, written.fields[f]) for f in fields)] += 1
 
     def _indexes(self, kind: Kind) -> Iterator[Finding]:
+        doubtful: dict[tuple[Values, Any], tuple[int, int]] = {}
         for values, expected in self.indexed[kind].items():
             orders: list[Any] = ["newest"]
             if tuple(field for field, _ in values) in kind.active:
@@ -206,12 +238,14 @@ class _Examination:
                 except CorruptRecordError:
                     continue  # reported already
                 # Records that cannot be read may be listed, too.
-                if expected <= found <= expected + len(self.unreadable):
-                    continue
-                shown = " and ".join(f"{f} {self._shown(kind, value)!r}" for f, value in values)
-                what = f"the listing of {kind.name}{' with ' * bool(shown)}{shown}"
-                what += f" shows {found} of {expected}"
-                yield Finding("damage", what, f"order {order!r}", _SAVE)
+                if not expected <= found <= expected + len(self.unreadable):
+                    doubtful[values, order] = found, expected
+        for values, order in self.listed.wrong(doubtful, self.met):
+            found, expected = doubtful[values, order]
+            shown = " and ".join(f"{f} {self._shown(kind, value)!r}" for f, value in values)
+            what = f"the listing of {kind.name}{' with ' * bool(shown)}{shown}"
+            what += f" shows {found} of {expected}"
+            yield Finding("damage", what, f"order {order!r}", _SAVE)
 
     @staticmethod
     def _named(kind: Kind, key: str) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,11 +23,16 @@ from typing import IO, Any
 from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
 
-from agentx_persistence.errors import InvalidRecordError, RecordNotFoundError
+from agentx_persistence.errors import (
+    ConfigurationError,
+    InvalidRecordError,
+    RecordNotFoundError,
+)
 from agentx_persistence.persistence import Persistence
 from agentx_persistence.records import parse_message
 from agentx_persistence.repositories._repository import RecordStore
 from agentx_persistence.storage import ITEMS, KINDS, SESSIONS, Entry, Kind, Storage, Stored, Text
+from agentx_persistence.transfer import _foreign_sources as sources
 from agentx_persistence.transfer import _walking as walking
 from agentx_persistence.transfer._writing import Writer
 from agentx_persistence.transfer.conversation import markdown
@@ -34,6 +40,8 @@ from agentx_persistence.transfer.reports import ImportReport, Progress, Step
 
 FORMAT = "agentx-persistence"
 VERSION = 1
+# How a line ends that has a later time than its record.
+_LATER = re.compile(r',\s*"updatedAt"\s*:\s*-?[0-9]+\s*}\s*$')
 _BATCH_COUNT = 500
 _BATCH_BYTES = 4_000_000
 
@@ -50,11 +58,12 @@ def export(
 
     The name tells the format: ``.md`` is Markdown, for people; anything else is JSON Lines, which
     `import_file` reads. A name that ends with ``.gz`` is compressed. The file gets its name when
-    it is whole; a pipe or a device is written to as it is.
+    it is whole; a pipe or a device is written to as it is. A SQLite database is not replaced.
 
     :param containers: only these containers, with their images, sessions and items
     :param since: only what was changed at this time or later, in Unix milliseconds; the messages of
         a session come all or not at all
+    :raises ConfigurationError: if the file is a SQLite database
     :raises CorruptRecordError: for a record that cannot be read
     """
     path = Path(file)
@@ -67,14 +76,18 @@ def export(
 
     if path.exists() and not path.is_file():
         return fill(path)  # such as a pipe, or /dev/stdout, which must not be replaced
+    if sources.is_sqlite(path):
+        raise ConfigurationError("export", f"{path} is a database; choose another name")
     path = path.resolve()
-    part = path.with_name(f"{path.name}.part")
+    part = path.with_name(f"{path.name}.{walking.token()}.part")
     try:
-        count = fill(part)
+        messages = fill(part)
+        with part.open("rb") as file_on_disk:
+            os.fsync(file_on_disk.fileno())
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-    return count
+    return messages
 
 
 @contextmanager
@@ -108,8 +121,8 @@ def _export_lines(
                 document = walking.document_of(storage, kind, stored)
                 later = _later(stored, document.text)
                 file.write(b'{"%s":%s%s}\n' % (kind.noun.encode(), document.text.encode(), later))
-                count = _export_messages(storage, stored.key, chain([first], batches), file)
-                written, messages = written + 1 + count, messages + count
+                added = _export_messages(storage, stored.key, chain([first], batches), file)
+                written, messages = written + 1 + added, messages + added
             done += len(page)
             if progress:
                 progress(Step("export", kind.name, done, total, messages))
@@ -189,6 +202,8 @@ def _import_lines(lines: IO[bytes], writer: Writer, progress: Progress | None) -
     batch: list[Entry] = []
     size, number, ended, done = 0, 0, False, Counter[Kind]()
     for number, line in enumerate(lines, 1):
+        if ended and not line.strip():
+            continue
         name, values, text, updated_at = _parse(line, number)
         if number == 1:
             if name != "format" or values != FORMAT:
@@ -196,9 +211,13 @@ def _import_lines(lines: IO[bytes], writer: Writer, progress: Progress | None) -
             if from_json(line).get("version") != VERSION:
                 raise _refusal(1, "names another version; run: pip install --upgrade " + FORMAT)
             continue
+        if ended:
+            raise _refusal(number, "comes after the end that an export writes")
         if name == "lines":
             ended = values == number - 1
-            break
+            if not ended:
+                break
+            continue
         if name == "message":
             if session is None:
                 raise _refusal(number, "is a message before any session")
@@ -260,16 +279,16 @@ def _stored(
 def _parse(line: bytes, number: int) -> tuple[str, Any, str, int | None]:
     """Return the name of what is on the line, its value, its exact text, and a later time."""
     try:
-        values = from_json(line)
-        name = next(iter(values))
-        text = line.decode()
-    except (ValueError, TypeError, StopIteration) as error:
+        values, text = from_json(line), line.decode()
+        name = next(iter(values.keys()))
+    except (ValueError, AttributeError, StopIteration) as error:
         raise _refusal(number, "is no JSON object") from error
-    later = values.get("updatedAt")
-    if type(later) not in (int, type(None)):
-        raise _refusal(number, "has an updatedAt that is no number")
-    start = text.index(":") + 1
-    stop = text.rindex(',"updatedAt":') if later is not None else text.rindex("}")
+    start, stop, later = text.index(":") + 1, text.rindex("}"), None
+    if "updatedAt" in values:
+        later, end = values["updatedAt"], _LATER.search(text)
+        if end is None or not -(2**53) < later < 2**53:
+            raise _refusal(number, "has an updatedAt that is no time, or not at its end")
+        stop = end.start()
     return name, values[name], text[start:stop].strip(), later
 
 

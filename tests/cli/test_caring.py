@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from agentx_persistence import SessionRecord, create_persistence
+from agentx_persistence import SessionRecord, UserMessage, create_persistence
+from tests.backends.fs import place
 from tests.backends.redis import connected
 from tests.backends.urls import url_of
 from tests.servers.redis import RedisServer
@@ -235,8 +236,9 @@ def test_prune_tells_first_and_then_deletes(run: Run, store: str) -> None:
         assert [s.session_id for s in persistence.sessions.find_all()] == ["talk"]
 
 
-def test_prune_refuses_a_time_that_it_does_not_know(run: Run, store: str) -> None:
-    refused = run("prune", store, "--inactive", "soon")
+@pytest.mark.parametrize("time", ["soon", "9" * 5000 + "d", "-1d", "1.5d", "90d\n", "٩d", ""])
+def test_prune_refuses_a_time_that_it_does_not_know(run: Run, store: str, time: str) -> None:
+    refused = run("prune", store, "--inactive", time)
     assert refused.status == 2
     assert "90d" in refused.err
 
@@ -246,3 +248,42 @@ def test_check_and_upgrade_of_a_store_without_tables(run: Run) -> None:
         ended = run(command, "memory:")
         assert ended.status == 0
         assert "no schema" in ended.out
+
+
+def _pages(path: Path) -> list[tuple[str, int]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute(
+            "SELECT name, rootpage FROM sqlite_master WHERE rootpage > 0"
+        ).fetchall()
+
+
+def test_doctor_finds_each_damaged_page_of_a_file(run: Run, store: str, tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE").fetchall()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    sound = path.read_bytes()
+    for name, page in _pages(path):
+        path.write_bytes(sound[: (page - 1) * size] + bytes(size) + sound[page * size :])
+        ended = run("doctor", store, "--json")
+        assert ended.status == 1, name
+        assert "damage" in {finding["severity"] for finding in ended.json}
+    path.write_bytes(sound)
+    assert run("doctor", store).status == 0
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_doctor_names_a_file_that_cannot_be_read(run: Run, tmp_path: Path, log: bool) -> None:
+    with create_persistence(f"file:{tmp_path}/store") as persistence:
+        for id in ("one", "other"):
+            persistence.sessions.save(SessionRecord(session_id=id))
+            persistence.sessions.add_message(id, UserMessage(content="x"))
+    record, _ = place(tmp_path / "store", "sessions", "one")
+    file = record.with_suffix(".jsonl") if log else record
+    file.unlink()
+    file.mkdir()  # which raises an error as a bad sector does
+    (tmp_path / "store" / "index.sqlite3").unlink()  # so that it is rebuilt without the session
+    ended = run("doctor", f"file:{tmp_path}/store")
+    assert ended.status == 1
+    assert "damage: one of the sessions cannot be read" in ended.out
+    assert str(file) in ended.out

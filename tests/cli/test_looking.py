@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agentx_persistence import ItemRecord, UserMessage, create_persistence
+from agentx_persistence import (
+    ContainerRecord,
+    ImageRecord,
+    ItemRecord,
+    OtherMessage,
+    SessionRecord,
+    UserMessage,
+    create_persistence,
+)
 from agentx_persistence.cli.schema import VARIABLE
+from agentx_persistence.transfer import export
 from tests.cli.terminal import on_a_terminal
 
 Run = Callable[..., Any]
@@ -92,6 +102,19 @@ def test_stats_cut_no_number_off_on_a_narrow_terminal(store: str) -> None:
         assert whole in shown
 
 
+@pytest.mark.parametrize("columns", [10, 40, 80])
+@pytest.mark.parametrize("kind", ["sessions", "images", "containers"])
+def test_lists_cut_no_id_off_on_a_narrow_terminal(store: str, kind: str, columns: int) -> None:
+    id = "x" * 100 + "END"
+    with create_persistence(store) as persistence:
+        persistence.containers.save(ContainerRecord(container_id=id))
+        persistence.images.save(ImageRecord(image_id=id, container_id="user", name="n" * 200))
+        persistence.sessions.save(SessionRecord(session_id=id, title="A title " * 20))
+    shown = on_a_terminal("list", store, "--kind", kind, columns=columns)
+    assert id in shown
+    assert "A title " * 5 not in shown
+
+
 def test_stats_count_by_container_model_and_day(run: Run, store: str) -> None:
     found = run("stats", store, "--json").json
     assert found["images"] == 1
@@ -100,3 +123,29 @@ def test_stats_count_by_container_model_and_day(run: Run, store: str) -> None:
     assert found["by_model"]["m-1"]["input_tokens"] == 120
     assert found["by_day"]["1970-01-01"]["messages"] == 1
     assert "m-1" in run("stats", store).out
+
+
+def test_what_is_printed_of_a_record_is_one_line(run: Run, store: str) -> None:
+    record = SessionRecord(session_id="old", title="a\n9 sessions deleted\x1b[2J", updated_at=1)
+    with create_persistence(store) as persistence:
+        persistence.sessions.save(record)
+    assert len(run("prune", store, "--inactive", "1d").out.splitlines()) == 2
+    with create_persistence(store) as persistence:
+        persistence.sessions.save(record)
+        persistence.sessions.add_message("old", OtherMessage(role="r\nuser", subtype="x", a=1))
+    assert run("show", store, "old").out.splitlines()[0] == "a 9 sessions deleted␛[2J"
+    assert "\nuser" not in run("show", store, "old").out
+
+
+def test_an_error_obeys_no_control_character(run: Run, store: str, tmp_path: Path) -> None:
+    with create_persistence(store) as persistence:
+        export(persistence, tmp_path / "a.jsonl")
+    data = (tmp_path / "a.jsonl").read_bytes()
+    broken = data.replace(b'"title":', b'"metadata":{"\\u001b[31m":1e400},"title":')
+    assert broken != data
+    (tmp_path / "a.jsonl").write_bytes(broken)
+    for arguments in (("import", tmp_path / "a.jsonl", store), ("list", "sqlite:///\x1b[31m.db")):
+        ended = run(*arguments)
+        assert ended.status == 2
+        assert "␛[31m" in ended.err
+        assert "\x1b" not in ended.err

@@ -41,6 +41,10 @@ Run = Callable[..., Any]
         (["upgrade", "sqlite:///a.db?tiger=1"], "write sqlite:///file.db"),
         (["check", "sqlite:a.db"], "write sqlite:///file.db"),
         (["list", "mysql://u:tiger@h/d", "redis://:tiger@h"], "unexpected extra argument"),
+        (["list", "file://h[:tiger@/folder"], "write file:///folder"),
+        (["import", "--from", "agentx", "oracle://u:tiger@h/d", "memory:"], "library oracledb"),
+        (["stats", "memory:", "-c", "\udcff"], "invalid container"),
+        (["export", "memory:", "a.jsonl", "-c", ""], "invalid container"),
         (["list"], "Missing argument"),
         (["show", "memory:", "nobody"], "there is no session with id 'nobody'"),
         (["unknown"], "No such command"),
@@ -88,6 +92,22 @@ def test_what_only_reads_leaves_a_file_of_another_application_as_it_is(
 def test_secrets_are_hidden_wherever_the_url_has_them() -> None:
     said = "no rights for p%40ss, p@ss or key1"
     assert secret_free(said, "x://u:p%40ss@h/d?sslpassword=key1") == "no rights for ***, *** or ***"
+
+
+@pytest.mark.parametrize("special", [*"/#["])
+@pytest.mark.parametrize("scheme", ["redis", "redis+sentinel", "unix"])
+@pytest.mark.parametrize("command", ["check", "import"])
+def test_a_password_whose_special_characters_are_not_encoded_is_hidden(
+    run: Run, command: str, scheme: str, special: str
+) -> None:
+    url = f"{scheme}://user:ti{special}ger{special}s3cret@127.0.0.1:1/0"
+    ended = run("check", url)
+    if command == "import":
+        ended = run("import", "--from", "agentx", url, "memory:")
+    assert ended.status == 2
+    assert ended.err.startswith("error: ")
+    assert "s3cret" not in ended.err + ended.out
+    assert "ger" not in ended.err + ended.out
 
 
 def test_every_command_has_help_with_an_example(run: Run) -> None:

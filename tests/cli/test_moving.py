@@ -98,3 +98,10 @@ def test_import_of_another_program_tells_what_it_made_and_left(run: Run, empty: 
     refused = run("import", "--from", "langchain", ancestor_file("agentx-head.db"), empty)
     assert refused.status == 2
     assert "there is no table message_store" in refused.err
+
+
+def test_an_import_of_a_folder_makes_no_store(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    ended = run("import", tmp_path / "folder", f"sqlite:///{tmp_path}/new.db")
+    assert (ended.status, "Is a directory" in ended.err) == (2, True)
+    assert not (tmp_path / "new.db").exists()

@@ -9,6 +9,7 @@ import pytest
 
 from agentx_persistence.storage import SESSIONS, Window
 from tests.backends.backend import Backend
+from tests.contract.records import item
 from tests.port.given import entries, log_of, session, texts
 
 
@@ -72,3 +73,36 @@ def test_the_head_of_a_window_belongs_to_its_texts(
     assert connection.pipeline == pipeline  # the commands were sent apart
     assert found in (before, storage.read("log", window))
     storage.close()
+
+
+@pytest.mark.parametrize("name", ["redis_backend", "redis_cluster_backend"])
+@pytest.mark.parametrize("by", ["namespace", "prefix"])
+@pytest.mark.parametrize("saved", [False, True])
+def test_items_that_others_change_while_they_are_listed(
+    request: pytest.FixtureRequest, name: str, by: str, saved: bool
+) -> None:
+    backend: Backend = request.getfixturevalue(name)
+    with backend.open() as persistence:
+        for key in ("one", "two", "three"):
+            persistence.items.save(item(key=key))
+        storage: Any = persistence._storage
+        fetch = storage._fetch
+
+        def change_before(*arguments: Any) -> Any:
+            storage._fetch = fetch
+            persistence.items.delete(item().namespace, "two")
+            if saved:
+                persistence.items.save(item(key="two", value=2))
+            return fetch(*arguments)
+
+        storage._fetch = change_before
+        namespace = item().namespace
+        if by == "namespace":
+            found = persistence.items.find_all(namespace=namespace)
+        else:
+            found = persistence.items.find_all(namespace_prefix=namespace)
+        assert storage._fetch is not change_before
+        assert {"one", "three"} <= {each.key for each in found}
+        expected = {"one", "three", *(["two"] if saved else [])}
+        assert {each.key for each in persistence.items.find_all(namespace=namespace)} == expected
+        assert persistence.items.count(namespace=namespace) == len(expected)

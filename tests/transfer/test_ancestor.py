@@ -208,3 +208,13 @@ def test_what_is_not_utf_8_is_named(memory: Persistence, tmp_path: Path) -> None
     report = import_ancestor(str(tmp_path), memory)
     assert [line.partition(":")[2][:3] for line in report.skipped] == ["bad", "bad"]
     assert memory.containers.count() == memory.sessions.count() == 0
+
+
+def test_messages_of_what_can_be_no_session_are_named(memory: Persistence, tmp_path: Path) -> None:
+    (tmp_path / "messages").mkdir()
+    sent = '[{"id":"m","role":"user","subtype":"user","content":"x","timestamp":1}]'
+    for name in ("a\nb", "good"):
+        (tmp_path / "messages" / name).write_text(sent)
+    report = import_ancestor(str(tmp_path), memory)
+    assert [line.partition(": ")[0] for line in report.skipped] == ["messages:a\nb"]
+    assert memory.sessions.count_messages("good") == 1

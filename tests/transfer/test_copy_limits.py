@@ -6,6 +6,7 @@ import shutil
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +54,24 @@ def test_a_copy_of_a_file_is_another_store(sqlite_backend: Backend, tmp_path: Pa
         source.sessions.add_message("session", message("later"))
         assert copy(source, target).complete
         assert (target.containers.count(), texts(target)) == (0, ["later"])
+
+
+def test_an_interrupt_while_two_stores_are_told_apart_leaves_nothing(
+    sqlite_backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with sqlite_backend.open() as one, sqlite_backend.open() as other:
+        saved_session(one)
+        storage: Any = other._storage
+        create = storage.create
+
+        def interrupted(*arguments: Any) -> None:
+            create(*arguments)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(storage, "create", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            copy(one, other)
+        assert one.containers.count() == 0
 
 
 @pytest.mark.parametrize("name", ["sqlite", "mysql", "mariadb", "postgresql"])

@@ -1,0 +1,61 @@
+"""Where a command writes: readers that go away end no work, and no password is shown."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from functools import wraps
+from typing import Any, ParamSpec, TextIO, cast
+
+from agentx_persistence.cli.places import secret_free
+
+P = ParamSpec("P")
+
+
+class Lasting:
+    """A stream of text that drops what nobody reads, after its reader went away.
+
+    :param urls: their passwords are hidden in all that is written
+    """
+
+    def __init__(self, stream: TextIO, *urls: str) -> None:
+        self._stream, self._urls = stream, urls
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(secret_free(text, *self._urls))
+        except BrokenPipeError:
+            self._drop()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._drop()
+
+    def _drop(self) -> None:
+        # What is buffered goes there, too, so that the end of the process raises no error.
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), self._stream.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def to_its_end(command: Callable[P, None]) -> Callable[P, None]:
+    """Run a command to its end, whether or not anybody reads what it prints: it changes a store, or
+    its exit status says something."""
+
+    @wraps(command)
+    def run(*arguments: P.args, **options: P.kwargs) -> None:
+        output = Lasting(sys.stdout)
+        with redirect_stdout(cast(TextIO, output)):
+            try:
+                command(*arguments, **options)
+            finally:
+                output.flush()
+
+    return run
