@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from redis.connection import AbstractConnection
 
-from agentx_persistence import ItemRecord, Persistence
+from agentx_persistence import ItemRecord, Persistence, create_persistence, transfer
 from agentx_persistence.repositories import conversations
+from agentx_persistence.storage import Addition
+from agentx_persistence.transfer import Step
 from tests.backends.backend import Backend
 from tests.contract.records import container, image, message, session
+from tests.port.given import session as stored_session
 
 STORED = [message(id="m1"), message(id="m2"), message(id="m3")]
 NAMES = [f"session-{number}" for number in range(20)]
@@ -128,6 +131,42 @@ def test_each_operation_is_so_many_round_trips(
                 operation(persistence)
                 found[name] = sent["round trips"]
     assert found == {name: trips for name, (trips, _) in OPERATIONS.items()}
+
+
+def test_copying_short_sessions_is_few_round_trips(
+    redis_backend: Backend, sent: Counter[str]
+) -> None:
+    """One creates and fills all of them, and the comparison at the end reads each."""
+    with create_persistence() as source, redis_backend.open() as target:
+        for name in NAMES:
+            source.sessions.add_messages(name, STORED, create=session(name))
+        copied = list[int]()
+
+        def note(step: Step) -> None:
+            if step.phase == "compare" and not copied:
+                copied.append(sent["round trips"])
+
+        source.containers.save(container())  # whose comparison is told before that of the sessions
+        sent.clear()
+        assert transfer.copy(source, target, progress=note).complete
+        assert copied[0] <= 12
+        assert sent["round trips"] - copied[0] <= len(NAMES) + 10
+
+
+def test_only_some_of_many_additions_are_taken_at_once(redis_backend: Backend) -> None:
+    taken = list[int]()
+
+    def additions() -> Iterator[Addition]:
+        for number in range(2_000):
+            taken.append(number)
+            yield Addition(f"s{number}", [], 1000, stored_session(f"s{number}"))
+
+    storage = redis_backend.driver().create_storage()
+    answers = storage.append_each(additions())
+    assert next(answers) == 0
+    assert len(taken) < 1_100
+    assert sum(answer == 0 for answer in answers) == 1_999
+    storage.close()
 
 
 def test_an_append_on_a_cluster_is_one_round_trip_and_one_more_if_the_second_changed(
