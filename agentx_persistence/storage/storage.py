@@ -30,8 +30,8 @@ from agentx_persistence.storage.values import (
 class Storage(ABC):
     """An open backend. It stores documents of a few kinds, and a log of messages for each session.
 
-    * Each method except `delete` is one atomic step: other callers see all of its changes or none,
-      and after a crash at any moment all of them are stored or none.
+    * Each method except `delete` and `append_each` is one atomic step: other callers see all of its
+      changes or none, and after a crash at any moment all of them are stored or none.
     * Texts are opaque: a storage gives them back exactly and never looks inside or compares them.
     * Keys and ids are any text without NUL and without U+001F, which only the keys of items
       contain. They are compared exactly and ordered by code point.
