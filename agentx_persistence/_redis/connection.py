@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from redis.client import NEVER_DECODE
@@ -36,6 +37,8 @@ from agentx_persistence.errors import BackendUnavailableError, PersistenceClosed
 from agentx_persistence.storage._retrying import Retries
 
 T = TypeVar("T")
+# What a script is called with: the record that it is about, its keys and its arguments.
+Call = tuple[Subject, Sequence[bytes], Sequence[Argument]]
 
 # Replies as bytes, even from a client that decodes.
 _UNDECODED: dict[str, Any] = {NEVER_DECODE: []}
@@ -93,8 +96,8 @@ class Connection:
         :param unsure: called with the reply if an earlier attempt may have done the work; returns
             whether the reply leaves open if it did
         """
-        given = [(keys, arguments)]
-        (reply,), lost = self._attempt(lambda: self._run(script, given), subject, keys[0])
+        calls: list[Call] = [(subject, keys, arguments)]
+        (reply,), lost = self._attempt(lambda: self._run(script, calls), subject, keys[0])
         if lost and unsure and unsure(reply):
             raise BackendUnavailableError(
                 "redis",
@@ -104,11 +107,17 @@ class Connection:
         return reply
 
     def scripts(
-        self, script: Script, calls: Sequence[tuple[Subject, Sequence[bytes], Sequence[Argument]]]
+        self,
+        script: Script,
+        calls: Sequence[Call],
+        meanwhile: Callable[[], None] | None = None,
     ) -> list[Any]:
-        """Run the script for each of these keys and arguments, in one round trip."""
-        given = [(keys, arguments) for _, keys, arguments in calls]
-        return self._attempt(lambda: self._run(script, given), calls[0][0])[0] if calls else []
+        """Run the script for each of these keys and arguments, in one round trip.
+
+        :param meanwhile: called in each attempt while the server works, or not at all
+        """
+        work = partial(self._run, script, calls, meanwhile)
+        return self._attempt(work, calls[0][0])[0] if calls else []
 
     def command(self, command: Command, subject: Subject | None = None) -> Any:
         """Run the command, whose first argument is its key; return its reply."""
@@ -138,24 +147,35 @@ class Connection:
         return replies
 
     def _run(
-        self, script: Script, calls: Sequence[tuple[Sequence[bytes], Sequence[Argument]]]
+        self,
+        script: Script,
+        calls: Sequence[Call],
+        meanwhile: Callable[[], None] | None = None,
     ) -> list[Any]:
-        rest = [(len(keys), *keys, *arguments) for keys, arguments in calls]
-        replies = self._exchange([("EVALSHA", script.sha, *each) for each in rest])
+        rest = [(len(keys), *keys, *arguments) for _, keys, arguments in calls]
+        replies = self._exchange([("EVALSHA", script.sha, *each) for each in rest], meanwhile)
         for number, reply in enumerate(replies):
             if isinstance(reply, NoScriptError):  # new to this server, or the server was restarted
                 (replies[number],) = self._exchange([("EVAL", script.lua, *rest[number])])
-            if isinstance(replies[number], Exception):
-                raise replies[number]
+            error = replies[number]
+            if isinstance(error, Exception):
+                if is_wrong_type(error):
+                    subject, keys, _ = calls[number]
+                    raise failure(self.target.place, error, subject, keys[0]) from error
+                raise error
         return replies
 
-    def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+    def _exchange(
+        self, commands: Sequence[Command], meanwhile: Callable[[], None] | None = None
+    ) -> list[Any]:
         """Send the commands at once; return the reply to each, or its ResponseError."""
+        if isinstance(self._pool, Pool):
+            return self._pool.exchange(commands, meanwhile)
         if self._pool is not None:
             return self._pool.exchange(commands)
         client = self._client
         if client.connection is None:
-            return exchange_with(client.connection_pool, commands)
+            return exchange_with(client.connection_pool, commands, meanwhile)
         # A client of a single connection has no pool to use.
         try:
             if len(commands) == 1:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Any, Literal, NamedTuple
 
-from agentx_persistence._redis.connection import Connection
+from agentx_persistence._redis.ahead import Ahead
+from agentx_persistence._redis.connection import Call, Connection
 from agentx_persistence._redis.keys import Entries, IndexKeys, Keys, first_element, member, place
 from agentx_persistence._redis.pool import Argument, Command
 from agentx_persistence._redis.scripts import (
@@ -36,6 +38,10 @@ class Version(NamedTuple):
     version: bytes
     entries: bytes | None
     revision: bytes | None
+
+
+# The keys of some documents, and what was read of each.
+Chunk = tuple[Sequence[str], Sequence[Version]]
 
 
 class Indexing(ABC):
@@ -62,6 +68,11 @@ class Indexing(ABC):
     def delete(self, kind: Kind, keys: Sequence[str], seen: Sequence[Version]) -> list[bool]:
         """Delete each document that still has the version (and the revision, if not ``None``) given
         for it, with its log. Return for each whether it was deleted."""
+
+    def delete_each(self, kind: Kind, chunks: Iterable[Chunk]) -> None:
+        """Delete the documents of one chunk after the other, as `delete` does."""
+        for keys, seen in chunks:
+            self.delete(kind, keys, seen)
 
     @abstractmethod
     def delete_any(self, kind: Kind, key: str) -> bool:
@@ -205,39 +216,55 @@ class AtomicIndexing(Indexing):
         return self._keys.indexes(kind, entries), place(entries.created_at, key)
 
     def delete(self, kind: Kind, keys: Sequence[str], seen: Sequence[Version]) -> list[bool]:
-        names: list[bytes] = []
-        arguments: list[Argument] = []
-        for key, version in zip(keys, seen, strict=True):
-            of_document, its = self._deletion(kind, key, version)
-            names += of_document
-            arguments += its
-        replies = self._connection.script(DELETE, (kind.noun, keys[0]), names, arguments)
+        replies = self._connection.script(DELETE, *self._deletion(kind, keys, seen))
         return [reply == 1 for reply in replies]
+
+    def delete_each(self, kind: Kind, chunks: Iterable[Chunk]) -> None:
+        left = iter(chunks)
+
+        def following() -> Ahead[Call]:
+            """Read the next chunk, if there is one, to be prepared later."""
+            return Ahead(self._deletion(kind, *chunk) for chunk in [*islice(left, 1)])
+
+        calls = following()
+        while (call := next(calls, None)) is not None:
+            calls = following()
+            self._connection.scripts(DELETE, [call], meanwhile=calls.take)
 
     def delete_any(self, kind: Kind, key: str) -> bool:
         seen = Version(b"", None, None)
         for _ in range(ATTEMPTS):
-            (reply,) = self._connection.script(
-                DELETE, (kind.noun, key), *self._deletion(kind, key, seen)
-            )
+            (reply,) = self._connection.script(DELETE, *self._deletion(kind, [key], [seen]))
             if not isinstance(reply, list):
                 return bool(reply)
             seen = Version(reply[0], reply[1], None)
         raise contended(self._keys.document(kind, key))
 
-    def _deletion(self, kind: Kind, key: str, seen: Version) -> tuple[list[bytes], list[Argument]]:
-        """Return the keys and the arguments for the script `DELETE`."""
-        log, firsts = self._log(kind, key), kind is ITEMS and self._firsts_here
-        leave, left_at = self._left(kind, key, seen)
-        other = _one(leave.other)
-        keys = [self._keys.document(kind, key), *log, *leave.by_time, *other]
-        if firsts:
-            keys += (self._keys.items(key), self._keys.firsts())
-        first = first_element(key) if firsts else ""
-        guards = (seen.version, seen.revision or b"")
-        return keys, [
-            *(len(log), *guards, len(leave.by_time), left_at, len(other), key.encode(), first)
-        ]
+    def _deletion(self, kind: Kind, keys: Sequence[str], seen: Sequence[Version]) -> Call:
+        """Return what the script `DELETE` is called with."""
+        left = [self._left(kind, key, version) for key, version in zip(keys, seen, strict=True)]
+        common = _common([indexes for indexes, _ in left])
+        first = first_element(keys[0]) if kind is ITEMS and self._firsts_here else ""
+        names: list[bytes] = [*common.by_time, *_one(common.other)]
+        arguments: list[Argument] = [2 if kind is SESSIONS else 0, first]
+        arguments += (len(common.by_time), len(_one(common.other)))
+        for key, version, (indexes, at) in zip(keys, seen, left, strict=True):
+            by_time = [index for index in indexes.by_time if index not in common.by_time]
+            other = _one(indexes.other if indexes.other != common.other else None)
+            names += self._keys.log(key) if kind is SESSIONS else [self._keys.document(kind, key)]
+            names += (*by_time, *other)
+            guards = (version.version, version.revision or b"")
+            arguments += (*guards, member(at, version.version), len(by_time), len(other))
+        if first:
+            names += (self._keys.items(keys[0]), self._keys.firsts())
+        return (kind.noun, keys[0]), names, arguments
+
+
+def _common(indexes: Sequence[IndexKeys]) -> IndexKeys:
+    """Return the keys that all of these have."""
+    by_time = frozenset.intersection(*(frozenset(each.by_time) for each in indexes))
+    others = {each.other for each in indexes}
+    return IndexKeys(tuple(by_time), others.pop() if len(others) == 1 else None)
 
 
 def _one(key: bytes | None) -> tuple[bytes, ...]:

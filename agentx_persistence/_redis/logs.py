@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from agentx_persistence._redis.connection import Connection
+from agentx_persistence._redis.ahead import Ahead, grouped
+from agentx_persistence._redis.connection import Call, Connection
 from agentx_persistence._redis.copy_scripts import COPY, COPY_IN, COPY_OUT, ForkScripts
 from agentx_persistence._redis.indexing import ATTEMPTS, contended
 from agentx_persistence._redis.keys import Entries, member
@@ -26,7 +27,7 @@ from agentx_persistence._redis.log_scripts import (
 from agentx_persistence._redis.pool import Argument
 from agentx_persistence._redis.scripts import Script
 from agentx_persistence.errors import RecordNotFoundError
-from agentx_persistence.storage import Document, Entry, Found
+from agentx_persistence.storage import Addition, Document, Entry, Found
 
 _COPY_CHUNK = 5000
 # For how many sessions `Logs` remembers the index of active sessions that contains them.
@@ -74,6 +75,42 @@ class Logs(LogReading):
             reply = self._indexing.create(create, updated_at, run)
         return self._answer(log, None, reply)
 
+    def append_each(self, additions: Iterable[Addition]) -> Iterator[int | Found]:
+        if self._connection.cluster:
+            yield from super().append_each(additions)
+            return
+        groups = Ahead(grouped(additions))
+        for group in groups:
+            calls = [self._addition(*addition) for addition in group]
+            replies = self._connection.scripts(self._scripts.append, calls, groups.take)
+            for addition, reply in zip(group, replies, strict=True):
+                if isinstance(reply, list) and reply[0] == ELSEWHERE:
+                    log, entries, at, create, expected = addition
+                    yield self.append(log, entries, at, create=create, expected=expected)
+                else:
+                    yield self._answer(addition.log, None, reply)
+
+    def _addition(
+        self,
+        log: str,
+        entries: Sequence[Entry],
+        at: int,
+        create: Document | None,
+        expected: int | None,
+    ) -> Call:
+        flat = self._flat(entries)
+
+        def call(keys: Sequence[bytes], write: Sequence[Argument]) -> Call:
+            rest = [len(write), *write, *flat]
+            return self._call(log, at, self._known(log), rest, keys, expected, None)
+
+        if create is None:
+            return call((), ())
+        self._check_size("session", create.key, create.text)
+        updated_at = max(create.updated_at, at) if entries else create.updated_at
+        made: Call = self._indexing.create(create, updated_at, call)
+        return made
+
     def rewrite(
         self,
         log: str,
@@ -112,17 +149,10 @@ class Logs(LogReading):
         generation: str | None,
     ) -> Any:
         """Run a script that changes the log, and the index of active sessions with it."""
-        names, cluster = self._keys.log(log), self._connection.cluster
-        guards = ("" if expected is None else expected, "" if generation is None else generation)
         for _ in range(ATTEMPTS):
-            known = self._active.get(log) or _Activity(b"", names[0])
-            active = () if cluster else (known.key,)
-            reply = self._connection.script(
-                script,
-                ("session", log),
-                [*names, *active, *keys],
-                [at, known.version, log.encode(), *guards, *rest],
-            )
+            known = self._known(log)
+            call = self._call(log, at, known, rest, keys, expected, generation)
+            reply = self._connection.script(script, *call)
             if not isinstance(reply, list) or reply[0] in (FOUND, COPY_FIRST):
                 return reply
             if reply[0] == MOVED:
@@ -136,7 +166,26 @@ class Logs(LogReading):
             assert reply[0] == ELSEWHERE
             if self._learn(log, reply[1], reply[2]) is None:
                 return DAMAGED
-        raise contended(names[0])
+        raise contended(self._keys.log(log)[0])
+
+    def _call(
+        self,
+        log: str,
+        at: int,
+        known: _Activity,
+        rest: Sequence[Argument],
+        keys: Sequence[bytes],
+        expected: int | None,
+        generation: str | None,
+    ) -> Call:
+        """Return what a script that changes the log is called with."""
+        active = () if self._connection.cluster else (known.key,)
+        guards = ("" if expected is None else expected, "" if generation is None else generation)
+        arguments = [at, known.version, log.encode(), *guards, *rest]
+        return ("session", log), [*self._keys.log(log), *active, *keys], arguments
+
+    def _known(self, log: str) -> _Activity:
+        return self._active.get(log) or _Activity(b"", self._keys.log(log)[0])
 
     def _learn(self, log: str, version: bytes, entries: bytes | None) -> bytes | None:
         """Remember the index of active sessions that contains this session; return its key."""
@@ -226,9 +275,11 @@ class Logs(LogReading):
 
     def _flat(self, entries: Sequence[Entry]) -> list[bytes]:
         flat: list[bytes] = []
-        for entry in entries:
-            self._check_size("message", entry.id, entry.text)
-            flat += (entry.id.encode(), entry.text.encode())
+        for id, text, *_ in entries:
+            encoded = text.encode()
+            if len(encoded) > self._limit:
+                self._check_size("message", id, text)
+            flat += (id.encode(), encoded)
         return flat
 
 

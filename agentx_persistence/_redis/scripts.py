@@ -144,43 +144,47 @@ ATOMIC_PUT = Script(ATOMIC_WRITE, _PUT, "return 1")
 # Otherwise returns what `removable` does.
 JOURNALLED_PUT = Script(JOURNALLED_WRITE, _PUT, "return removable(KEYS[2])")
 
-# Deletes documents. KEYS, for each: document, the keys of its log, index keys to leave, for an item
-# those of its index by key and of the first elements. ARGV, for each: number of keys of the log,
-# version and revision (or "") that the document must have, number of index keys by time to leave,
-# the first part of the members there, the number of other index keys, the first part of the members
-# there, the first element of an item or "".
+# Deletes documents of one kind. KEYS: index keys that all of them leave; then for each: document,
+# the keys of its log, its other index keys to leave; for items the keys of the index by key and of
+# the first elements. ARGV: number of keys of a log, the first element of items or "", number of
+# index keys by time that all leave, and of others; then for each: version and revision (or "") that
+# it must have, its member in indexes by time, number of its other index keys by time, and the rest.
 # Returns for each whether it existed, or version, entries and revision if it has others.
 DELETE = Script("""
-local k, p, reply, gone, left, firsts = 1, 1, {}, {}, {}, {}
+local log, by_time = ARGV[1] + 0, ARGV[3] + 0
+local common = by_time + ARGV[4]
+local k, reply, gone, left, members, others = common + 1, {}, {}, {}, {}, {}
 local function leave(key, member)
-  local members = left[key]
-  if members then members[#members + 1] = member else left[key] = {member} end
+  local found = left[key]
+  if found then found[#found + 1] = member else left[key] = {member} end
 end
-while KEYS[k] do
-  local stored = redis.call('HMGET', KEYS[k], 'version', 'entries', 'revision')
-  local log = k + ARGV[p]
-  local by_time = log + ARGV[p + 3]
-  local other, first = by_time + ARGV[p + 5], ARGV[p + 7]
-  if stored[1] and (stored[1] ~= ARGV[p + 1]
-      or (ARGV[p + 2] ~= '' and stored[3] ~= ARGV[p + 2])) then
-    reply[#reply + 1] = stored
+for p = 5, #ARGV, 5 do
+  local last, stored = k + log, redis.call('HGET', KEYS[k], 'version')
+  local further = last + ARGV[p + 3]
+  local following = further + ARGV[p + 4] + 1
+  if stored and (stored ~= ARGV[p] or (ARGV[p + 1] ~= ''
+      and redis.call('HGET', KEYS[k], 'revision') ~= ARGV[p + 1])) then
+    reply[#reply + 1] = redis.call('HMGET', KEYS[k], 'version', 'entries', 'revision')
   else
-    local version = '\\0' .. ARGV[p + 1]
-    local member = ARGV[p + 4] .. version
-    for i = log + 1, by_time do leave(KEYS[i], member) end
-    for i = by_time + 1, other do leave(KEYS[i], ARGV[p + 6] .. version) end
-    for i = k, log do gone[#gone + 1] = KEYS[i] end
-    if first ~= '' then firsts[first] = other + 1 end
-    reply[#reply + 1] = stored[1] and 1 or redis.call('EXISTS', KEYS[k])
+    reply[#reply + 1] = stored and 1 or redis.call('EXISTS', KEYS[k])
+    for i = k, last do gone[#gone + 1] = KEYS[i] end
+    local member = ARGV[p + 2]
+    local other = member:sub(15)  -- without the time
+    members[#members + 1], others[#others + 1] = member, other
+    for i = last + 1, further do leave(KEYS[i], member) end
+    for i = further + 1, following - 1 do leave(KEYS[i], other) end
   end
-  k, p = other + (first == '' and 1 or 3), p + 8
+  k = following
 end
--- The documents go first, so that an error half-way leaves no document without its index entries.
-if gone[1] then redis.call('UNLINK', unpack(gone)) end
--- Grouped by key, because each call takes time.
-for key, members in pairs(left) do redis.call('ZREM', key, unpack(members)) end
-for first, keys in pairs(firsts) do
-  if redis.call('EXISTS', KEYS[keys]) == 0 then redis.call('ZREM', KEYS[keys + 1], first) end
+if gone[1] then
+  -- The documents go first, so that an error half-way leaves no document without its index entries.
+  redis.call('UNLINK', unpack(gone))
+  for i = 1, by_time do redis.call('ZREM', KEYS[i], unpack(members)) end
+  for i = by_time + 1, common do redis.call('ZREM', KEYS[i], unpack(others)) end
+  for key, found in pairs(left) do redis.call('ZREM', key, unpack(found)) end
+  if ARGV[2] ~= '' and redis.call('EXISTS', KEYS[k]) == 0 then
+    redis.call('ZREM', KEYS[k + 1], ARGV[2])
+  end
 end
 return reply
 """)

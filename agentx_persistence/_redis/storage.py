@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from agentx_persistence._redis.indexing import Version
+from agentx_persistence._redis.indexing import Chunk, Version
 from agentx_persistence._redis.listing import Listings, Span
 from agentx_persistence._redis.logs import Logs
 from agentx_persistence._redis.traces import traces
@@ -36,10 +36,10 @@ class RedisStorage(Logs, Listings):
         elif kind is CONTAINERS:
             self._delete_images_in(key)
             by_container = self._by_time(SESSIONS, {"container_id": key})
-            for ids, versions in self._owned(SESSIONS, by_container):
-                self._indexing.delete(SESSIONS, ids, _whatever_revision(versions))
-            for ids, versions in self._owned(ITEMS, self._by_prefix(key + SEPARATOR)):
-                self._indexing.delete(ITEMS, ids, _whatever_revision(versions))
+            by_prefix = self._by_prefix(key + SEPARATOR)
+            for owned, span in ((SESSIONS, by_container), (ITEMS, by_prefix)):
+                chunks = self._owned(owned, span)
+                self._indexing.delete_each(owned, map(_whatever_revision, chunks))
             if self._connection.cluster:
                 self._indexing.leave_first(key)  # an interrupted deletion may have left it
         return there
@@ -47,7 +47,7 @@ class RedisStorage(Logs, Listings):
     def traces(self, kind: Kind) -> Iterator[Trace]:
         return traces(self._connection, self._keys, kind)
 
-    def _owned(self, kind: Kind, span: Span) -> Iterator[tuple[list[str], list[Version]]]:
+    def _owned(self, kind: Kind, span: Span) -> Iterator[Chunk]:
         """Yield the documents of this index in chunks; remove members of old versions."""
         for members in self._chunks(span, _CHUNK):
             found = self._versions(kind, [each.id for each in members])
@@ -65,10 +65,10 @@ class RedisStorage(Logs, Listings):
         for mark in self._connection.command(("ZRANGE", index, "[h", "+", "BYLEX")):
             self._finish(index, mark)
         by_container = self._by_time(IMAGES, {"container_id": container})
-        for ids, versions in self._owned(IMAGES, by_container):
-            marks = [b"h" + id.encode() for id in ids]
+        for chunk in self._owned(IMAGES, by_container):
+            marks = [b"h" + id.encode() for id in chunk[0]]
             self._connection.command(("ZADD", index, *_scored(marks)))
-            self._indexing.delete(IMAGES, ids, _whatever_revision(versions))
+            self._indexing.delete(IMAGES, *_whatever_revision(chunk))
             for mark in marks:
                 self._finish(index, mark)
 
@@ -86,8 +86,9 @@ class RedisStorage(Logs, Listings):
             self._indexing.delete(SESSIONS, ids, versions)
 
 
-def _whatever_revision(versions: Sequence[Version]) -> list[Version]:
-    return [each._replace(revision=None) for each in versions]
+def _whatever_revision(chunk: Chunk) -> Chunk:
+    ids, versions = chunk
+    return ids, [Version(version, entries, None) for version, entries, _ in versions]
 
 
 def _scored(members: Sequence[bytes]) -> list[bytes | int]:

@@ -17,6 +17,7 @@ from agentx_persistence.storage.kinds import (
 )
 from agentx_persistence.storage.storage import PersistenceDriver, Storage
 from agentx_persistence.storage.values import (
+    Addition,
     Document,
     Entry,
     Found,
@@ -38,6 +39,7 @@ __all__ = [
     "ITEMS",
     "KINDS",
     "SESSIONS",
+    "Addition",
     "Document",
     "Entry",
     "Found",

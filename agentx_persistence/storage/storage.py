@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from agentx_persistence.errors import (
@@ -13,6 +13,7 @@ from agentx_persistence.errors import (
 )
 from agentx_persistence.storage.kinds import CONTAINERS, SESSIONS, Kind
 from agentx_persistence.storage.values import (
+    Addition,
     Document,
     Entry,
     Found,
@@ -29,8 +30,8 @@ from agentx_persistence.storage.values import (
 class Storage(ABC):
     """An open backend. It stores documents of a few kinds, and a log of messages for each session.
 
-    * Each method except `delete` is one atomic step: other callers see all of its changes or none,
-      and after a crash at any moment all of them are stored or none.
+    * Each method except `delete` and `append_each` is one atomic step: other callers see all of its
+      changes or none, and after a crash at any moment all of them are stored or none.
     * Texts are opaque: a storage gives them back exactly and never looks inside or compares them.
     * Keys and ids are any text without NUL and without U+001F, which only the keys of items
       contain. They are compared exactly and ordered by code point.
@@ -134,6 +135,18 @@ class Storage(ABC):
             above 0 then, or `generation` is not its revision, nothing is created, and the answer is
             `Found` with a count of 0
         """
+
+    def append_each(self, additions: Iterable[Addition]) -> Iterator[int | Found]:
+        """Append all of these, in this order; yield what `append` returns for each.
+
+        Each is one step, and creating its session may be a step before. If taking the next addition
+        raises, the earlier ones are done. A storage overrides this if it can do several in one
+        round trip, or take the next ones while the server works: taking them must not use it.
+        """
+        for log, entries, at, create, expected in additions:
+            if create is not None:
+                self.create(SESSIONS, create)
+            yield self.append(log, entries, at, expected=expected)
 
     @abstractmethod
     def read(self, log: str, window: Window) -> Slice:

@@ -93,6 +93,16 @@ class Entry(NamedTuple):
     timestamp: int = 0
 
 
+class Addition(NamedTuple):
+    """Entries for one of many logs: the arguments of `Storage.append`."""
+
+    log: str
+    entries: Sequence[Entry]
+    at: int
+    create: Document | None = None
+    expected: int | None = None
+
+
 class Head(NamedTuple):
     """The state of a log: its number of entries, and its generation.
 

@@ -84,7 +84,8 @@ def _is_same(
 def batch_of(texts: Sequence[Text]) -> Batch:
     # Python's own hash is ten times as fast as one that withstands an attack, and it has 64 bits,
     # too many to meet two batches with the same one by chance.
-    return Batch(len(texts), hash(tuple(map(walking.raw, texts))))
+    stored = [text if isinstance(text, bytes) else walking.raw(text) for text in texts]
+    return Batch(len(texts), hash(tuple(stored)))
 
 
 def size_of(newest: dict[str, Slice]) -> int:

@@ -23,7 +23,8 @@ from agentx_persistence.storage import (
     Window,
 )
 from agentx_persistence.transfer import _walking as walking
-from agentx_persistence.transfer._copied import Batch, Copied, batch_of, size_of
+from agentx_persistence.transfer._copied import Copied, size_of
+from agentx_persistence.transfer._new_sessions import NewSessions
 from agentx_persistence.transfer.comparing import first_difference, missing_or_different, same
 from agentx_persistence.transfer.reports import Comparison, CopyReport, Progress, Step
 
@@ -89,6 +90,7 @@ class _Copy:
         self.source, self.target = source, target
         self.report, self.progress = report, progress
         self.copied = Copied()
+        self.new = NewSessions(source, target, report, self.copied)
         self.are_two = False  # whether source and target were found to be two stores
         self.at_once = walking.FEW  # of how many sessions the last messages are read at once
 
@@ -136,9 +138,15 @@ class _Copy:
             keys = [document.key for document in some]
             known = [key for key in keys if key in there]
             mine, theirs = self.source.newest(keys), self.target.newest(known) if known else {}
+            new = []
             for key, document in zip(keys, some, strict=True):
-                self.session(document, there.get(key), mine.get(key), theirs.get(key))
-                yield
+                newest = mine.get(key)
+                if key in there or self.report.dry_run or newest is None or not _count(newest):
+                    self.session(document, there.get(key), newest, theirs.get(key))
+                    yield
+                else:
+                    new.append((document, newest))
+            yield from self.new.copy(new)
             start += len(some)
             self.at_once = walking.fitting(self.at_once, size_of(mine) + size_of(theirs))
 
@@ -192,9 +200,10 @@ class _Copy:
         elif theirs is None:
             document = walking.document_of(self.source, SESSIONS, mine)
             self.target.create(SESSIONS, document)
-            batches = self.history(mine, 0) if total else []
-            if newest.head is not None and batches is not None:
-                self.copied.add(mine.key, newest.head.generation, document.revision, batches)
+            if total:
+                self.history(mine, 0)
+            elif newest.head is not None:
+                self.copied.add(mine.key, newest.head.generation, document.revision, [])
         elif kept < max(total, have):
             self.history(mine, kept, longer=kept < have)
         if theirs is None:
@@ -220,26 +229,23 @@ class _Copy:
         different = first_difference(self.source, self.target, log, Comparison())
         return different[0] - 1 if different else have
 
-    def history(self, mine: Stored, kept: int, longer: bool = False) -> list[Batch] | None:
+    def history(self, mine: Stored, kept: int, longer: bool = False) -> None:
         """Make the target's history the source's, of which it has the first `kept` messages.
 
         :param longer: whether the target has others after these
-        :return: what was written; ``None`` if somebody else writes to the target
         """
         log, at = mine.key, mine.updated_at
         if longer:
             self.target.rewrite(log, kept, (), at, walking.token())
             self.report.rewritten += 1
-        position, written = kept, []
+        position = kept
         for texts in walking.batches(self.source, log, kept):
             entries = walking.entries_of(self.source, log, position + 1, texts)
             added = self.target.append(log, entries, at, expected=position)
             if not isinstance(added, int):
-                return None  # the comparison at the end tells
+                return  # somebody else writes to the target; the comparison at the end tells
             position = added
             self.report.messages += len(entries)
-            written.append(batch_of(texts))
-        return written
 
 
 def _count(newest: Slice | None) -> int:

@@ -143,7 +143,7 @@ def _export_messages(
     for texts in batches:
         for text in texts:
             position += 1
-            entry = walking.entry_of(storage, log, position, text)
+            (entry,) = walking.entries_of(storage, log, position, [text])
             file.write(b'{"message":%s}\n' % entry.text.encode())
     return position
 

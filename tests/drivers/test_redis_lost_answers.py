@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import pytest
@@ -11,7 +11,7 @@ from redis.exceptions import BusyLoadingError, ClusterDownError, ConnectionError
 
 from agentx_persistence._redis import copy_scripts
 from agentx_persistence.errors import BackendUnavailableError
-from agentx_persistence.storage import IMAGES, SESSIONS, Query, Storage
+from agentx_persistence.storage import IMAGES, SESSIONS, Addition, Query, Storage
 from tests.backends.backend import Backend
 from tests.port.given import (
     document,
@@ -22,6 +22,7 @@ from tests.port.given import (
     log_of,
     session,
     text_of,
+    there,
     token,
 )
 
@@ -39,8 +40,8 @@ def losing(storage: Storage, which: int, meanwhile: Callable[[], object] = lambd
     connection = cast(Any, storage)._connection
     exchange, left = connection._exchange, [which]
 
-    def lose(commands: Any) -> Any:
-        replies = exchange(commands)
+    def lose(commands: Any, *rest: Any) -> Any:
+        replies = exchange(commands, *rest)
         left[0] -= 1
         if left[0] == 0:
             connection._exchange = exchange
@@ -148,11 +149,11 @@ def test_a_fork_that_a_server_first_refused_knows_that_the_session_is_of_others(
     connection = cast(Any, storage)._connection
     exchange, turn = connection._exchange, itertools.count()
 
-    def refuse(commands: Any) -> Any:
+    def refuse(commands: Any, *rest: Any) -> Any:
         """Refuse one exchange of three, as a server does that is loading or without a quorum."""
         if next(turn) % 3 == 0:
             raise refusal("not yet")
-        return exchange(commands)
+        return exchange(commands, *rest)
 
     connection._exchange = refuse
     assert storage.fork("log", "a", session("copy")) is None
@@ -243,3 +244,25 @@ def test_a_large_cut_is_one_step_and_keeps_what_comes_before(storage: Storage, k
     assert history(storage) == [*ids[:kept], "new"]
     assert storage.append("log", entries(ids[kept]), 1000) == kept + 2
     assert storage.lookup("log", [ids[0], ids[kept]]).there.keys() == {ids[0], ids[kept]}
+
+
+def test_appending_each_is_applied_once(storage: Storage) -> None:
+    def taken() -> Iterator[Addition]:
+        for number, log in enumerate(logs):
+            numbers.append(number)
+            yield Addition(log, entries("a", "b"), 1000, session(log), 0)
+
+    def call() -> None:
+        numbers.clear()
+        for answer in storage.append_each(taken()):
+            # If it was repeated, it says what is there.
+            assert answer == 2 or there(answer) == {"a": (1, "a"), "b": (2, "b")}
+
+    def prepare() -> None:
+        for log in logs:
+            storage.delete(SESSIONS, log)
+
+    logs, numbers = ["one", "two", "three"], list[int]()
+    assert each_exchange(storage, prepare, call) >= 1
+    assert [history(storage, log) for log in logs] == [["a", "b"]] * 3
+    assert numbers == [0, 1, 2]

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from redis.connection import AbstractConnection
 
-from agentx_persistence import ItemRecord, Persistence
+from agentx_persistence import ItemRecord, Persistence, create_persistence, transfer
+from agentx_persistence._redis import storage
+from agentx_persistence._redis.indexing import AtomicIndexing
 from agentx_persistence.repositories import conversations
+from agentx_persistence.storage import Addition
+from agentx_persistence.transfer import Step
 from tests.backends.backend import Backend
 from tests.contract.records import container, image, message, session
+from tests.port.given import session as stored_session
 
 STORED = [message(id="m1"), message(id="m2"), message(id="m3")]
 NAMES = [f"session-{number}" for number in range(20)]
@@ -128,6 +133,95 @@ def test_each_operation_is_so_many_round_trips(
                 operation(persistence)
                 found[name] = sent["round trips"]
     assert found == {name: trips for name, (trips, _) in OPERATIONS.items()}
+
+
+def test_copying_short_sessions_is_few_round_trips(
+    redis_backend: Backend, sent: Counter[str]
+) -> None:
+    """One creates and fills all of them, and the comparison at the end reads each."""
+    with create_persistence() as source, redis_backend.open() as target:
+        for name in NAMES:
+            source.sessions.add_messages(name, STORED, create=session(name))
+        copied = list[int]()
+
+        def note(step: Step) -> None:
+            if step.phase == "compare" and not copied:
+                copied.append(sent["round trips"])
+
+        source.containers.save(container())  # whose comparison is told before that of the sessions
+        sent.clear()
+        assert transfer.copy(source, target, progress=note).complete
+        assert copied[0] <= 12
+        assert sent["round trips"] - copied[0] <= len(NAMES) + 10
+
+
+def test_only_some_of_many_additions_are_taken_at_once(redis_backend: Backend) -> None:
+    taken = list[int]()
+
+    def additions() -> Iterator[Addition]:
+        for number in range(2_000):
+            taken.append(number)
+            yield Addition(f"s{number}", [], 1000, stored_session(f"s{number}"))
+
+    opened = redis_backend.driver().create_storage()
+    answers = opened.append_each(additions())
+    assert next(answers) == 0
+    assert len(taken) < 1_100
+    assert sum(answer == 0 for answer in answers) == 1_999
+    opened.close()
+
+
+def _fill(persistence: Persistence, sessions: int) -> None:
+    persistence.containers.save(container("large"))
+    for number in range(sessions):
+        stored = session(f"s{number}", container_id="large", image_id="image")
+        persistence.sessions.add_message(stored.session_id, message(), create=stored)
+
+
+def test_deleting_a_container_names_the_keys_that_sessions_share_once(
+    redis_backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent, send = list[int](), AbstractConnection.send_packed_command
+
+    def measuring(connection: AbstractConnection, command: Any, **options: Any) -> None:
+        sent.append(sum(map(len, command)))
+        send(connection, command, **options)
+
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", measuring)
+    with redis_backend.open() as persistence:
+        _fill(persistence, 1)
+        persistence.containers.delete("large")  # which sends the scripts
+        _fill(persistence, 400)
+        sent.clear()
+        assert persistence.containers.delete("large")
+        assert persistence.sessions.count() == 0
+    assert sum(sent) < 250 * 400, sum(sent) / 400
+
+
+def test_the_next_sessions_to_delete_are_prepared_while_the_server_works(
+    redis_backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = list[str]()
+
+    def note(kind: type, name: str, step: str) -> None:
+        method = getattr(kind, name)
+
+        def noting(*arguments: Any, **options: Any) -> Any:
+            steps.append(step)
+            return method(*arguments, **options)
+
+        monkeypatch.setattr(kind, name, noting)
+
+    monkeypatch.setattr(storage, "_CHUNK", 10)
+    with redis_backend.open() as persistence:
+        _fill(persistence, 40)
+        note(AbstractConnection, "send_packed_command", "send")
+        note(AbstractConnection, "read_response", "receive")
+        note(AtomicIndexing, "_deletion", "prepare")
+        persistence.containers.delete("large")
+        assert persistence.sessions.count() == 0
+    prepared = "send prepare receive"
+    assert " ".join(steps).count(prepared) == 3
 
 
 def test_an_append_on_a_cluster_is_one_round_trip_and_one_more_if_the_second_changed(

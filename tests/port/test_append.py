@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from agentx_persistence.errors import RecordNotFoundError
-from agentx_persistence.storage import IMAGES, SESSIONS, Query, Storage
+from agentx_persistence.storage import IMAGES, SESSIONS, Addition, Query, Storage
 from tests.contract.hostile import IDS, INJECTIONS
 from tests.port.given import (
     document,
@@ -193,3 +195,42 @@ def test_a_key_may_be_that_of_a_session_and_an_image(storage: Storage) -> None:
     log_of(storage, "a")
     assert storage.delete(IMAGES, "log") is True
     assert history(storage) == ["a"]
+
+
+def test_append_each_appends_in_order_and_answers_each(storage: Storage) -> None:
+    log_of(storage, "a", "old")
+    additions = [
+        Addition("new", entries("x"), 7000, session("new", updated_at=500), 0),
+        Addition("old", entries("b"), 2000),
+        Addition("old", entries("c", "a"), 9000),
+        Addition("old", entries("c"), 9000, expected=1),
+        Addition("new", entries("y"), 6000, expected=1),
+        Addition("old", entries("d"), 2000, session("old", "other"), 2),
+        Addition("empty", [], 9000, session("empty", at=500)),
+    ]
+    first, second, used, unexpected, *rest = storage.append_each(additions)
+    assert (first, second, rest) == (1, 2, [2, 3, 0])
+    assert there(used) == {"a": (1, "a")}
+    assert there(unexpected) == {}
+    assert (history(storage, "new"), history(storage, "old")) == (["x", "y"], ["a", "b", "d"])
+    assert [updated_at(storage, log) for log in ("new", "old")] == [7000, 2000]
+    assert text_of(storage, SESSIONS, "old") == "text"
+    active = Query({"container_id": "box"}, "active")
+    assert found_keys(storage, SESSIONS, active) == ["new", "old", "empty"]
+    assert [*storage.append_each([])] == []
+
+
+def test_append_each_does_what_comes_before_an_error(storage: Storage) -> None:
+    def additions() -> Iterator[Addition]:
+        yield Addition("log", entries("a"), 1000, session())
+        yield Addition("log", entries("b"), 1000)
+        raise InterruptedError("the source is gone")
+
+    answers = storage.append_each(additions())
+    assert [next(answers), next(answers)] == [1, 2]
+    with pytest.raises(InterruptedError):
+        next(answers)
+    assert history(storage) == ["a", "b"]
+    answers = storage.append_each([Addition("absent", entries("a"), 1)])
+    with pytest.raises(RecordNotFoundError, match="absent"):
+        next(answers)
