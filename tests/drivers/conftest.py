@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -11,3 +12,10 @@ from tests.backends.backend import Backend
 def server(backend: Backend, request: pytest.FixtureRequest) -> Any:
     """The server of the backend."""
     return request.getfixturevalue(f"{backend.name}_server")
+
+
+@pytest.fixture
+def unheard_destructors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tell nobody what interrupts of destructors raise: pytest's own hook for that can be
+    interrupted as well."""
+    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)

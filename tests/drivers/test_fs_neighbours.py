@@ -173,7 +173,7 @@ class _Interrupt(Exception):
 
 # The system closes what an interrupt kept Python from closing by a `with`, and says so.
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("unheard_destructors")
 def test_interrupts_at_any_moment_lose_nothing_and_leave_no_lock_and_no_descriptor(
     base: Path, persistence: Persistence
 ) -> None:

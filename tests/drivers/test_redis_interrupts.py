@@ -8,7 +8,6 @@ import os
 import random
 import secrets
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,16 +26,12 @@ from tests.contract.records import message, saved_session, texts
 from tests.drivers.interrupting import interrupted_at_each_point
 from tests.servers.redis import RedisCluster, RedisServer, redis_binary, start_server
 
+# redis-py leaves a socket to the garbage collector if it is interrupted while it connects.
+pytestmark = pytest.mark.usefixtures("unheard_destructors")
+
 
 class _Interrupt(BaseException):
     """Stands for KeyboardInterrupt, at which pytest would stop."""
-
-
-@pytest.fixture(autouse=True)
-def _no_hook(monkeypatch: pytest.MonkeyPatch) -> None:
-    # redis-py leaves a socket to the garbage collector if it is interrupted while it connects;
-    # pytest's own hook for that can be interrupted as well.
-    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
 
 
 @pytest.fixture(scope="module")

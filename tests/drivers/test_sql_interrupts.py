@@ -91,10 +91,8 @@ def test_sqlite_survives_interrupts_at_any_point(tmp_path: Path, again: int) -> 
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers")
-@pytest.mark.usefixtures("_quiet")
-@pytest.mark.filterwarnings(
-    "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
-)
+@pytest.mark.usefixtures("_quiet", "unheard_destructors")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_sqlite_survives_interrupts_of_what_follows_an_interrupt(tmp_path: Path) -> None:
     storage: Any = sqlite_driver(tmp_path / "agentx.db", timeout=1).create_storage()
     database: Database = storage._database
