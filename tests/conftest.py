@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -133,3 +134,16 @@ def _is_long() -> bool:
 def report(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Takes a line of what a test measured. Those of long forms are shown at the end."""
     return lambda line: request.node.user_properties.append(("report", line))
+
+
+@pytest.fixture(autouse=True)
+def _no_lock_of_logging_is_left() -> Iterator[None]:
+    """Release what an interrupt of a test left locked, else threads of later tests wait for ever.
+
+    Before CPython 3.13, `logging` takes its locks outside of `try`.
+    """
+    yield
+    handlers = [handler for reference in logging._handlerList if (handler := reference())]
+    for lock in (logging._lock, *(handler.lock for handler in handlers)):
+        while lock is not None and lock._is_owned():
+            lock.release()
