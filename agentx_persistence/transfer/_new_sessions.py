@@ -38,20 +38,20 @@ class NewSessions:
         self._sent: deque[tuple[_New, Batch]] = deque()
 
     def copy(self, sessions: Sequence[tuple[Stored, Slice]]) -> Iterator[None]:
-        """Copy these sessions, which have messages; yield after each."""
+        """Copy these sessions, which have messages; yield after the first messages of each."""
         self._begun.clear()
         self._sent.clear()
         # If the target loses one meanwhile, the comparison at the end finds what is missing.
         with suppress(RecordConflictError, RecordNotFoundError):
             for answer in self._target.append_each(self._additions(sessions)):
                 new, batch = self._sent.popleft()
+                if isinstance(answer, int):  # else somebody else writes to the target
+                    new.written.append(batch)
+                    self._report.messages += batch.size
                 if not new.is_counted:
                     new.is_counted = True
                     self._report.wrote(SESSIONS.name)
                     yield
-                if isinstance(answer, int):  # else somebody else writes to the target
-                    new.written.append(batch)
-                    self._report.messages += batch.size
         for new in self._begun:
             if new.is_whole and sum(batch.size for batch in new.written) == new.position:
                 document = new.document
