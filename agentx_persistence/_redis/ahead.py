@@ -9,7 +9,8 @@ from agentx_persistence.storage import Addition
 
 T = TypeVar("T")
 
-# How many bytes are sent before the replies are read, and what an addition has besides its texts.
+# How many characters are sent before the replies are read, and what an addition counts besides its
+# texts.
 _GROUP, _LEAST = 500_000, 1_000
 
 

@@ -114,7 +114,8 @@ class Connection:
     ) -> list[Any]:
         """Run the script for each of these keys and arguments, in one round trip.
 
-        :param meanwhile: called in each attempt while the server works, or not at all
+        :param meanwhile: called in each attempt while the server works; not at all with a client of
+            the application, from whose pool it could want the connection that is in use
         """
         work = partial(self._run, script, calls, meanwhile)
         return self._attempt(work, calls[0][0])[0] if calls else []
@@ -175,7 +176,7 @@ class Connection:
             return self._pool.exchange(commands)
         client = self._client
         if client.connection is None:
-            return exchange_with(client.connection_pool, commands, meanwhile)
+            return exchange_with(client.connection_pool, commands)
         # A client of a single connection has no pool to use.
         try:
             if len(commands) == 1:

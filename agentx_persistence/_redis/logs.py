@@ -81,7 +81,7 @@ class Logs(LogReading):
             return
         groups = Ahead(grouped(additions))
         for group in groups:
-            calls = [self._addition(*addition) for addition in group]
+            calls = [self._addition(addition) for addition in group]
             replies = self._connection.scripts(self._scripts.append, calls, groups.take)
             for addition, reply in zip(group, replies, strict=True):
                 if isinstance(reply, list) and reply[0] == ELSEWHERE:
@@ -90,14 +90,8 @@ class Logs(LogReading):
                 else:
                     yield self._answer(addition.log, None, reply)
 
-    def _addition(
-        self,
-        log: str,
-        entries: Sequence[Entry],
-        at: int,
-        create: Document | None,
-        expected: int | None,
-    ) -> Call:
+    def _addition(self, addition: Addition) -> Call:
+        log, entries, at, create, expected = addition
         flat = self._flat(entries)
 
         def call(keys: Sequence[bytes], write: Sequence[Argument]) -> Call:

@@ -140,8 +140,7 @@ class Storage(ABC):
         """Append all of these, in this order; yield what `append` returns for each.
 
         Each is one step, and creating its session may be a step before. If taking the next addition
-        raises, the earlier ones are done. A storage overrides this if it can do several in one
-        round trip, or take the next ones while the server works: taking them must not use it.
+        raises, the earlier ones are done. Taking one must not use this storage, which may be busy.
         """
         for log, entries, at, create, expected in additions:
             if create is not None:

@@ -58,9 +58,10 @@ class Listed:
         for key in keys if listings else ():
             found = self.get(key)
             document = found and self._document(found)
-            for values, belong in belonging.items() if document else ():
-                if document and _has(document, values):
-                    belong.append(key)
+            if document is not None:
+                for values, belong in belonging.items():
+                    if _has(document, values):
+                        belong.append(key)
         return {
             (values, order)
             for values, order in listings

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from redis import Redis
+from redis import BlockingConnectionPool, Redis
 from redis.connection import AbstractConnection
 from redis.crc import key_slot
 
@@ -22,6 +22,7 @@ from agentx_persistence import (
 from agentx_persistence._redis.keys import Keys, place
 from agentx_persistence.redis import redis_driver
 from agentx_persistence.storage import IMAGES, SESSIONS
+from agentx_persistence.transfer import compare, copy
 from tests.backends.backend import Backend
 from tests.contract.records import container, image, message, saved_session, session, texts
 from tests.servers.redis import RedisServer
@@ -380,3 +381,22 @@ def test_a_server_that_forgot_the_scripts_is_told_them_again(
     raw.script_flush()
     store.sessions.add_message("session", message("two"))
     assert texts(store) == ["one", "two"]
+
+
+def test_a_copy_between_stores_that_share_one_connection(
+    redis_server: RedisServer, redis_backend: Backend
+) -> None:
+    """Large enough that the next messages are read after the first ones were sent."""
+    base = redis_backend.options["base"]
+    pool = BlockingConnectionPool.from_url(redis_server.url, max_connections=1, timeout=1)
+    with (
+        Redis(connection_pool=pool) as client,
+        create_persistence(redis_driver(client=client, base=base)) as source,
+        create_persistence(redis_driver(client=client, base=f"{base}-copy")) as target,
+    ):
+        for id in ("one", "two", "three"):
+            saved_session(source, id)
+            source.sessions.add_messages(id, [message("x" * 5000) for _ in range(200)])
+        copy(source, target)
+        assert compare(source, target).equal
+    pool.disconnect()

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from agentx_persistence import Persistence
-from agentx_persistence.storage import SESSIONS
+from agentx_persistence import BackendUnavailableError, Persistence, create_persistence
+from agentx_persistence.storage import SESSIONS, Trace
 from agentx_persistence.transfer import Step, examine
 from tests.contract.records import container, image, item, message, session
 
@@ -59,3 +59,19 @@ def test_a_history_that_others_cut_is_no_damage(
     what = "the session 's2' was changed each time it was read"
     note = ("note", what, storage.where(SESSIONS, "s2"))
     assert [finding[:3] for finding in found] == ([] if cuts == 1 else [note])
+
+
+@pytest.mark.parametrize("method", ["find", "count", "get", "head", "read", "lookup", "traces"])
+def test_a_server_that_stops_answering_is_no_damage(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(*_: object, **__: object) -> None:
+        raise BackendUnavailableError("memory", "no answer")
+
+    with create_persistence() as persistence:
+        _sound(persistence)
+        monkeypatch.setattr(persistence._storage, method, silent)
+        if method == "get":  # is asked only for what no listing has shown
+            monkeypatch.setattr(persistence._storage, "traces", lambda _: [Trace("lost", "there")])
+        with pytest.raises(BackendUnavailableError):
+            list(examine(persistence))
