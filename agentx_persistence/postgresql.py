@@ -141,6 +141,7 @@ class _PostgresqlDriver(ServerDriver):
         engine = create_engine(
             self.url,
             module=psycopg,
+            paramstyle="format",  # psycopg binds a tuple faster than a dict
             # Unless a transaction is begun, each statement is a transaction of its own, and takes
             # one round trip instead of three.
             isolation_level="AUTOCOMMIT",

@@ -70,12 +70,17 @@ class Database(ForkAware):
         self._opening: float | None = None
         self._writing: set[int] = set()
         self._dbapi = engine.dialect.loaded_dbapi
-        self._statements: dict[Hashable, Statement] = {}
+        # Of each client library and style of parameters: a caller's transaction may have others.
+        self._compiled: dict[tuple[str, str], dict[Hashable, Statement]] = {}
+        self._statements = self._statements_for(engine.dialect)
         renew_after_fork(self)
 
     @property
     def dialect(self) -> Dialect:
         return self.engine.dialect
+
+    def _statements_for(self, dialect: Dialect) -> dict[Hashable, Statement]:
+        return self._compiled.setdefault((dialect.driver, dialect.paramstyle), {})
 
     def statement(
         self,
@@ -278,8 +283,7 @@ class JoinedDatabase(Database):
             raise ConfigurationError(
                 self.flavour.backend, f"within: the transaction is one of {theirs.name}"
             )
-        same = (ours.driver, ours.paramstyle) == (theirs.driver, theirs.paramstyle)
-        self._statements = database._statements if same else {}
+        self._statements = database._statements_for(theirs)
         self._writing = set()
         self._connect = connect
         self.reads_with_locks = database.flavour.shows_changes_in_snapshots

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, ColumnElement, Select, Table, bindparam, func, select
+from sqlalchemy import Column, ColumnElement, Select, Table, bindparam, func, literal_column, select
 
 from agentx_persistence._sql.documents import is_there, key_values, search_values
 from agentx_persistence._sql.engine import Database
@@ -35,6 +35,7 @@ class _Shape(NamedTuple):
     bounds: tuple[str, ...]
     after: bool
     limited: bool
+    size: int | None  # if the limit is a part of the SQL
 
 
 class Listings:
@@ -42,9 +43,10 @@ class Listings:
         self._database = database
 
     def find(self, kind: Kind, query: Query) -> Listing:
-        shape, values = _parse(kind, query)
+        size = query.limit if query.limit in self._database.flavour.planned_sizes else None
+        shape, values = _parse(kind, query, size)
         statement = self._database.statement(("find", *shape), lambda: self._listing(shape))
-        if query.limit is not None:
+        if query.limit is not None and size is None:
             values["limit"] = query.limit + 1
         rows = self._database.fetch(statement.sql, statement.bind(values))
         shown = rows if query.limit is None else rows[: query.limit]
@@ -87,6 +89,8 @@ class Listings:
         listing = listing.order_by(
             *([c.desc() for c in ascending] if shape.order == "oldest" else ascending)
         )
+        if shape.size is not None:
+            return listing.limit(literal_column(str(shape.size + 1)))
         return listing.limit(bindparam("limit")) if shape.limited else listing
 
     def _chosen(self, shape: _Shape, rows: Select[Any]) -> Select[Any]:
@@ -118,7 +122,7 @@ def _order(table: Table, shape: _Shape) -> list[Column[Any]]:
     return [time, *(key for key in keys if key.name not in shape.fields)]
 
 
-def _parse(kind: Kind, query: Query) -> tuple[_Shape, dict[str, Any]]:
+def _parse(kind: Kind, query: Query, size: int | None = None) -> tuple[_Shape, dict[str, Any]]:
     fields = search_values(kind, dict(query.where))
     values: dict[str, Any] = dict(fields)
     bounds = _prefix(kind, query.prefix) if query.order == "key" else _times(query)
@@ -130,7 +134,7 @@ def _parse(kind: Kind, query: Query) -> tuple[_Shape, dict[str, Any]]:
         values["after_latest"] = -query.after.time
     limited = query.limit is not None
     shape = _Shape(
-        kind, tuple(fields), query.order, tuple(bounds), query.after is not None, limited
+        kind, tuple(fields), query.order, tuple(bounds), query.after is not None, limited, size
     )
     return shape, values
 

@@ -100,9 +100,10 @@ def listed_values(entries: Sequence[Entry]) -> dict[str, list[Any]]:
 def in_binary(sql: str) -> str:
     """Return the statement with its arrays of texts in binary format.
 
-    In text format psycopg escapes their elements one by one.
+    In text format psycopg escapes their elements one by one. Parameters are like ``%s`` in the
+    statements of this package's engines, and like ``%(body)s`` in those of most callers.
     """
-    return sql.replace(")s::TEXT[]", ")b::TEXT[]")
+    return sql.replace("%s::TEXT[]", "%b::TEXT[]").replace(")s::TEXT[]", ")b::TEXT[]")
 
 
 def in_array(column: ColumnElement[Any], name: str) -> ColumnElement[bool]:

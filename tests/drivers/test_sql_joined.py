@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, event, exc
+from sqlalchemy.engine import Compiled
 
 from agentx_persistence import ItemRecord, Persistence, RecordConflictError
 from agentx_persistence._sql import schema
@@ -44,6 +45,26 @@ def engine(backend: Backend, server: Any) -> Iterator[Engine]:
     engine = create_engine(schema.parse_url(server.url.set(database=backend.options["database"])))
     yield engine
     engine.dispose()
+
+
+def test_the_statements_of_transactions_are_compiled_once(
+    persistence: Persistence, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[str] = []
+    compile = Compiled.__init__
+
+    def count(self: Compiled, *arguments: Any, **options: Any) -> None:
+        compile(self, *arguments, **options)
+        compiled.extend([str(self)] if "agentx" in str(self) else [])
+
+    saved_session(persistence)
+    monkeypatch.setattr(Compiled, "__init__", count)
+    for text in ("first", "second"):
+        with engine.begin() as connection:
+            compiled.clear()
+            persistence.within(connection).sessions.add_message("session", message(text))
+    assert compiled == []
+    assert texts(persistence) == ["first", "second"]
 
 
 @pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ"])
