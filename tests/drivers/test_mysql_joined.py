@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, create_engine, event, exc
+from sqlalchemy import Connection, Engine, create_engine, exc
 
 from agentx_persistence import (
     CorruptRecordError,
@@ -21,6 +21,7 @@ from agentx_persistence._sql import schema
 from agentx_persistence.repositories.sessions import SessionRepository
 from tests.backends.backend import Backend
 from tests.contract.records import message, saved_session, session, texts
+from tests.servers.mysql import set_snapshot_isolation
 
 ONE, TWO, THREE = (message(id, id=id) for id in ("one", "two", "three"))
 LEVELS = ["READ COMMITTED", "REPEATABLE READ"]
@@ -71,17 +72,9 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     server: Any = request.getfixturevalue(f"{request.param}_server")
     engine = create_engine(schema.parse_url(server.url.set(database=backend.options["database"])))
     if request.param == "mariadb":
-        _set_snapshot_isolation(engine, "OFF")
+        set_snapshot_isolation(engine, "OFF")
     yield engine
     engine.dispose()
-
-
-def _set_snapshot_isolation(engine: Engine, value: str) -> None:
-    """Set what MariaDB has switched on since 11.6, for the connections that the engine makes."""
-
-    @event.listens_for(engine, "connect")
-    def _set(connection: Any, record: object) -> None:
-        connection.query(f"SET innodb_snapshot_isolation = {value}")
 
 
 @pytest.fixture
@@ -150,7 +143,7 @@ def test_a_conflict_says_what_helps(store: Persistence, engine: Engine) -> None:
 def test_a_change_after_that_of_others_fails_where_the_server_sees_to_it(
     store: Persistence, engine: Engine, others: str, own: str
 ) -> None:
-    _set_snapshot_isolation(engine, "ON")
+    set_snapshot_isolation(engine, "ON")
     with engine.connect().execution_options(isolation_level=LEVELS[1]) as connection:
         inside = store.within(connection).sessions
         snapshot = _answers(inside)

@@ -28,7 +28,7 @@ class Slot:
     """The slot of a session, which a test moves from its node to another one, and back."""
 
     def __init__(self, key: bytes, nodes: list[Any]) -> None:
-        self.number = key_slot(key)
+        self.key, self.number = key, key_slot(key)
         clients: list[Redis] = [node.client(decode_responses=True) for node in nodes[:3]]
         ids = [str(client.execute_command("CLUSTER MYID")) for client in clients]
         owner = next(n for n, client in enumerate(clients) if self._is_owner(client, ids[n]))
@@ -48,12 +48,12 @@ class Slot:
         self.target.execute_command("CLUSTER SETSLOT", self.number, "IMPORTING", self._ids[0])
         self.source.execute_command("CLUSTER SETSLOT", self.number, "MIGRATING", self._ids[1])
 
-    def move(self, count: int = 1000) -> None:
-        """Move so many of its keys."""
-        found = self.source.execute_command("CLUSTER GETKEYSINSLOT", self.number, count)
+    def move(self, *keys: bytes) -> None:
+        """Move these keys, or all."""
+        found = keys or self.source.execute_command("CLUSTER GETKEYSINSLOT", self.number, 1000)
         port = self.target.get_connection_kwargs()["port"]
-        keys = ("127.0.0.1", port, "", 0, 5000, "KEYS", *found)
-        assert self.source.execute_command("MIGRATE", *keys) == "OK"
+        given = ("127.0.0.1", port, "", 0, 5000, "KEYS", *found)
+        assert self.source.execute_command("MIGRATE", *given) == "OK"
 
     def end(self) -> None:
         for client in self._clients:
@@ -130,7 +130,7 @@ def test_a_session_whose_keys_are_on_two_nodes_is_unavailable_until_they_are_on_
 ) -> None:
     late = message("late")
     slot.begin()
-    slot.move(1)
+    slot.move(slot.key)
     try:
         started = time.monotonic()
         with pytest.raises(BackendUnavailableError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from threading import Barrier
 from typing import Any
 
@@ -15,6 +16,7 @@ from agentx_persistence import ItemRecord, Persistence, RecordConflictError
 from agentx_persistence._sql import schema
 from tests.backends.backend import DATABASE_SERVER, Backend
 from tests.contract.records import container, image, message, saved_session, session, texts
+from tests.servers.mysql import set_snapshot_isolation
 
 pytestmark = pytest.mark.needs(DATABASE_SERVER)
 
@@ -43,6 +45,8 @@ _KEYS = " UNION ALL ".join(
 @pytest.fixture
 def engine(backend: Backend, server: Any) -> Iterator[Engine]:
     engine = create_engine(schema.parse_url(server.url.set(database=backend.options["database"])))
+    if backend.name == "mariadb":
+        set_snapshot_isolation(engine, "OFF")
     yield engine
     engine.dispose()
 
@@ -123,6 +127,36 @@ def test_what_others_deleted_meanwhile_is_not_there_twice(
             keys = connection.exec_driver_sql(_KEYS).fetchall()
             assert len(keys) == len({*keys})
             connection.commit()
+
+
+@pytest.mark.parametrize("name", CREATING)
+@pytest.mark.parametrize("deleted", [False, True])
+def test_what_others_changed_meanwhile_is_refused_where_mariadb_sees_to_it(
+    mariadb_backend: Backend, mariadb_server: Any, name: str, deleted: bool
+) -> None:
+    create = CREATING[name][1]
+    url = schema.parse_url(mariadb_server.url.set(database=mariadb_backend.options["database"]))
+    engine = create_engine(url, isolation_level="REPEATABLE READ")
+    set_snapshot_isolation(engine, "ON")
+    with mariadb_backend.open() as store, engine.connect() as connection:
+        saved_session(store)
+        if deleted:
+            create(store)
+        inside = store.within(connection)
+        assert texts(inside) == []  # the snapshot begins
+        if deleted:
+            for record in (store.containers, store.images, store.sessions):
+                record.delete("new")
+            store.items.delete(("box",), "new")
+        else:
+            create(store)
+        with pytest.raises(exc.OperationalError, match=r"1020.*changed since last read"):
+            create(inside)
+        connection.rollback()
+        with suppress(RecordConflictError):
+            create(inside)
+        connection.commit()
+    engine.dispose()
 
 
 @pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ"])

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pymysql
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, Engine, event, make_url
 
 from agentx_persistence import PersistenceDriver
 from agentx_persistence.mysql import mysql_driver
@@ -234,3 +234,11 @@ def run(command: Sequence[str], folder: Path) -> None:
     if made.returncode:
         said = (made.stdout + made.stderr).decode(errors="replace")
         raise RuntimeError(f"{command[0]} failed: {said[-3000:]}")
+
+
+def set_snapshot_isolation(engine: Engine, value: str) -> None:
+    """Set what MariaDB has switched on since 11.6, for the connections that the engine makes."""
+
+    @event.listens_for(engine, "connect")
+    def _set(connection: Any, record: object) -> None:
+        connection.query(f"SET innodb_snapshot_isolation = {value}")
