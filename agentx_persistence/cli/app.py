@@ -15,7 +15,7 @@ import typer
 
 from agentx_persistence.cli import caring, looking, moving, schema
 from agentx_persistence.cli.options import Url, visible
-from agentx_persistence.cli.streams import Lasting, to_its_end
+from agentx_persistence.cli.streams import Lasting, drop, to_its_end
 from agentx_persistence.errors import PersistenceError
 
 app = typer.Typer(
@@ -60,7 +60,15 @@ def _run(arguments: Sequence[str]) -> int:
             stream.reconfigure(errors="backslashreplace")  # what the encoding does not have
     urls = [*arguments, os.environ.get(schema.VARIABLE, "")]
     with redirect_stderr(cast(TextIO, Lasting(sys.stderr, *urls))):
-        return _status(arguments)
+        status = _status(arguments)
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            drop(sys.stdout)
+            if isinstance(error, BrokenPipeError) or status:
+                return status
+            return _told(error)
+        return status
 
 
 def _status(arguments: Sequence[str]) -> int:
@@ -75,10 +83,14 @@ def _status(arguments: Sequence[str]) -> int:
         print(f"error: {visible(said)}", file=sys.stderr)
         return 2
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        print(f"error: {visible(f'{place}{error.strerror or error}')}", file=sys.stderr)
-        return 2
+        return _told(error)
     return 0
+
+
+def _told(error: OSError) -> int:
+    place = f"{error.filename}: " if error.filename else ""
+    print(f"error: {visible(f'{place}{error.strerror or error}')}", file=sys.stderr)
+    return 2
 
 
 def _version(asked: bool) -> None:

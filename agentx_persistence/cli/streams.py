@@ -27,22 +27,23 @@ class Lasting:
         try:
             return self._stream.write(secret_free(text, *self._urls))
         except BrokenPipeError:
-            self._drop()
+            drop(self._stream)
             return len(text)
 
     def flush(self) -> None:
         try:
             self._stream.flush()
         except BrokenPipeError:
-            self._drop()
-
-    def _drop(self) -> None:
-        # What is buffered goes there, too, so that the end of the process raises no error.
-        with open(os.devnull, "wb") as nothing:
-            os.dup2(nothing.fileno(), self._stream.fileno())
+            drop(self._stream)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+def drop(stream: TextIO) -> None:
+    """Drop what the stream holds and gets, so that the end of the process raises no error."""
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), stream.fileno())
 
 
 def to_its_end(command: Callable[P, None]) -> Callable[P, None]:

@@ -212,13 +212,16 @@ def test_characters_that_the_encoding_lacks_are_escaped(
     [(">&-", "error: the standard output is closed\n"), (">/dev/full", "error: No space left")],
 )
 def test_an_output_that_takes_nothing_is_told(store: str, redirection: str, said: str) -> None:
-    command = f"{sys.executable} -m agentx_persistence list {store} {redirection}"
-    ended = subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60
-    )
-    assert ended.returncode == 2
-    assert ended.stderr.startswith(said)
-    assert "Traceback" not in ended.stderr
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    for arguments in (f"list {store}", "--version"):
+        command = f"{sys.executable} -m agentx_persistence {arguments} {redirection}"
+        for env in (buffered, {**buffered, "PYTHONUNBUFFERED": "1"}):
+            ended = subprocess.run(
+                ["bash", "-c", command], env=env, capture_output=True, text=True, timeout=60
+            )
+            assert ended.returncode == 2
+            assert ended.stderr.startswith(said)
+            assert ended.stderr.count("\n") == 1
 
 
 def test_what_a_driver_warns_of_is_a_line(run: Run, redis_server: Any) -> None:
