@@ -52,7 +52,7 @@ class Flavour(ABC):
     # Whether only one of several upper bounds ends a range of an index. The others are compared
     # with every row. If so, `earlier` is NULL if one of its arguments is.
     takes_one_bound: ClassVar[bool] = False
-    # Whether the client library takes so long to read a value that a listing joins the short ones.
+    # Whether the client library takes so long to read a value that a listing joins those of a row.
     joins_values: ClassVar[bool] = False
     # The sizes of pages that are a part of the SQL. As a parameter, each would be planned anew.
     planned_sizes: ClassVar[frozenset[int]] = frozenset()

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Column, ColumnElement, Select, Table, bindparam, func, literal_column, select
 
+from agentx_persistence._sql.connections import Rows
 from agentx_persistence._sql.documents import is_there, key_values, search_values
 from agentx_persistence._sql.engine import Database
 from agentx_persistence._sql.statements import new
@@ -16,6 +17,10 @@ from agentx_persistence.storage import ITEMS, Kind, Listing, Place, Query, Store
 from agentx_persistence.storage.kinds import SEPARATOR, item_key
 
 _NAMESPACE_END = SEPARATOR * 2
+# Joins the columns of a row. No key has it, and the text, which may have it, is the last of them.
+_JOINT = "\x1e"
+# The row of a document whose columns together are longer than the server's max_allowed_packet.
+_NOT_JOINED = (None,)
 # Columns hold times negated, so that ascending order begins with the latest.
 _COMPARISONS: dict[str, Callable[[Any, Any], ColumnElement[bool]]] = {
     "since": operator.le,
@@ -45,23 +50,36 @@ class Listings:
     def find(self, kind: Kind, query: Query) -> Listing:
         size = query.limit if query.limit in self._database.flavour.planned_sizes else None
         shape, values = _parse(kind, query, size)
-        statement = self._database.statement(("find", *shape), lambda: self._listing(shape))
         if query.limit is not None and size is None:
             values["limit"] = query.limit + 1
-        rows = self._database.fetch(statement.sql, statement.bind(values))
+        rows = self._rows(shape, values, joined=self._database.flavour.joins_values)
         shown = rows if query.limit is None else rows[: query.limit]
-        times = len(_times_of(query.order))
-        if self._database.flavour.joins_values:
-            # The rest of an item's values is its key, which has the separator in it.
-            shown = [(text, *joined.split(SEPARATOR, times)) for text, joined in shown]
-        elif kind is ITEMS:
-            shown = [(text, at, created, item_key(*key)) for text, at, created, *key in shown]
-        documents = [new(Stored, (row[-1], row[0], int(row[1]), "")) for row in shown]
+        if kind is ITEMS:
+            keys = [item_key(*row[-3:-1]) for row in shown]
+        else:
+            keys = [row[-2] for row in shown]
+        documents = [
+            new(Stored, (key, row[-1], int(row[0]), ""))
+            for key, row in zip(keys, shown, strict=True)
+        ]
         if len(shown) == len(rows) or not shown:
             return Listing(documents, None)
-        time = 0 if query.order == "key" else int(shown[-1][times])
-        place = Place(time // 1000 if query.order == "active" else time, documents[-1].key)
+        time = 0 if query.order == "key" else int(shown[-1][len(_times_of(query.order)) - 1])
+        place = Place(time // 1000 if query.order == "active" else time, keys[-1])
         return Listing(documents, place)
+
+    def _rows(self, shape: _Shape, values: dict[str, Any], *, joined: bool) -> Rows:
+        """Return for each document its times, the columns of its key, and its text."""
+        statement = self._database.statement(
+            ("find", joined, *shape), lambda: self._listing(shape, joined=joined)
+        )
+        rows = self._database.fetch(statement.sql, statement.bind(values))
+        if not joined:
+            return rows
+        if _NOT_JOINED in rows:
+            return self._rows(shape, values, joined=False)
+        last = len(_times_of(shape.order)) + len(TABLES[shape.kind].primary_key)
+        return [row[0].split(_JOINT, last) for row in rows]
 
     def count(self, kind: Kind, query: Query) -> int:
         shape, values = _parse(kind, query)
@@ -77,14 +95,14 @@ class Listings:
         rows = self._chosen(shape, select(next(iter(TABLES[shape.kind].primary_key))))
         return select(func.count()).select_from(rows.limit(bindparam("limit")).subquery())
 
-    def _listing(self, shape: _Shape) -> Select[Any]:
+    def _listing(self, shape: _Shape, *, joined: bool) -> Select[Any]:
         table = TABLES[shape.kind]
-        text = self._database.flavour.body(table.c.body)
         times = [table.c[name] for name in _times_of(shape.order)]
-        values: list[ColumnElement[Any]] = [*times, *table.primary_key]
-        if self._database.flavour.joins_values:
-            values = [func.concat_ws(bindparam("separator", SEPARATOR), *values)]
-        listing = self._chosen(shape, select(text, *values))
+        text = self._database.flavour.body(table.c.body)
+        columns: list[ColumnElement[Any]] = [*times, *table.primary_key, text]
+        if joined:
+            columns = [func.concat_ws(bindparam("joint", _JOINT), *columns)]
+        listing = self._chosen(shape, select(*columns))
         ascending = _order(table, shape)
         listing = listing.order_by(
             *([c.desc() for c in ascending] if shape.order == "oldest" else ascending)

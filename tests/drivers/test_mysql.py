@@ -9,6 +9,7 @@ import pytest
 
 from agentx_persistence import (
     BackendUnavailableError,
+    ItemRecord,
     Persistence,
     RecordTooLargeError,
     UserMessage,
@@ -66,6 +67,32 @@ def test_what_is_over_the_packet_limit_is_refused_before_it_is_sent(
         limited.images.save(image(description=text))
     assert limited.sessions.add_message("session", message("small")) == 1
     assert _connections(mysql_server, mysql_backend) == before
+
+
+def test_what_is_larger_than_a_packet_by_now_is_listed(
+    mysql_backend: Any, mysql_server: MysqlServer, request: pytest.FixtureRequest
+) -> None:
+    with mysql_backend.open() as persistence:
+        images = [image(f"i{n}", description="x" * (n % 2) * 2 * MIB) for n in range(4)]
+        items = [
+            ItemRecord(
+                namespace=("box", "notes"), key=f"k{n}", value="\x1e" * (1 + n % 2 * 2 * MIB)
+            )
+            for n in range(4)
+        ]
+        for record in images:
+            persistence.images.save(record)
+        for item in items:
+            persistence.items.save(item)
+    request.getfixturevalue("small_packets")
+    with mysql_backend.open() as persistence:
+        found = persistence.images.find_all(order="oldest")
+        assert {each.image_id: each for each in found} == {each.image_id: each for each in images}
+        page = persistence.images.find_page(size=3, cursor=None)
+        rest = persistence.images.find_page(size=3, cursor=page.next_cursor)
+        assert [*page.items, *rest.items] == persistence.images.find_all()
+        listed = persistence.items.find_all(namespace_prefix=("box",))
+        assert sorted(listed, key=lambda each: each.key) == items
 
 
 @pytest.mark.parametrize("character", ["a", '"', "\\", "\n", "é", "\U0001f642", "\x00"], ids=ascii)
