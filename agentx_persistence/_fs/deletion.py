@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from agentx_persistence._fs import files
@@ -23,9 +23,15 @@ class Deletion:
     def __init__(self, records: Records, locks: Locks, index: Index) -> None:
         self._records, self._locks, self._index = records, locks, index
 
-    def delete(self, kind: Kind, key: str) -> bool:
-        existed = self._locks.hold(lock_of(kind, key), lambda: self._remove(kind, key))
-        self._delete_owned(kind, key)
+    def delete(self, kind: Kind, key: str, is_kept: Callable[[], bool]) -> bool:
+        """:param is_kept: is called with the document's lock; returns whether to delete nothing"""
+
+        def remove() -> bool | None:
+            return None if is_kept() else self._remove(kind, key)
+
+        existed = self._locks.hold(lock_of(kind, key), remove)
+        if existed is not None:
+            self._delete_owned(kind, key)
         return bool(existed)
 
     def _delete_owned(self, owner: Kind, owner_key: str, hidden: str | None = None) -> None:

@@ -160,8 +160,14 @@ class FileDocuments(Storage, ForkAware):
         return number if query.limit is None else min(number, query.limit)
 
     @port_call
-    def delete(self, kind: Kind, key: str) -> bool:
-        return self._deletion.delete(kind, key)
+    def delete(self, kind: Kind, key: str, *, before: int | None = None) -> bool:
+        def is_kept() -> bool:
+            if before is None:
+                return False
+            loaded = self._load(kind, key)
+            return loaded is not None and loaded[0].updated_at >= before
+
+        return self._deletion.delete(kind, key, is_kept)
 
     def _save(
         self,

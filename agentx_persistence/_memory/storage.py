@@ -73,9 +73,11 @@ class MemoryStorage(Storage):
     def count(self, kind: Kind, query: Query) -> int:
         return self._changes.run(lambda: self._indexes.count(kind, query))
 
-    def delete(self, kind: Kind, key: str) -> bool:
+    def delete(self, kind: Kind, key: str, *, before: int | None = None) -> bool:
         def work() -> bool:
-            existed = key in self._documents[kind]
+            found = self._documents[kind].get(key)
+            if found and before is not None and self._updated_at(kind, found) >= before:
+                return False
             gone: dict[tuple[Kind, str], Document] = {}
             self._collect(kind, key, gone)
             entries = {
@@ -91,7 +93,7 @@ class MemoryStorage(Storage):
                         self._logs.pop(owned_key, None)
 
             self._changes.do([lambda: self._indexes.remove(entries), forget])
-            return existed
+            return found is not None
 
         return self._changes.run(work)
 

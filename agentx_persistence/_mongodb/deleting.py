@@ -18,10 +18,11 @@ from pymongo import ReturnDocument
 
 from agentx_persistence._mongodb.clients import TooLargeForTransactionError
 from agentx_persistence._mongodb.database import BY_POSITION, Row
-from agentx_persistence._mongodb.documents import Documents
+from agentx_persistence._mongodb.documents import Documents, cannot_tell
 from agentx_persistence._mongodb.log import CHUNK
 from agentx_persistence._mongodb.ordering import prefix_range
 from agentx_persistence._mongodb.scope import Scope
+from agentx_persistence.errors import CorruptRecordError
 from agentx_persistence.storage import IMAGES, ITEMS, SESSIONS, Kind
 from agentx_persistence.storage.kinds import SEPARATOR
 
@@ -43,17 +44,29 @@ class Deletion:
         # The token shows an attempt that an earlier one has hidden the document.
         self._token, self._existed = ObjectId(), False
 
-    def delete(self, kind: Kind, key: str) -> bool:
-        """Delete the document with all that it owns; return whether it existed."""
+    def delete(self, kind: Kind, key: str, before: int | None, again: bool = False) -> bool:
+        """Delete the document with all that it owns; return whether it existed.
+
+        :param again: whether an earlier attempt may have hidden it
+        """
+        where: Row = {"_id": key}
+        if before is not None:
+            # A hidden document has been deleted already, whenever it changed. `$nor` uses no index,
+            # so that the one of `_id` is used.
+            where["$nor"] = [{"place": {"$gt": ""}, "updated_at": {"$not": {"$lt": before}}}]
         if kind is ITEMS:
             rows = self._scope.rows(ITEMS)
-            return rows.delete_one({"_id": key}, session=self._scope.unit).deleted_count == 1
-        before = self._hide(kind, {"_id": key})
-        if before is not None and ("place" in before or before.get("hidden") == self._token):
+            return rows.delete_one(where, session=self._scope.unit).deleted_count == 1
+        old = self._hide(kind, where)
+        if old is None and before is not None and self._is_there(kind, key):
+            if again and not self._existed:
+                raise cannot_tell(kind, key)
+            return self._existed
+        if old is not None and ("place" in old or old.get("hidden") == self._token):
             self._existed = True
         if kind is SESSIONS:
-            if before is not None:
-                self._remove_hidden(kind, {key: before}, {})
+            if old is not None:
+                self._remove_hidden(kind, {key: old}, {})
             else:
                 self._remove_abandoned([key])
         elif kind is IMAGES:
@@ -65,6 +78,14 @@ class Deletion:
             self._remove_items(key)
             self._finish(kind, key, {})
         return self._existed
+
+    def _is_there(self, kind: Kind, key: str) -> bool:
+        row = self._scope.rows(kind, latest=True).find_one(
+            {"_id": key, "place": {"$gt": ""}}, {"updated_at": 1}, session=self._scope.unit
+        )
+        if row is not None and not isinstance(row.get("updated_at"), int):
+            raise CorruptRecordError(kind.noun, key, self._scope.database.where(kind, key))
+        return row is not None
 
     def _hide(self, kind: Kind, where: Mapping[str, Any]) -> Row | None:
         """Hide the document that `where` selects; return it as it was before, or ``None``.

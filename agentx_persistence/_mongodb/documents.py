@@ -77,7 +77,7 @@ class Documents:
                 return True
             if revision is not None:
                 if again:
-                    self._cannot_tell(document)
+                    raise cannot_tell(self._kind, document.key)
                 return False
         raise AssertionError
 
@@ -138,15 +138,8 @@ class Documents:
         if not again:
             return False
         if self.revision(document.key) != document.revision:
-            self._cannot_tell(document)
+            raise cannot_tell(self._kind, document.key)
         return True
-
-    def _cannot_tell(self, document: Document) -> None:
-        raise BackendUnavailableError(
-            "mongodb",
-            f"other clients changed {self._kind.noun} {document.key!r} while the server could not "
-            "be reached; read it to see whether this call was applied",
-        )
 
     def revision(self, key: str) -> str | None:
         """Return the revision of the document, or ``None`` if there is none."""
@@ -225,3 +218,12 @@ class Documents:
         except KeyError as error:
             where = f"{self._scope.database.where(self._kind, row['_id'])}, field {error}"
             raise CorruptRecordError(self._kind.noun, row["_id"], where) from error
+
+
+def cannot_tell(kind: Kind, key: str) -> BackendUnavailableError:
+    """Return the error for a call of which nobody can tell whether it was applied."""
+    return BackendUnavailableError(
+        "mongodb",
+        f"other clients changed {kind.noun} {key!r} while the server could not be reached; read"
+        " it to see whether this call was applied",
+    )

@@ -68,15 +68,17 @@ class MongoStorage(Storage):
     def count(self, kind: Kind, query: Query) -> int:
         return self._scope.run(lambda _: Documents(self._scope, kind).count(query))
 
-    def delete(self, kind: Kind, key: str) -> bool:
+    def delete(self, kind: Kind, key: str, *, before: int | None = None) -> bool:
         scope = self._scope
         if owned_by(kind) and scope.database.has_transactions and scope.unit is None:
             try:
-                return scope.transaction(lambda own: Deletion(own, _TRANSACTION).delete(kind, key))
+                return scope.transaction(
+                    lambda own: Deletion(own, _TRANSACTION).delete(kind, key, before)
+                )
             except TooLargeForTransactionError:
                 pass
         deletion = Deletion(scope)
-        return scope.run(lambda _: deletion.delete(kind, key))
+        return scope.run(lambda again: deletion.delete(kind, key, before, again))
 
     def append(
         self,

@@ -99,12 +99,16 @@ class Connection:
         calls: list[Call] = [(subject, keys, arguments)]
         (reply,), lost = self._attempt(lambda: self._run(script, calls), subject, keys[0])
         if lost and unsure and unsure(reply):
-            raise BackendUnavailableError(
-                "redis",
-                f"{self.target.place}: the connection was lost, and others have changed "
-                f"{subject[0]} {subject[1]!r} since; read it to see whether this call did its work",
-            )
+            raise self.answer_lost(subject)
         return reply
+
+    def answer_lost(self, subject: Subject) -> BackendUnavailableError:
+        """Return the error for a call of which nobody can tell whether it did its work."""
+        return BackendUnavailableError(
+            "redis",
+            f"{self.target.place}: the connection was lost, and others have changed "
+            f"{subject[0]} {subject[1]!r} since; read it to see whether this call did its work",
+        )
 
     def scripts(
         self,

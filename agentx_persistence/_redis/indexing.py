@@ -16,14 +16,12 @@ from typing import Any, Literal, NamedTuple
 
 from agentx_persistence._redis.ahead import Ahead
 from agentx_persistence._redis.connection import Call, Connection
+from agentx_persistence._redis.deletion_scripts import DAMAGED, DELETE, KEPT
 from agentx_persistence._redis.keys import Entries, IndexKeys, Keys, first_element, member, place
 from agentx_persistence._redis.pool import Argument, Command
-from agentx_persistence._redis.scripts import (
-    ATOMIC_PUT,
-    DELETE,
-    DISOWN,
-)
-from agentx_persistence.errors import BackendUnavailableError
+from agentx_persistence._redis.refusals import Subject
+from agentx_persistence._redis.scripts import ATOMIC_PUT, DISOWN
+from agentx_persistence.errors import BackendUnavailableError, CorruptRecordError
 from agentx_persistence.storage import ITEMS, SESSIONS, Document, Kind
 
 Mode = Literal["put", "create", "replace"]
@@ -75,8 +73,12 @@ class Indexing(ABC):
             self.delete(kind, keys, seen)
 
     @abstractmethod
-    def delete_any(self, kind: Kind, key: str) -> bool:
-        """Delete the document, whatever version it has; return whether it existed."""
+    def delete_any(self, kind: Kind, key: str, before: int | None) -> bool | None:
+        """Delete the document, whatever version it has; return whether it existed.
+
+        :param before: if not ``None``, and the document has not changed before this time, do
+            nothing and return ``None``
+        """
 
     def disown(self, kind: Kind, index: bytes, id: str, version: bytes, stored: bytes) -> None:
         """Remove the member from the index, unless it has the document's current version."""
@@ -231,16 +233,33 @@ class AtomicIndexing(Indexing):
             calls = following()
             self._connection.scripts(DELETE, [call], meanwhile=calls.take)
 
-    def delete_any(self, kind: Kind, key: str) -> bool:
-        seen = Version(b"", None, None)
+    def delete_any(self, kind: Kind, key: str, before: int | None) -> bool | None:
+        seen, tried = Version(b"", None, None), b""
+
+        def lost(_: Any) -> bool:
+            nonlocal tried
+            tried = seen.version  # an attempt may have deleted the document with this version
+            return False
+
         for _ in range(ATTEMPTS):
-            (reply,) = self._connection.script(DELETE, *self._deletion(kind, [key], [seen]))
+            call = self._deletion(kind, [key], [seen], before)
+            (reply,) = self._connection.script(DELETE, *call, lost)
+            if reply == KEPT:
+                if tried not in (b"", seen.version):
+                    raise self._connection.answer_lost(call[0])
+                return None
             if not isinstance(reply, list):
-                return bool(reply)
+                return checked(reply, call[0], self._keys.document(kind, key)) or tried != b""
             seen = Version(reply[0], reply[1], None)
         raise contended(self._keys.document(kind, key))
 
-    def _deletion(self, kind: Kind, keys: Sequence[str], seen: Sequence[Version]) -> Call:
+    def _deletion(
+        self,
+        kind: Kind,
+        keys: Sequence[str],
+        seen: Sequence[Version],
+        before: int | None = None,
+    ) -> Call:
         """Return what the script `DELETE` is called with."""
         left = [self._left(kind, key, version) for key, version in zip(keys, seen, strict=True)]
         common = _common([indexes for indexes, _ in left])
@@ -248,6 +267,7 @@ class AtomicIndexing(Indexing):
         names: list[bytes] = [*common.by_time, *_one(common.other)]
         arguments: list[Argument] = [2 if kind is SESSIONS else 0, first]
         arguments += (len(common.by_time), len(_one(common.other)))
+        arguments.append("" if before is None else before)
         for key, version, (indexes, at) in zip(keys, seen, left, strict=True):
             by_time = [index for index in indexes.by_time if index not in common.by_time]
             other = _one(indexes.other if indexes.other != common.other else None)
@@ -269,6 +289,16 @@ def _common(indexes: Sequence[IndexKeys]) -> IndexKeys:
 
 def _one(key: bytes | None) -> tuple[bytes, ...]:
     return () if key is None else (key,)
+
+
+def checked(reply: int, subject: Subject, key: bytes) -> bool:
+    """Return whether the document was deleted.
+
+    :raises CorruptRecordError: if it is damaged
+    """
+    if reply == DAMAGED:
+        raise CorruptRecordError(*subject, f"redis, key {key.decode()!r}")
+    return reply == 1
 
 
 def refused(reply: Any) -> bool:

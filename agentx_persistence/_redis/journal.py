@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from agentx_persistence._redis.connection import Connection
+from agentx_persistence._redis.connection import Call, Connection
+from agentx_persistence._redis.deletion_scripts import ABANDON, KEPT
 from agentx_persistence._redis.indexing import (
     ATTEMPTS,
     AtomicIndexing,
     Indexing,
     Mode,
     Version,
+    checked,
     contended,
     new_version,
     refused,
@@ -19,7 +21,7 @@ from agentx_persistence._redis.indexing import (
 from agentx_persistence._redis.keys import Entries, Keys, first_element, member
 from agentx_persistence._redis.log_scripts import AGAIN
 from agentx_persistence._redis.pool import Argument
-from agentx_persistence._redis.scripts import ABANDON, BEGIN, DISOWN, JOURNALLED_PUT
+from agentx_persistence._redis.scripts import BEGIN, DISOWN, JOURNALLED_PUT
 from agentx_persistence.storage import ITEMS, SESSIONS, Document, Kind
 
 
@@ -46,8 +48,8 @@ class ItemIndexing(AtomicIndexing):
             self.leave_first(first)
         return gone
 
-    def delete_any(self, kind: Kind, key: str) -> bool:
-        gone = super().delete_any(kind, key)
+    def delete_any(self, kind: Kind, key: str, before: int | None) -> bool | None:
+        gone = super().delete_any(kind, key, before)
         self.leave_first(first_element(key))
         return gone
 
@@ -131,18 +133,32 @@ class JournalledIndexing(Indexing):
         if kind is ITEMS:
             return self._items.delete(kind, keys, seen)
         calls = [
-            (
-                (kind.noun, key),
-                [*self._pair(kind, key), *self._log(kind, key)],
-                [version.version, version.revision or b""],
-            )
+            self._abandoning(kind, key, version.version, version.revision or b"", b"")
             for key, version in zip(keys, seen, strict=True)
         ]
         replies = self._connection.scripts(ABANDON, calls)
         self._sweep(kind, keys, [reply[1:] for reply in replies])
         return [bool(reply[0]) for reply in replies]
 
-    def delete_any(self, kind: Kind, key: str) -> bool:
+    def delete_any(self, kind: Kind, key: str, before: int | None) -> bool | None:
         if kind is ITEMS:
-            return self._items.delete_any(kind, key)
-        return self.delete(kind, [key], [Version(b"", None, None)])[0]
+            return self._items.delete_any(kind, key, before)
+        again = False
+
+        def lost(reply: Any) -> bool:
+            nonlocal again
+            again = True
+            return bool(reply[0] == KEPT)
+
+        call = self._abandoning(kind, key, b"", b"", b"" if before is None else before)
+        answer, *removable = self._connection.script(ABANDON, *call, lost)
+        if answer == KEPT:
+            return None
+        gone = checked(answer, call[0], call[1][0])
+        self._sweep(kind, [key], [removable])
+        # A deletion whose answer was lost has left its entries in the journal.
+        return gone or (again and bool(removable))
+
+    def _abandoning(self, kind: Kind, key: str, *guards: Argument) -> Call:
+        """Return what the script `ABANDON` is called with."""
+        return (kind.noun, key), [*self._pair(kind, key), *self._log(kind, key)], guards

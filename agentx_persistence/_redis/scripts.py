@@ -93,7 +93,7 @@ end
 # with "-" once they only have to be removed. `write` does nothing and returns false if the entries
 # of the new version may have been removed. `removable` returns the versions with "-", each with its
 # entries.
-_REMOVABLE = """
+REMOVABLE = """
 local function removable(key)
   local journal, found = redis.call('HGETALL', key), {}
   for i = 1, #journal, 2 do
@@ -106,7 +106,7 @@ local function removable(key)
 end
 """
 JOURNALLED_WRITE = (
-    _REMOVABLE
+    REMOVABLE
     + """
 local function write(k, a, stored)
   local version = ARGV[a + 3]
@@ -143,51 +143,6 @@ if not write(2, 3, stored) then return {-1, stored[1], stored[2]} end
 ATOMIC_PUT = Script(ATOMIC_WRITE, _PUT, "return 1")
 # Otherwise returns what `removable` does.
 JOURNALLED_PUT = Script(JOURNALLED_WRITE, _PUT, "return removable(KEYS[2])")
-
-# Deletes documents of one kind. KEYS: index keys that all of them leave; then for each: document,
-# the keys of its log, its other index keys to leave; for items the keys of the index by key and of
-# the first elements. ARGV: number of keys of a log, the first element of items or "", number of
-# index keys by time that all leave, and of others; then for each: version and revision (or "") that
-# it must have, its member in indexes by time, number of its other index keys by time, and the rest.
-# Returns for each whether it existed, or version, entries and revision if it has others.
-DELETE = Script("""
-local log, by_time = ARGV[1] + 0, ARGV[3] + 0
-local common = by_time + ARGV[4]
-local k, reply, gone, left, members, others = common + 1, {}, {}, {}, {}, {}
-local function leave(key, member)
-  local found = left[key]
-  if found then found[#found + 1] = member else left[key] = {member} end
-end
-for p = 5, #ARGV, 5 do
-  local last, stored = k + log, redis.call('HGET', KEYS[k], 'version')
-  local further = last + ARGV[p + 3]
-  local following = further + ARGV[p + 4] + 1
-  if stored and (stored ~= ARGV[p] or (ARGV[p + 1] ~= ''
-      and redis.call('HGET', KEYS[k], 'revision') ~= ARGV[p + 1])) then
-    reply[#reply + 1] = redis.call('HMGET', KEYS[k], 'version', 'entries', 'revision')
-  else
-    reply[#reply + 1] = stored and 1 or redis.call('EXISTS', KEYS[k])
-    for i = k, last do gone[#gone + 1] = KEYS[i] end
-    local member = ARGV[p + 2]
-    local other = member:sub(15)  -- without the time
-    members[#members + 1], others[#others + 1] = member, other
-    for i = last + 1, further do leave(KEYS[i], member) end
-    for i = further + 1, following - 1 do leave(KEYS[i], other) end
-  end
-  k = following
-end
-if gone[1] then
-  -- The documents go first, so that an error half-way leaves no document without its index entries.
-  redis.call('UNLINK', unpack(gone))
-  for i = 1, by_time do redis.call('ZREM', KEYS[i], unpack(members)) end
-  for i = by_time + 1, common do redis.call('ZREM', KEYS[i], unpack(others)) end
-  for key, found in pairs(left) do redis.call('ZREM', key, unpack(found)) end
-  if ARGV[2] ~= '' and redis.call('EXISTS', KEYS[k]) == 0 then
-    redis.call('ZREM', KEYS[k + 1], ARGV[2])
-  end
-end
-return reply
-""")
 
 # KEYS: documents. Returns version, entries and revision of each, or an error in their place.
 SEEN = Script("""
@@ -263,35 +218,10 @@ redis.call('HSET', KEYS[2], version, '+' .. ARGV[1])
 return version
 """)
 
-# Deletes a document. KEYS: also the keys of the log. ARGV: version and revision that the document
-# must have; "" allows any.
-# Returns whether the document was deleted, then what `removable` does.
-ABANDON = Script(
-    _REMOVABLE,
-    """
-local stored = redis.call('HMGET', KEYS[1], 'version', 'entries', 'revision')
-if ARGV[1] ~= '' and stored[1] and (stored[1] ~= ARGV[1]
-    or (ARGV[2] ~= '' and stored[3] ~= ARGV[2])) then
-  return {0}
-end
-if stored[1] and stored[2] then
-  redis.call('HSET', KEYS[2], stored[1], '-' .. stored[2])
-end
-local journal = redis.call('HGETALL', KEYS[2])
-for i = 1, #journal, 2 do
-  redis.call('HSET', KEYS[2], journal[i], '-' .. journal[i + 1]:sub(2))
-end
-local reply = {redis.call('UNLINK', KEYS[1])}
-for i = 3, #KEYS do redis.call('UNLINK', KEYS[i]) end
-for _, value in ipairs(removable(KEYS[2])) do reply[#reply + 1] = value end
-return reply
-""",
-)
-
 # ARGV: a version. Returns nothing if the document has this version. Otherwise marks it with "-", so
 # that its entries cannot become the document's any more, and returns what `removable` does.
 DISOWN = Script(
-    _REMOVABLE,
+    REMOVABLE,
     """
 if redis.call('HGET', KEYS[1], 'version') == ARGV[1] then
   redis.call('HDEL', KEYS[2], ARGV[1])

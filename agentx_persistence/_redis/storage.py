@@ -29,8 +29,10 @@ class RedisStorage(Logs, Listings):
     def __repr__(self) -> str:
         return f"Redis {self._connection.target.place}"
 
-    def delete(self, kind: Kind, key: str) -> bool:
-        there = self._indexing.delete_any(kind, key)
+    def delete(self, kind: Kind, key: str, *, before: int | None = None) -> bool:
+        there = self._indexing.delete_any(kind, key, before)
+        if there is None:
+            return False
         if kind is IMAGES:
             self._delete_sessions_of(key)
         elif kind is CONTAINERS:

@@ -32,8 +32,13 @@ class Attempts:
     def require_first(self, what: str) -> None:
         """Raise if an attempt whose answer was lost may have made the change already."""
         if self.number > 1:
-            raise BackendUnavailableError(
-                self._database.flavour.backend,
-                f"the answer to a change of {what} was lost, and it has been changed again since;"
-                " read it and try again",
-            )
+            raise answer_lost(self._database.flavour.backend, what)
+
+
+def answer_lost(backend: str, what: str) -> BackendUnavailableError:
+    """Return the error for a change of which nobody can tell whether it was made."""
+    reason = (
+        f"the answer to a change of {what} was lost, and it has been changed again since; read it"
+        " and try again"
+    )
+    return BackendUnavailableError(backend, reason)

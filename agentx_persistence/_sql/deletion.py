@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
+from agentx_persistence._sql.attempts import answer_lost
 from agentx_persistence._sql.documents import Documents
 from agentx_persistence._sql.engine import Database
 from agentx_persistence._sql.owned import LISTED, OwnedRows, Owner
@@ -42,13 +43,23 @@ class Deletion:
             SESSIONS: self._clear_session,
         }
 
-    def delete(self, kind: Kind, key: str) -> bool:
-        there = False
+    def delete(self, kind: Kind, key: str, before: int | None) -> bool:
+        # What an attempt found, which may have deleted it.
+        tried: str | None = None
 
         def work(cursor: Cursor) -> bool:
-            nonlocal there
-            revision = self._documents.lock(cursor, kind, key)
-            there = there or bool(revision)
+            nonlocal tried
+            if before is None:
+                revision = self._documents.lock(cursor, kind, key)
+            else:
+                revision, updated_at = self._documents.lock_timed(cursor, kind, key)
+                if revision and updated_at >= before:
+                    if tried not in (None, revision):
+                        backend = self._database.flavour.backend
+                        raise answer_lost(backend, f"{kind.noun} {key!r}")
+                    tried = None
+                    return True
+            tried = revision or tried
             # An absent row cannot be locked, and another call may be creating it now. An absent
             # session or item owns nothing.
             if revision is None and kind not in (CONTAINERS, IMAGES):
@@ -60,9 +71,13 @@ class Deletion:
                 self._owned.hide(cursor, kind, key)
             return whole
 
-        if not self._database.write(work):
+        def undone() -> None:
+            nonlocal tried
+            tried = None
+
+        if not self._database.write(work, undone):
             self._in_chunks[kind](key)
-        return there
+        return tried is not None
 
     # The methods `_whole_…` delete all that the document owns, and return True. If that is too much
     # for one transaction, they delete nothing and return False.

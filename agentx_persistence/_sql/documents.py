@@ -266,17 +266,24 @@ class Documents:
         row = cursor.fetchone()
         return None if row is None else str(row[0])
 
+    def lock_timed(self, cursor: Cursor, kind: Kind, key: str) -> tuple[str | None, int]:
+        """Do the same; return the revision, and when the document last changed."""
+        statement = self._locking(kind, "updated_at")
+        cursor.execute(statement.sql, statement.bind(key_values(kind, key)))
+        row = cursor.fetchone()
+        return (None, 0) if row is None else (str(row[0]), int(row[1]))
+
     def _lock_first(self, kind: Kind, key: str) -> None:
         if self._database.locks_first:
             statement = self._locking(kind)
             self._database.fetch(statement.sql, statement.bind(key_values(kind, key)))
 
-    def _locking(self, kind: Kind) -> Statement:
+    def _locking(self, kind: Kind, *also: str) -> Statement:
         table = TABLES[kind]
         return self._database.statement(
-            (kind.name, "lock"),
+            (kind.name, "lock", *also),
             lambda: (
-                select(table.c.revision)
+                select(table.c.revision, *(table.c[name] for name in also))
                 .where(*(column == bindparam(column.name) for column in table.primary_key))
                 .with_for_update()
             ),

@@ -76,8 +76,8 @@ class SqlStorage(Storage):
     def count(self, kind: Kind, query: Query) -> int:
         return self._listings.count(kind, query)
 
-    def delete(self, kind: Kind, key: str) -> bool:
-        return self._deletion.delete(kind, key)
+    def delete(self, kind: Kind, key: str, *, before: int | None = None) -> bool:
+        return self._deletion.delete(kind, key, before)
 
     def append(
         self,

@@ -56,11 +56,13 @@ class Rows:
         header = json.dumps([created_at, updated_at, dict(fields), revision, *head])
         self._map.store(key_of(kind.name, key), f"{header}\n{text}")
 
-    def delete(self, kind: Kind, key: str) -> bool:
+    def delete(self, kind: Kind, key: str, before: int | None = None) -> bool:
+        found = self.read(kind, key)
+        if found and before is not None and found[0].updated_at >= before:
+            return False
         for owned, query in owned_queries(kind, key):
             for own in self.keys(owned, query, None):
                 self.delete(owned, own)
-        found = self.read(kind, key)
         if found is None:
             return False
         document, head = found

@@ -100,7 +100,7 @@ class Storage(ABC):
         reading their texts."""
 
     @abstractmethod
-    def delete(self, kind: Kind, key: str) -> bool:
+    def delete(self, kind: Kind, key: str, *, before: int | None = None) -> bool:
         """Delete the document, its log, and all that it owns; return whether it existed.
 
         * What an absent document owns is deleted as well, so that an interrupted deletion can be
@@ -111,6 +111,11 @@ class Storage(ABC):
           all that it owns.
         * A document that is put into the owner meanwhile may be deleted or stay.
         * A large deletion is done in bounded chunks, so that no other call waits for more than one.
+
+        :param before: if the document exists and its `updated_at` is not less than this, write
+            nothing and return False. The first step decides that: a session that has been appended
+            to until then stays. If a repeated call finds such a document, and cannot tell whether
+            an earlier attempt deleted another one, it raises `BackendUnavailableError`
         """
 
     @abstractmethod

@@ -129,8 +129,8 @@ class TransactionalStorage(Storage):
         return len(self._rows.keys(kind, query, query.limit))
 
     @_one_step
-    def delete(self, kind: Kind, key: str) -> bool:
-        return self._rows.delete(kind, key)
+    def delete(self, kind: Kind, key: str, *, before: int | None = None) -> bool:
+        return self._rows.delete(kind, key, before)
 
     @_one_step
     def append(

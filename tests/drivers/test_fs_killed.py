@@ -19,6 +19,7 @@ import pytest
 from agentx_persistence import Persistence, create_persistence
 from agentx_persistence.fs import fs_driver
 from agentx_persistence.records import now
+from agentx_persistence.storage import SESSIONS
 from tests.contract.records import container, image, message, saved_session, session
 from tests.drivers.killing import exit_status, in_child
 
@@ -191,14 +192,32 @@ def test_a_deletion_that_was_interrupted_finishes_when_it_is_repeated(base: Path
         assert _files(folder) == []
 
 
-def test_a_session_that_is_saved_after_an_interrupted_deletion_is_empty(base: Path) -> None:
+@pytest.mark.parametrize("before", [None, 2**53])
+def test_a_session_that_is_saved_after_an_interrupted_deletion_is_empty(
+    base: Path, before: int | None
+) -> None:
+    def prepare(persistence: Persistence) -> None:
+        persistence.sessions.add_messages(saved_session(persistence), [message(), message()])
+
+    def delete(persistence: Persistence) -> None:
+        assert persistence.sessions._storage.delete(SESSIONS, "session", before=before)
+
+    for persistence in _at_every_call(base, prepare, delete):
+        if not persistence.sessions.exists("session"):
+            saved_session(persistence)
+            assert persistence.sessions.get_messages("session") == []
+
+
+def test_a_deletion_that_was_interrupted_is_finished_whatever_is_too_new(base: Path) -> None:
     def prepare(persistence: Persistence) -> None:
         persistence.sessions.add_messages(saved_session(persistence), [message(), message()])
 
     for persistence in _at_every_call(base, prepare, lambda p: p.sessions.delete("session")):
-        if not persistence.sessions.exists("session"):
-            saved_session(persistence)
-            assert persistence.sessions.get_messages("session") == []
+        there = persistence.sessions.exists("session")
+        assert persistence.sessions._storage.delete(SESSIONS, "session", before=0) is False
+        (folder,) = base.parent.glob("killed at *")
+        assert persistence.sessions.exists("session") is there
+        assert bool(_files(folder)) is there
 
 
 def test_a_batch_is_there_in_whole_or_not_at_all(base: Path) -> None:

@@ -19,6 +19,7 @@ from agentx_persistence import (
     create_persistence,
 )
 from agentx_persistence.mongodb import mongodb_driver
+from agentx_persistence.storage import SESSIONS
 from tests.backends.backend import Backend
 from tests.contract.records import (
     container,
@@ -107,7 +108,13 @@ def test_the_commands_of_each_operation(store: Persistence, commands: Commands) 
         (lambda: store.items.find_page(namespace=("box", "a")), "find"),
         (lambda: store.items.find_page(namespace_prefix=("box",)), "find"),
         (lambda: sessions.clear_messages("session"), "aggregate update delete"),
+        # It is too new, or it is not there.
+        (lambda: sessions._storage.delete(SESSIONS, "session", before=1), "findAndModify find"),
         # Hiding it, its messages, itself, and what interrupted calls left.
+        (
+            lambda: sessions._storage.delete(SESSIONS, "copy", before=2**53),
+            "findAndModify delete delete delete",
+        ),
         (lambda: sessions.delete("session"), "findAndModify delete delete delete"),
         (lambda: store.items.delete(("box", "a"), "key"), "delete"),
     ):
@@ -172,6 +179,27 @@ def _leave_behind(raw: Database[Any], position: int, **fields: Any) -> None:
     ago = datetime.now(UTC) - timedelta(days=365 + position)
     row = {"session_id": "session", "position": Int64(position), "message_id": str(ObjectId())}
     raw.messages.insert_one({"_id": ObjectId.from_datetime(ago), **row, **head, **fields})
+
+
+def test_a_session_that_is_too_new_to_be_deleted_keeps_its_old_messages(
+    store: Persistence, raw_mongodb: Database[Any]
+) -> None:
+    saved_session(store)
+    _leave_behind(raw_mongodb, 1, text=message("old").to_json())
+    raw_mongodb.sessions.update_one({"_id": "session"}, {"$set": {"count": Int64(1)}})
+    assert texts(store) == ["old"]
+    assert store.sessions._storage.delete(SESSIONS, "session", before=1) is False
+    assert texts(store) == ["old"]
+
+
+def test_a_session_that_does_not_say_when_it_changed_is_damaged(
+    store: Persistence, raw_mongodb: Database[Any]
+) -> None:
+    saved_session(store)
+    raw_mongodb.sessions.update_one({"_id": "session"}, {"$unset": {"updated_at": ""}})
+    with pytest.raises(CorruptRecordError):
+        store.sessions._storage.delete(SESSIONS, "session", before=2**53)
+    assert raw_mongodb.sessions.count_documents({}) == 1
 
 
 def test_each_query_is_a_range_of_one_index_in_the_order_that_is_asked_for(

@@ -15,6 +15,7 @@ from pymongo.errors import OperationFailure
 
 from agentx_persistence import Persistence, RecordNotFoundError, UserMessage
 from agentx_persistence._mongodb import appending, log
+from agentx_persistence.storage import SESSIONS
 from tests.backends.backend import Backend
 from tests.backends.mongodb import backend_on, checked_history
 from tests.contract.records import container, image, message, saved_session, session, texts
@@ -303,23 +304,27 @@ def test_a_truncation_that_dies_is_done_or_not_and_nothing_comes_back(
         assert checked_history(store, raw) == ["kept", "a", "b"]
 
 
+@pytest.mark.parametrize("before", [None, 2**53])
 def test_a_deletion_that_dies_is_done_or_not_and_can_be_repeated(
-    store: Persistence, raw: Database[Any], monkeypatch: pytest.MonkeyPatch
+    store: Persistence, raw: Database[Any], monkeypatch: pytest.MonkeyPatch, before: int | None
 ) -> None:
     def prepare() -> None:
         saved_session(store)
         store.sessions.add_messages("session", [message(), message()])
 
+    def delete(before: int | None = before) -> bool:
+        return store.sessions._storage.delete(SESSIONS, "session", before=before)
+
     prepare()
-    for _ in steps(monkeypatch, lambda: store.sessions.delete("session")):
+    for _ in steps(monkeypatch, delete):
         if store.sessions.exists("session"):
             assert store.sessions.count_messages("session") == 2
-            assert store.sessions.delete("session") is True
+            assert delete() is True
         else:
             with pytest.raises(RecordNotFoundError):
                 store.sessions.add_message("session", message())
             assert store.sessions.find_all() == []
-            assert store.sessions.delete("session") is False
+            assert delete(before and 0) is False  # what is hidden is not too new
         assert raw.sessions.count_documents({}) == raw.messages.count_documents({}) == 0
         prepare()
 

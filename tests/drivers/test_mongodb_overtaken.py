@@ -203,3 +203,33 @@ def test_a_fork_whose_answer_is_lost_knows_how_much_it_has_copied(
     assert storage.fork("another", None, session("copy")) is None
     storage.close()
     other.close()
+
+
+@pytest.mark.parametrize("at", [None, 1000, 6000])
+def test_a_deletion_whose_answer_is_lost_deletes_no_session_that_is_too_new(
+    mongodb_backend: Backend, monkeypatch: pytest.MonkeyPatch, at: int | None
+) -> None:
+    storage, other = (mongodb_backend.driver().create_storage() for _ in range(2))
+    log_of(storage, "abc")
+    send, lost = Collection.find_one_and_update, False
+
+    def lose(*arguments: Any, **options: Any) -> Any:
+        nonlocal lost
+        found = send(*arguments, **options)
+        if not lost:
+            lost = True
+            if at is not None:
+                other.append("log", entries("x"), at, create=session())
+            raise AutoReconnect("the answer is lost")
+        return found
+
+    monkeypatch.setattr(Collection, "find_one_and_update", lose)
+    if at == 6000:
+        with pytest.raises(BackendUnavailableError, match="read it to see"):
+            storage.delete(SESSIONS, "log", before=5000)
+        assert history(storage) == ["x"]
+    else:
+        assert storage.delete(SESSIONS, "log", before=5000) is True
+        assert storage.newest(["log"]) == {}
+    storage.close()
+    other.close()

@@ -10,7 +10,7 @@ import pytest
 from redis.exceptions import BusyLoadingError, ClusterDownError, ConnectionError, RedisError
 
 from agentx_persistence._redis import copy_scripts
-from agentx_persistence.errors import BackendUnavailableError
+from agentx_persistence.errors import BackendUnavailableError, CorruptRecordError
 from agentx_persistence.storage import IMAGES, SESSIONS, Addition, Query, Storage
 from tests.backends.backend import Backend
 from tests.port.given import (
@@ -266,3 +266,66 @@ def test_appending_each_is_applied_once(storage: Storage) -> None:
     assert each_exchange(storage, prepare, call) >= 1
     assert [history(storage, log) for log in logs] == [["a", "b"]] * 3
     assert numbers == [0, 1, 2]
+
+
+@pytest.mark.parametrize("before", [None, 5000])
+def test_a_deletion_is_told_after_a_lost_answer(storage: Storage, before: int | None) -> None:
+    def call() -> None:
+        assert storage.delete(SESSIONS, "log", before=before) is True
+        assert storage.newest(["log"]) == {}
+
+    assert each_exchange(storage, lambda: log_of(storage, "abc"), call) > 0
+    assert each_exchange(storage, lambda: None, lambda: _is_absent(storage, before)) > 0
+
+
+def _is_absent(storage: Storage, before: int | None) -> None:
+    assert storage.delete(SESSIONS, "log", before=before) is False
+
+
+@pytest.mark.parametrize("at", [1000, 6000])
+def test_a_session_that_is_created_after_a_lost_answer_is_deleted_only_if_it_is_old(
+    storage: Storage, at: int
+) -> None:
+    created, refused = [], []
+
+    def meanwhile() -> None:
+        if not storage.get(SESSIONS, ["log"]):
+            storage.append("log", entries("x"), at, create=session())
+            created.append(which)
+
+    for which in range(1, 6):
+        log_of(storage, "abc")
+        losing(storage, which, meanwhile)
+        try:
+            assert storage.delete(SESSIONS, "log", before=5000) is True
+        except BackendUnavailableError:
+            refused.append(which)
+        cast(Any, storage)._connection.__dict__.pop("_exchange", None)  # it had fewer
+        if which in created and at > 5000:
+            assert history(storage) == ["x"]
+        storage.delete(SESSIONS, "log")
+    # The first of these lost the answer that the session was deleted.
+    assert refused == (created[:1] if at > 5000 else [])
+
+
+def test_a_session_that_is_too_new_stays_after_a_lost_answer(storage: Storage) -> None:
+    def call() -> None:
+        assert storage.delete(SESSIONS, "log", before=1000) is False
+
+    log_of(storage, "abc")
+    if cast(Any, storage)._connection.cluster:  # one exchange, which leaves open what it did
+        losing(storage, 1)
+        with pytest.raises(BackendUnavailableError):
+            call()
+    else:
+        assert each_exchange(storage, lambda: None, call) > 0
+    assert history(storage) == ["a", "b", "c"]
+
+
+def test_a_session_that_does_not_say_when_it_changed_is_damaged(storage: Any) -> None:
+    log_of(storage, "abc")
+    storage._connection.command(("HDEL", storage._keys.log("log")[0], "updated_at"))
+    with pytest.raises(CorruptRecordError):
+        storage.delete(SESSIONS, "log", before=2**53)
+    assert history(storage) == ["a", "b", "c"]
+    assert storage.delete(SESSIONS, "log") is True

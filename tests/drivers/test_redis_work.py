@@ -13,7 +13,7 @@ from agentx_persistence import ItemRecord, Persistence, create_persistence, tran
 from agentx_persistence._redis import storage
 from agentx_persistence._redis.indexing import AtomicIndexing
 from agentx_persistence.repositories import conversations
-from agentx_persistence.storage import Addition
+from agentx_persistence.storage import SESSIONS, Addition
 from agentx_persistence.transfer import Step
 from tests.backends.backend import Backend
 from tests.contract.records import container, image, message, session
@@ -88,6 +88,10 @@ OPERATIONS: dict[str, tuple[int, Callable[[Persistence], object]]] = {
     "delete nothing": (2, lambda p: p.images.delete("absent")),
     "delete an item": (2, lambda p: p.items.delete(("box", "notes"), "key")),
     "delete a session": (2, lambda p: p.sessions.delete("session")),
+    "delete an old session": (
+        2,
+        lambda p: p.sessions._storage.delete(SESSIONS, "session", before=2**53),
+    ),
     "delete an image": (6, lambda p: p.images.delete("image")),
     "delete a container": (16, lambda p: p.containers.delete("box")),
     "ping": (1, lambda p: p.ping()),

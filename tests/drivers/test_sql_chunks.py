@@ -139,12 +139,15 @@ def test_an_interrupted_deletion_hides_the_document_and_can_be_repeated(storage:
         assert rows_of(storage, table) == 0
 
 
+@pytest.mark.parametrize("before", [None, 0])
 @pytest.mark.parametrize("after", [1, 2, 3])
-def test_a_session_that_is_being_deleted_is_there_for_nobody(storage: Storage, after: int) -> None:
+def test_a_session_that_is_being_deleted_is_there_for_nobody(
+    storage: Storage, after: int, before: int | None
+) -> None:
     log_of(storage, long("log"))
     undo = interrupt(storage, after)
     with pytest.raises(Interrupted):
-        storage.delete(SESSIONS, "log")
+        storage.delete(SESSIONS, "log", before=None if before is None else 2**53)
     undo()
     for use in (
         lambda: storage.head("log"),
@@ -160,7 +163,7 @@ def test_a_session_that_is_being_deleted_is_there_for_nobody(storage: Storage, a
     assert storage.newest(["log"]) == {}
     assert storage.find(SESSIONS, Query()).documents == []
     assert storage.count(SESSIONS, Query({"container_id": "box"})) == 0
-    assert storage.delete(SESSIONS, "log") is False
+    assert storage.delete(SESSIONS, "log", before=before) is False
     assert (rows_of(storage, "sessions"), rows_of(storage, "messages")) == (0, 0)
 
 

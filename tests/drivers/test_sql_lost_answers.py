@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -112,3 +113,62 @@ def test_a_fork_knows_how_much_it_has_copied(storage: Storage) -> None:
         assert history(storage, "copy")[:2] == ["a", "b"]
         assert storage.fork("log", "b", session("copy")) is None
         assert storage.delete(SESSIONS, "copy")
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_what_an_attempt_deleted_is_told_after_a_lost_answer(storage: Storage, known: bool) -> None:
+    before = 5000 if known else None
+    log_of(storage, "abc")
+    lose(storage)
+    assert storage.delete(SESSIONS, "log", before=before) is True
+    assert storage.delete(SESSIONS, "log", before=before) is False
+
+
+def test_a_session_that_is_too_new_stays_after_a_lost_answer(storage: Storage) -> None:
+    log_of(storage, "abc")
+    storage.append("log", entries("new"), 5000)
+    lose(storage, lambda: storage.append("log", entries("newer"), 6000))
+    assert storage.delete(SESSIONS, "log", before=5000) is False
+    assert history(storage) == ["a", "b", "c", "new", "newer"]
+
+
+@pytest.mark.parametrize("at", [1000, 6000])
+def test_a_session_that_is_created_after_a_lost_answer_is_deleted_only_if_it_is_old(
+    storage: Storage, at: int
+) -> None:
+    log_of(storage, "abc")
+    lose(storage, lambda: storage.append("log", entries("x"), at, create=session()))
+    if at < 5000:
+        assert storage.delete(SESSIONS, "log", before=5000) is True
+        assert storage.newest(["log"]) == {}
+    else:
+        with pytest.raises(BackendUnavailableError, match="was lost"):
+            storage.delete(SESSIONS, "log", before=5000)
+        assert history(storage) == ["x"]
+
+
+def test_an_attempt_that_was_undone_has_deleted_nothing(
+    storage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_of(storage, "abc")
+    database = storage._database
+    write, attempts = database._connections.write, count()
+
+    def undone_at_first(work: Callable[[Any], Any]) -> Any:
+        def deadlock(cursor: Any) -> None:
+            work(cursor)
+            raise database._dbapi.OperationalError("undone")
+
+        return write(work if next(attempts) else deadlock)
+
+    def pause(_: float) -> None:
+        database._writing.clear()  # another client would do this
+        storage.put(SESSIONS, session(updated_at=6000))
+
+    for name in ("is_transient", "is_undone"):
+        monkeypatch.setattr(database.flavour, name, lambda error: True)
+    monkeypatch.setattr("agentx_persistence.storage._retrying.time.sleep", pause)
+    monkeypatch.setattr(database._connections, "write", undone_at_first)
+    assert storage.delete(SESSIONS, "log", before=5000) is False
+    assert next(attempts) == 2
+    assert history(storage) == ["a", "b", "c"]

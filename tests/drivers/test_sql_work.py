@@ -17,6 +17,7 @@ from agentx_persistence import (
     create_persistence,
 )
 from agentx_persistence.sqlite import sqlite_driver
+from agentx_persistence.storage import SESSIONS
 from tests.backends.backend import DATABASE_SERVER, Backend
 from tests.contract.records import container, image, message, saved_session, session
 from tests.servers.proxy import Proxy
@@ -110,6 +111,10 @@ WORK: dict[str, tuple[Operation, int, int, int]] = {
     "replace": (lambda p: p.sessions.replace_message("session", STORED[0]), 5, 4, 5),
     "fork": (lambda p: p.sessions.fork("session", SessionRecord(image_id="image")), 5, 4, 5),
     "delete a session": (lambda p: p.sessions.delete("absent"), 3, 2, 3),
+    "delete an old session": (
+        lambda p: p.sessions._storage.delete(SESSIONS, "absent", before=1),
+        *(3, 2, 3),
+    ),
     "delete an image": (lambda p: p.images.delete("absent"), 4, 3, 4),
     "delete a container": (lambda p: p.containers.delete("absent"), 7, 6, 7),
     "ping": (lambda p: p.ping(), 1, 1, 1),

@@ -107,8 +107,8 @@ class EncryptingStorage(Storage):
     def count(self, kind: Kind, query: Query) -> int:
         return self.storage.count(kind, query)
 
-    def delete(self, kind: Kind, key: str) -> bool:
-        return self.storage.delete(kind, key)
+    def delete(self, kind: Kind, key: str, *, before: int | None = None) -> bool:
+        return self.storage.delete(kind, key, before=before)
 
     def append(
         self,

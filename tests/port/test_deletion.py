@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from agentx_persistence.errors import RecordNotFoundError
@@ -18,6 +20,7 @@ from agentx_persistence.storage import (
 from tests.port.given import (
     document,
     entries,
+    entry,
     every,
     found_keys,
     history,
@@ -26,6 +29,7 @@ from tests.port.given import (
     own,
     session,
     text_of,
+    token,
 )
 
 
@@ -149,3 +153,53 @@ def test_keys_that_are_parts_of_each_other_have_logs_of_their_own(storage: Stora
         assert history(storage, key) == ["same", key]
         assert storage.delete(SESSIONS, key) is True
         assert len(storage.newest(keys)) == len(keys) - number - 1
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=repr)
+@pytest.mark.parametrize("before", [-1, 0, 5000, 5001, 2**53])
+def test_a_document_is_deleted_only_if_it_is_old_enough(
+    storage: Storage, kind: Kind, before: int
+) -> None:
+    assert storage.delete(kind, own(kind), before=before) is False
+    storage.put(kind, document(kind, at=9000, updated_at=5000))
+    assert storage.delete(kind, own(kind), before=before) is (before > 5000)
+    assert text_of(storage, kind) == (None if before > 5000 else "text")
+    assert len(found_keys(storage, kind, every(kind))) == (0 if before > 5000 else 1)
+    assert storage.delete(kind, own(kind), before=2**53) is (before <= 5000)
+    assert text_of(storage, kind) is None
+
+
+def test_a_session_is_as_old_as_the_last_change_of_its_log(storage: Storage) -> None:
+    changes: list[Callable[[int], object]] = [
+        lambda at: storage.append("log", entries("x"), at),
+        lambda at: storage.append("log", entries("y", "z"), at),
+        lambda at: storage.rewrite("log", "x", entries("new"), at, token()),
+        lambda at: storage.swap("log", entry("x", "other"), at, token()),
+        lambda at: storage.put(SESSIONS, session(updated_at=at)),
+    ]
+    log_of(storage, "abc")
+    for at, change in enumerate(changes, 2000):
+        change(at)
+        assert storage.delete(SESSIONS, "log", before=at) is False
+    assert history(storage) == ["a", "b", "c", "other", "new"]
+    storage.put(SESSIONS, session(updated_at=1999))
+    assert storage.delete(SESSIONS, "log", before=2000) is True
+    with pytest.raises(RecordNotFoundError):
+        storage.append("log", entries("late"), 9000)
+    log_of(storage, "abc")
+    assert history(storage) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("kind", [CONTAINERS, IMAGES], ids=repr)
+def test_an_owner_that_is_too_new_keeps_what_it_owns(storage: Storage, kind: Kind) -> None:
+    for owned in (IMAGES, SESSIONS, ITEMS):
+        storage.put(owned, document(owned))
+    storage.append("key", entries("a", "b"), 1000)
+    owner = {CONTAINERS: "box", IMAGES: "picture"}[kind]
+    storage.put(kind, document(kind, owner, updated_at=5000))
+    kept = _keys(storage)
+    assert storage.delete(kind, owner, before=5000) is False
+    assert _keys(storage) == kept
+    assert history(storage, "key") == ["a", "b"]
+    assert storage.delete(kind, owner, before=5001) is True
+    assert _keys(storage)["sessions"] == []
