@@ -17,6 +17,7 @@ import pytest
 
 from agentx_persistence import Persistence, create_persistence
 from agentx_persistence.memory import memory_driver
+from agentx_persistence.transfer import prune
 from tests.backends.backend import Backend
 from tests.contract.records import image, message, saved_session, session
 from tests.drivers.interrupting import interrupted_at_each_point
@@ -65,6 +66,10 @@ def _calls(persistence: Persistence) -> dict[str, Callable[[], object]]:
         "create a session": lambda: sessions.save(session("new")),
         "fork": lambda: sessions.fork("other", session(f"fork {next(numbers)}")),
         "delete a session": lambda: (sessions.save(session("new")), sessions.delete("new")),
+        "prune": lambda: (
+            sessions.save(session("new", updated_at=1)),
+            [*prune(persistence, before=2)],
+        ),
     }
 
 

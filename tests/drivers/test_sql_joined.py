@@ -14,6 +14,7 @@ from sqlalchemy.engine import Compiled
 
 from agentx_persistence import ItemRecord, Persistence, RecordConflictError
 from agentx_persistence._sql import schema
+from agentx_persistence.transfer import prune
 from tests.backends.backend import DATABASE_SERVER, Backend
 from tests.contract.records import container, image, message, saved_session, session, texts
 from tests.servers.mysql import set_snapshot_isolation
@@ -157,6 +158,28 @@ def test_what_others_changed_meanwhile_is_refused_where_mariadb_sees_to_it(
             create(inside)
         connection.commit()
     engine.dispose()
+
+
+@pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ"])
+def test_a_session_that_others_have_added_to_is_not_pruned(
+    persistence: Persistence, engine: Engine, backend: Backend, level: str
+) -> None:
+    for id in "ab":
+        persistence.sessions.add_message(id, message(), create=session(id))
+        persistence.sessions.save(session(id, updated_at=1))
+    with engine.connect().execution_options(isolation_level=level) as connection:
+        inside = persistence.within(connection)
+        assert inside.sessions.get("a").updated_at == 1  # the snapshot begins
+        persistence.sessions.add_message("a", message())
+        if level == "REPEATABLE READ" and backend.name == "postgresql":
+            with pytest.raises(exc.DBAPIError, match="could not serialize"):
+                list(prune(inside, before=1000))
+            return
+        assert [found.session_id for found in prune(inside, before=1000)] == ["b"]
+        assert persistence.sessions.exists("b")
+        connection.commit()
+    assert not persistence.sessions.exists("b")
+    assert persistence.sessions.count_messages("a") == 2
 
 
 @pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ"])
