@@ -6,15 +6,14 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from threading import get_ident
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Dialect, Engine, exc
+from sqlalchemy import Dialect, Engine, exc
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 from sqlalchemy.sql import ClauseElement
 
 from agentx_persistence._sql.connections import NESTED, Connections, LostConnectionError, Rows
 from agentx_persistence._sql.flavour import Flavour
-from agentx_persistence._sql.joined import JoinedConnections
 from agentx_persistence._sql.statements import Statement
 from agentx_persistence.errors import (
     BackendError,
@@ -22,7 +21,6 @@ from agentx_persistence.errors import (
     ConfigurationError,
     PersistenceClosedError,
     PersistenceError,
-    RecordConflictError,
     SchemaError,
 )
 from agentx_persistence.storage._forking import ForkAware, renew_after_fork
@@ -72,14 +70,14 @@ class Database(ForkAware):
         self._dbapi = engine.dialect.loaded_dbapi
         # Of each client library and style of parameters: a caller's transaction may have others.
         self._compiled: dict[tuple[str, str], dict[Hashable, Statement]] = {}
-        self._statements = self._statements_for(engine.dialect)
+        self._statements = self.statements_of(engine.dialect)
         renew_after_fork(self)
 
     @property
     def dialect(self) -> Dialect:
         return self.engine.dialect
 
-    def _statements_for(self, dialect: Dialect) -> dict[Hashable, Statement]:
+    def statements_of(self, dialect: Dialect) -> dict[Hashable, Statement]:
         return self._compiled.setdefault((dialect.driver, dialect.paramstyle), {})
 
     def statement(
@@ -171,22 +169,6 @@ class Database(ForkAware):
             engine = self.engine.execution_options(isolation_level=level)
         self._attempt(self._connections.run, lambda: upgrade(engine))
 
-    def within(self, transaction: Any) -> JoinedDatabase:
-        """Return a database whose calls run in the caller's open transaction, and never end it.
-
-        :param transaction: a `Connection` or an ORM session of SQLAlchemy's
-        """
-        if isinstance(transaction, Connection):
-            return JoinedDatabase(self, lambda: transaction)
-        connect = getattr(transaction, "connection", None)
-        if callable(connect) and not hasattr(transaction, "sync_session"):
-            return JoinedDatabase(self, connect)
-        raise ConfigurationError(
-            self.flavour.backend,
-            "within: give an open sqlalchemy Connection or orm.Session, "
-            f"not {type(transaction).__name__}",
-        )
-
     def refused(self, noun: str, id: str) -> PersistenceError:
         """Return the error for what is still refused as a duplicate after all attempts."""
         return ConfigurationError(
@@ -265,52 +247,3 @@ class Database(ForkAware):
             failure = BackendError(backend, reason)
         failure.__cause__ = cause
         return failure, passing
-
-
-class JoinedDatabase(Database):
-    """A database within the caller's transaction."""
-
-    # Further ones are of use only if the key became free between two statements, or for leftovers.
-    attempts = 3
-
-    def __init__(self, database: Database, connect: Callable[[], Connection]) -> None:
-        self.engine, self.flavour = database.engine, database.flavour
-        self._connections = JoinedConnections(connect, database.flavour)
-        self._dbapi = database._dbapi
-        self._dialect = connect().dialect
-        ours, theirs = database.dialect, self._dialect
-        if ours.name.replace("mariadb", "mysql") != theirs.name.replace("mariadb", "mysql"):
-            raise ConfigurationError(
-                self.flavour.backend, f"within: the transaction is one of {theirs.name}"
-            )
-        self._statements = database._statements_for(theirs)
-        self._writing = set()
-        self._connect = connect
-        self.reads_with_locks = database.flavour.shows_changes_in_snapshots
-        self.locks_first = database.flavour.shows_deleted_in_snapshots
-
-    @property
-    def dialect(self) -> Dialect:
-        return self._dialect
-
-    @property
-    def connection(self) -> Connection:
-        return self._connect()
-
-    def _attempt(
-        self, run: Callable[..., T], *arguments: Any, undone: Callable[[], None] | None = None
-    ) -> T:
-        try:
-            return run(*arguments)
-        except exc.IntegrityError as error:
-            raise DuplicateError(self.flavour.backend, str(error.orig)) from error.orig
-
-    def refused(self, noun: str, id: str) -> PersistenceError:
-        reason = "others created it meanwhile, and your transaction does not see it; begin it anew"
-        return RecordConflictError(noun, id, reason)
-
-    def migrate(self, upgrade: Callable[[Engine], None], engine: Engine | None = None) -> NoReturn:
-        raise ConfigurationError(self.flavour.backend, "a migration needs its own transactions")
-
-    def close(self) -> None:
-        """Do nothing: the transaction is the caller's."""

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
-from sqlalchemy import Connection, CursorResult, Engine, exc
+from sqlalchemy import Connection, CursorResult, Dialect, Engine, exc
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
 from agentx_persistence._sql.connections import Connections, Rows, forgotten
+from agentx_persistence._sql.engine import Database, DuplicateError
 from agentx_persistence._sql.flavour import Flavour
-from agentx_persistence.errors import PersistenceError
+from agentx_persistence.errors import ConfigurationError, PersistenceError, RecordConflictError
 
 T = TypeVar("T")
 
@@ -122,6 +123,70 @@ class JoinedConnections(Connections):
 
     def after_fork(self) -> None:
         """Do nothing: the connection is the caller's."""
+
+
+class JoinedDatabase(Database):
+    """A database within the caller's transaction."""
+
+    # Further ones are of use only if the key became free between two statements, or for leftovers.
+    attempts = 3
+
+    def __init__(self, database: Database, transaction: Any) -> None:
+        """:param transaction: a `Connection` or an ORM session of SQLAlchemy's"""
+        connect = _connecting(transaction, database.flavour.backend)
+        self.engine, self.flavour = database.engine, database.flavour
+        self._connections = JoinedConnections(connect, database.flavour)
+        self._dbapi = database._dbapi
+        self._dialect = connect().dialect
+        ours, theirs = database.dialect, self._dialect
+        if ours.name.replace("mariadb", "mysql") != theirs.name.replace("mariadb", "mysql"):
+            raise ConfigurationError(
+                self.flavour.backend, f"within: the transaction is one of {theirs.name}"
+            )
+        self._statements = database.statements_of(theirs)
+        self._writing = set()
+        self._connect = connect
+        self.reads_with_locks = database.flavour.shows_changes_in_snapshots
+        self.locks_first = database.flavour.shows_deleted_in_snapshots
+
+    @property
+    def dialect(self) -> Dialect:
+        return self._dialect
+
+    @property
+    def connection(self) -> Connection:
+        return self._connect()
+
+    def _attempt(
+        self, run: Callable[..., T], *arguments: Any, undone: Callable[[], None] | None = None
+    ) -> T:
+        try:
+            return run(*arguments)
+        except exc.IntegrityError as error:
+            raise DuplicateError(self.flavour.backend, str(error.orig)) from error.orig
+
+    def refused(self, noun: str, id: str) -> PersistenceError:
+        reason = "others created it meanwhile, and your transaction does not see it; begin it anew"
+        return RecordConflictError(noun, id, reason)
+
+    def migrate(self, upgrade: Callable[[Engine], None], engine: Engine | None = None) -> NoReturn:
+        raise ConfigurationError(self.flavour.backend, "a migration needs its own transactions")
+
+    def close(self) -> None:
+        """Do nothing: the transaction is the caller's."""
+
+
+def _connecting(transaction: Any, backend: str) -> Callable[[], Connection]:
+    if isinstance(transaction, Connection):
+        return lambda: transaction
+    connect: Callable[[], Connection] | None = getattr(transaction, "connection", None)
+    if callable(connect) and not hasattr(transaction, "sync_session"):
+        return connect
+    raise ConfigurationError(
+        backend,
+        "within: give an open sqlalchemy Connection or orm.Session, "
+        f"not {type(transaction).__name__}",
+    )
 
 
 def _fetch(cursor: Any, sql: str, parameters: Any) -> Rows:

@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import bindparam, select
 
 from agentx_persistence._sql import tables
-from agentx_persistence._sql.engine import JoinedDatabase
+from agentx_persistence._sql.joined import JoinedDatabase
 from agentx_persistence._sql.reading import expected_places
 from agentx_persistence._sql.storage import SqlStorage
 from agentx_persistence.errors import (

@@ -10,6 +10,7 @@ from agentx_persistence._sql.deletion import Deletion
 from agentx_persistence._sql.documents import Documents, key_values
 from agentx_persistence._sql.engine import Database
 from agentx_persistence._sql.forking import Forking
+from agentx_persistence._sql.joined import JoinedDatabase
 from agentx_persistence._sql.listings import Listings
 from agentx_persistence._sql.reading import Reading
 from agentx_persistence._sql.rewriting import Rewriting
@@ -136,7 +137,7 @@ class SqlStorage(Storage):
         return self._forking.fork(log, through, document)
 
     def within(self, transaction: Any) -> SqlStorage:
-        database = self._database.within(transaction)
+        database = JoinedDatabase(self._database, transaction)
         kind = SqlStorage
         if database.reads_with_locks:
             from agentx_persistence._sql.mysql_joined import MysqlJoinedStorage
