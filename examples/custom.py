@@ -34,7 +34,8 @@ class CustomStorage(TransactionalStorage):
         self.transact(lambda: self.run(TABLE))
 
     def transact(self, work: Callable[[], T]) -> T:
-        with LOCK:
+        try:  # not `with LOCK`: on Python 3.14, Ctrl-C can come after it is taken, before the block
+            LOCK.acquire()
             if self.connection:  # a signal handler runs inside another call of this thread
                 raise errors.BackendError("custom", "another call of this thread is under way")
             try:
@@ -48,6 +49,11 @@ class CustomStorage(TransactionalStorage):
                 raise errors.BackendError("custom", f"{self.path}: {error}") from error
             finally:
                 self.connection = None
+        finally:
+            try:  # noqa: SIM105 - `suppress` is a call, which Ctrl-C could end
+                LOCK.release()
+            except RuntimeError:
+                pass  # Ctrl-C came before this thread had it
 
     def run(self, statement: str, *values: str) -> sqlite3.Cursor:
         assert self.connection  # inside of `transact`

@@ -68,13 +68,20 @@ class IndexFile(ForkAware):
 
     def _use(self, work: Callable[[], T]) -> T:
         """Run `work`, which may use or replace the connection, while no other thread does."""
-        with self._lock:
+        lock = self._lock
+        try:  # not a `with` block: on CPython 3.14, an interrupt can come before its start
+            lock.acquire()
             nested = self._using
             try:
                 self._using = True  # from here on, a fork by a signal handler does not disconnect
                 return work()
             finally:
                 self._using = nested
+        finally:
+            try:  # noqa: SIM105
+                lock.release()
+            except RuntimeError:
+                pass  # it was interrupted before it had the lock
 
     def close(self) -> None:
         self._closed = True

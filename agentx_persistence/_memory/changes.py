@@ -26,6 +26,10 @@ class Changes(ForkAware):
         self._closed = False
         # Reentrant because a signal handler may call the storage inside another call of the same
         # thread. With a plain lock it would wait for itself; now it finds `busy` and raises.
+        #
+        # On CPython 3.14 and newer, an exception from a signal handler can come between a `with`'s
+        # `__enter__` and its block. So `acquire` is called inside of a `try`; `release` raises in a
+        # thread that does not have the lock.
         self.lock = RLock()
         self.busy = False
         self._plan: Sequence[Step] = ()
@@ -36,7 +40,9 @@ class Changes(ForkAware):
 
     def run(self, work: Callable[[], T]) -> T:
         """Run `work`, which either reads or makes one change by calling `do`."""
-        with self.lock:
+        lock = self.lock
+        try:
+            lock.acquire()
             if self.busy:
                 self.refuse_nested()
             try:
@@ -45,6 +51,11 @@ class Changes(ForkAware):
                 return work()
             finally:
                 self.busy = False
+        finally:
+            try:  # noqa: SIM105 - `suppress` would be a call that a second exception could end
+                lock.release()
+            except RuntimeError:
+                pass
 
     def refuse_nested(self) -> NoReturn:
         raise BackendError(

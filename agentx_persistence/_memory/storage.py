@@ -115,7 +115,9 @@ class MemoryStorage(Storage):
         generation: str | None = None,
     ) -> int | Found:
         changes = self._changes
-        with changes.lock:  # as `Changes.run`, without its two calls: it is the most frequent one
+        lock = changes.lock
+        try:  # as `Changes.run`, without its two calls: it is the most frequent one
+            lock.acquire()
             if changes.busy:
                 changes.refuse_nested()
             try:
@@ -147,6 +149,11 @@ class MemoryStorage(Storage):
                 return count
             finally:
                 changes.busy = False
+        finally:
+            try:  # noqa: SIM105 - see `Changes.run`
+                lock.release()
+            except RuntimeError:
+                pass
 
     def _create_with(self, document: Document, entries: Sequence[Entry], at: int) -> int:
         updated_at = max(document.updated_at, at) if entries else document.updated_at
