@@ -120,7 +120,7 @@ def _quiet(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.skipif(
     sys.implementation.name == "pypy",
-    reason="NOT TESTED: PyPy lets interrupts into `with lock:`, between taking it and the block",
+    reason="NOT TESTED: an interrupt of `RLock.acquire` can leave the lock taken on PyPy",
 )
 def test_interrupts_lose_double_and_damage_nothing_and_leave_nothing_locked(
     backend: Backend, report: Callable[[str], None]
