@@ -33,7 +33,7 @@ def prune(
     :param dry_run: yield them, but delete nothing
     """
     check_time("before", before)
-    storage = walking.storage_of(persistence)
+    storage, owners = walking.storage_of(persistence), frozenset(containers or ())
     done, total = 0, walking.total(storage, SESSIONS, containers) if progress else 0
     for page in walking.pages(storage, SESSIONS, containers):
         old = [document.key for document in page if document.updated_at < before]
@@ -41,6 +41,8 @@ def prune(
             session = persistence.sessions.find(session_id)
             if session is None or session.updated_at >= before:
                 continue
+            if owners and session.container_id not in owners:
+                continue  # it has been moved since it was listed
             if dry_run or storage.delete(SESSIONS, session_id, before=before):
                 yield session
         done += len(page)

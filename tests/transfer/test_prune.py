@@ -47,6 +47,20 @@ def test_a_session_that_gets_a_message_right_before_its_deletion_stays(
     assert [left.session_id for left in persistence.sessions.find_all()] == ["session 001"]
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_session_that_has_left_the_containers_meanwhile_stays(
+    persistence: Persistence, dry_run: bool
+) -> None:
+    _fill(persistence, 3)
+    found = []
+    for old in prune(persistence, before=_BEFORE, containers=["box"], dry_run=dry_run):
+        found.append(old.session_id)
+        moved = session("session 001", container_id="kept", created_at=2, updated_at=2)
+        persistence.sessions.save(moved)
+    assert found == ["session 000", "session 002"]
+    assert texts(persistence, "session 001") == ["first"]
+
+
 def test_what_is_added_while_sessions_are_pruned_is_either_kept_or_refused(
     persistence: Persistence,
 ) -> None:
