@@ -114,7 +114,7 @@ class Storage(ABC):
 
         :param before: if the document exists and its `updated_at` is not less than this, write
             nothing and return False. The first step decides that: a session that has been appended
-            to until then stays. If a repeated call finds such a document, and cannot tell whether
+            to until then stays. If a repeated call finds such a session, and cannot tell whether
             an earlier attempt deleted another one, it raises `BackendUnavailableError`
         """
 
