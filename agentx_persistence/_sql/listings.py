@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import Column, ColumnElement, Select, Table, bindparam, func, literal_column, select
@@ -50,7 +50,7 @@ class Listings:
     def find(self, kind: Kind, query: Query) -> Listing:
         size = query.limit if query.limit in self._database.flavour.planned_sizes else None
         shape, values = _parse(kind, query, size)
-        if query.limit is not None and size is None:
+        if query.limit is not None:
             values["limit"] = query.limit + 1
         rows = self._rows(shape, values, joined=self._database.flavour.joins_values)
         shown = rows if query.limit is None else rows[: query.limit]
@@ -102,14 +102,18 @@ class Listings:
         columns: list[ColumnElement[Any]] = [*times, *table.primary_key, text]
         if joined:
             columns = [func.concat_ws(bindparam("joint", _JOINT), *columns)]
-        listing = self._chosen(shape, select(*columns))
-        ascending = _order(table, shape)
-        listing = listing.order_by(
-            *([c.desc() for c in ascending] if shape.order == "oldest" else ascending)
-        )
-        if shape.size is not None:
-            return listing.limit(literal_column(str(shape.size + 1)))
-        return listing.limit(bindparam("limit")) if shape.limited else listing
+        order = _order(table, shape)
+        listing = _sorted(self._chosen(shape, select(*columns)), order, shape)
+        if shape.limited:
+            listing = listing.limit(bindparam("limit"))
+        if shape.size is None:
+            return listing
+        # PostgreSQL keeps one plan for all values. It reads an index in order because of the size,
+        # if listings are large on average, and because of the parameter, if they are small. With
+        # the size alone, it would read and sort all of one that is larger than the average.
+        page = listing.add_columns(*(c for c in order if not c.primary_key)).subquery("page")
+        rows = _sorted(select(*[*page.c][: len(columns)]), [page.c[c.name] for c in order], shape)
+        return rows.limit(literal_column(str(shape.size + 1)))
 
     def _chosen(self, shape: _Shape, rows: Select[Any]) -> Select[Any]:
         table = TABLES[shape.kind]
@@ -130,6 +134,10 @@ class Listings:
             index = "_".join(("ix", table.name, *shape.fields, *(c.name for c in order)))
             rows = flavour.from_index(rows, table, index)
         return rows
+
+
+def _sorted(rows: Select[Any], order: Sequence[ColumnElement[Any]], shape: _Shape) -> Select[Any]:
+    return rows.order_by(*(c.desc() if shape.order == "oldest" else c for c in order))
 
 
 def _order(table: Table, shape: _Shape) -> list[Column[Any]]:

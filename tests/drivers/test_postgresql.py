@@ -28,7 +28,7 @@ from agentx_persistence._sql.schema import parse_url
 from agentx_persistence.mysql import mysql_driver
 from agentx_persistence.postgresql import postgresql_driver
 from tests.backends.pgbouncer import pooled
-from tests.contract.records import image, message, saved_session, session, texts
+from tests.contract.records import image, message, saved_session, texts
 from tests.migrations.test_migrations import open_and_append, starting_at_once
 from tests.servers.postgresql import PostgresqlServer
 
@@ -43,26 +43,6 @@ def test_nul_in_text_comes_back_though_a_column_cannot_hold_it(postgresql_backen
         saved_session(persistence)
         persistence.sessions.add_message("session", message("\x00 \\u0000"))
         assert texts(persistence) == ["\x00 \\u0000"]
-
-
-def test_pages_are_planned_only_a_few_times(
-    postgresql_backend: Any, postgresql_server: PostgresqlServer
-) -> None:
-    with postgresql_backend.open() as persistence:
-        for number in range(1_000):
-            persistence.sessions.save(session(f"s{number}"))
-        database = postgresql_backend.options["database"]
-        postgresql_server.execute("ANALYZE agentx_sessions", database=database)
-        for _ in range(20):
-            page = persistence.sessions.find_page(container_id="box", order="active", size=20)
-            assert page.next_cursor
-            assert len(page.items) == 20
-        plans = persistence._storage._database.fetch(
-            "SELECT generic_plans, custom_plans FROM pg_prepared_statements"
-            " WHERE statement LIKE '%%latest%%LIMIT%%'"
-        )
-    # psycopg prepares the sixth call. The server plans five of the rest, then keeps a plan.
-    assert plans == [(10, 5)]
 
 
 def test_the_texts_of_many_messages_travel_in_binary(
