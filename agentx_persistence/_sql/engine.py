@@ -68,9 +68,9 @@ class Database(ForkAware):
         self._opening: float | None = None
         self._writing: set[int] = set()
         self._dbapi = engine.dialect.loaded_dbapi
-        # Of each client library and style of parameters: a caller's transaction may have others.
-        self._compiled: dict[tuple[str, str], dict[Hashable, Statement]] = {}
-        self._statements = self.statements_of(engine.dialect)
+        self._statements: dict[Hashable, Statement] = {}
+        # Those of callers' transactions with other styles.
+        self._compiled: dict[tuple[str, ...], dict[Hashable, Statement]] = {}
         renew_after_fork(self)
 
     @property
@@ -78,7 +78,11 @@ class Database(ForkAware):
         return self.engine.dialect
 
     def statements_of(self, dialect: Dialect) -> dict[Hashable, Statement]:
-        return self._compiled.setdefault((dialect.driver, dialect.paramstyle), {})
+        """Return the statements that were compiled for dialects of this one's style."""
+        style = _style(dialect)
+        if style == _style(self.dialect):
+            return self._statements
+        return self._compiled.setdefault(style, {})
 
     def statement(
         self,
@@ -247,3 +251,9 @@ class Database(ForkAware):
             failure = BackendError(backend, reason)
         failure.__cause__ = cause
         return failure, passing
+
+
+def _style(dialect: Dialect) -> tuple[str, ...]:
+    """Return the client library, the style of parameters, and the quote of names, which is another
+    one in MySQL's mode ANSI_QUOTES."""
+    return dialect.driver, dialect.paramstyle, dialect.identifier_preparer.initial_quote

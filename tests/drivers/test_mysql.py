@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine
 
 from agentx_persistence import (
     BackendUnavailableError,
@@ -15,6 +16,7 @@ from agentx_persistence import (
     UserMessage,
     create_persistence,
 )
+from agentx_persistence.mysql import mysql_driver
 from tests.contract.records import container, image, message, saved_session, session, texts
 from tests.servers.mysql import MysqlServer
 
@@ -143,6 +145,30 @@ def test_ids_and_names_are_exact_whatever_the_databases_collation_is(
         assert persistence.containers.delete("A")
         assert persistence.images.exists("a")
     mysql_server.execute("DROP DATABASE agentx_collated")
+
+
+@pytest.mark.parametrize("own", ["address", "engine"])
+def test_transactions_with_other_quotes_have_other_statements(
+    mysql_server: MysqlServer, mysql_backend: Any, own: str
+) -> None:
+    url = mysql_server.url.set(
+        drivername="mysql+pymysql", database=mysql_backend.options["database"]
+    )
+    quoting: dict[str, Any] = {"init_command": "SET sql_mode = 'ANSI_QUOTES'"}
+    ansi = create_engine(url, connect_args=quoting)
+    usual = create_engine(url)
+    driver = mysql_driver(engine=ansi) if own == "engine" else mysql_backend.driver()
+    item = ItemRecord(namespace=("box",), key="k", value=1)
+    with create_persistence(driver) as persistence:
+        for engine in (ansi, usual, ansi):
+            persistence.items.save(item)
+            with engine.begin() as connection:
+                within = persistence.within(connection)
+                assert within.items.find_all(namespace=("box",)) == [item]
+                within.items.save(item)
+            assert persistence.items.find_all(namespace=("box",)) == [item]
+    ansi.dispose()
+    usual.dispose()
 
 
 def test_tls_is_used_where_the_server_has_it(mysql_server: MysqlServer, mysql_backend: Any) -> None:
