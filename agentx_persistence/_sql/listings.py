@@ -188,9 +188,10 @@ def _prefix(kind: Kind, prefix: str) -> dict[str, str]:
         # MySQL pads the shorter text with spaces for a comparison, and a space is greater than the
         # U+001F that ends an element.
         partial = len(columns) == 2 and not prefix.endswith(SEPARATOR)
-        bounds[f"{columns[0]}_from"] = f"{prefix}\x01" if partial else prefix
+        least = "\x01" if partial else ""
+        bounds[f"{columns[0]}_from"] = prefix + least
         if end := _end(prefix):
-            bounds[f"{columns[0]}_to"] = end
+            bounds[f"{columns[0]}_to"] = end + least
     return bounds
 
 

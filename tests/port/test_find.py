@@ -214,7 +214,7 @@ def test_a_document_without_a_field_is_found_by_no_value_of_it(storage: Storage)
 def test_items_are_found_by_their_namespace_and_by_prefixes_of_keys(storage: Storage) -> None:
     places = [
         *(("box",), ("box", "a"), ("box", "a", "b"), ("box", "ab"), ("boxa",), ("bo",)),
-        *(("box", "🙂"), ("box", "\uffee"), ("%",), ("*",), ("box", "_")),
+        *(("box", "b"), ("box", "🙂"), ("box", "\uffee"), ("%",), ("*",), ("box", "_")),
     ]
     ends = ["b", "a", "a_b", "axb", "🙂", "\uffee", "\U0010ffff", "\U0010ffff" * 2, "\ud7ff"]
     for namespace in places:
@@ -225,6 +225,7 @@ def test_items_are_found_by_their_namespace_and_by_prefixes_of_keys(storage: Sto
     )
     prefixes = [
         *("", "b", "box", namespace_of("box"), namespace_of("box", "a"), namespace_of("%")),
+        namespace_of("box") + "a",
         *(item_key(namespace_of("box"), ""), item_key(namespace_of("box"), "a")),
         *(item_key(namespace_of("box"), "a_"), namespace_of("box", "🙂"), "absent"),
         *(item_key(namespace_of("box"), last) for last in ("\ud7ff", "\uffee", "\U0010ffff")),
