@@ -43,7 +43,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         return _run(arguments)
     except _Interrupted:
-        print("interrupted; what was done stays, and the command can be run again", file=sys.stderr)
+        said = "interrupted; what was done stays, and the command can be run again"
+        print(said, file=Lasting(sys.stderr, lost=OSError))
         return 130
     finally:
         signal.signal(signal.SIGINT, before)
@@ -59,7 +60,8 @@ def _run(arguments: Sequence[str]) -> int:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # what the encoding does not have
     urls = [*arguments, os.environ.get(schema.VARIABLE, "")]
-    with redirect_stderr(cast(TextIO, Lasting(sys.stderr, *urls))):
+    # A full disk behind it ends no work either: nothing could be said about that.
+    with redirect_stderr(cast(TextIO, Lasting(sys.stderr, *urls, lost=OSError))):
         status = _status(arguments)
         try:
             sys.stdout.flush()

@@ -18,22 +18,23 @@ class Lasting:
     """A stream of text that drops what nobody reads, after its reader went away.
 
     :param urls: their passwords are hidden in all that is written
+    :param lost: the errors after which it drops what it gets
     """
 
-    def __init__(self, stream: TextIO, *urls: str) -> None:
-        self._stream, self._urls = stream, urls
+    def __init__(self, stream: TextIO, *urls: str, lost: type[OSError] = BrokenPipeError) -> None:
+        self._stream, self._urls, self._lost = stream, urls, lost
 
     def write(self, text: str) -> int:
         try:
             return self._stream.write(secret_free(text, *self._urls))
-        except BrokenPipeError:
+        except self._lost:
             drop(self._stream)
             return len(text)
 
     def flush(self) -> None:
         try:
             self._stream.flush()
-        except BrokenPipeError:
+        except self._lost:
             drop(self._stream)
 
     def __getattr__(self, name: str) -> Any:

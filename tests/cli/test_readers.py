@@ -39,6 +39,14 @@ def _status(*arguments: str, unread: tuple[str, ...] = ("stdout", "stderr")) -> 
 _BOTH = ("stdout", "stderr")
 
 
+_INTERRUPTED = """
+import signal, sys
+from agentx_persistence.cli import app
+app.app = lambda **options: signal.raise_signal(signal.SIGINT)
+sys.exit(app.run([]))
+"""
+
+
 def _damage(store: str) -> None:
     path = store.removeprefix("sqlite:///")
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -89,3 +97,24 @@ def test_a_closed_standard_error_ends_no_work(store: str, empty: str) -> None:
     )
     assert ended.returncode == 0
     assert "no difference" in ended.stdout
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_errors_that_nothing_takes_end_no_work(store: str, empty: str, unbuffered: str) -> None:
+    def status(
+        *arguments: str, program: str = "-m agentx_persistence", streams: str = "2>/dev/full"
+    ) -> int:
+        command = f"{sys.executable} {program} {' '.join(arguments)} {streams}"
+        return subprocess.run(
+            ["bash", "-c", command],
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            timeout=60,
+        ).returncode
+
+    assert status("compare", store, empty) == 1
+    assert status("copy", store, empty) == 0
+    assert status("compare", store, empty) == 0
+    assert status("list", "oracle://h/d") == 2
+    assert status("stats", store, streams=">/dev/full 2>&1") == 2
+    assert status("list", program=f"-c '{_INTERRUPTED}'") == 130
