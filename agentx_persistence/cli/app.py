@@ -7,15 +7,13 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from contextlib import redirect_stderr
-from io import TextIOWrapper
-from typing import Annotated, TextIO, cast
+from typing import Annotated
 
 import typer
 
 from agentx_persistence.cli import caring, looking, moving, schema
 from agentx_persistence.cli.options import Url, visible
-from agentx_persistence.cli.streams import Lasting, drop, to_its_end
+from agentx_persistence.cli.streams import Lasting, answered, to_its_end
 from agentx_persistence.errors import PersistenceError
 
 app = typer.Typer(
@@ -51,26 +49,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _run(arguments: Sequence[str]) -> int:
-    if sys.stdout is None:  # as ">&-" leaves it
-        print("error: the standard output is closed", file=sys.stderr)
-        return 2
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # what the encoding does not have
     urls = [*arguments, os.environ.get(schema.VARIABLE, "")]
-    # A full disk behind it ends no work either: nothing could be said about that.
-    with redirect_stderr(cast(TextIO, Lasting(sys.stderr, *urls, lost=OSError))):
-        status = _status(arguments)
-        try:
-            sys.stdout.flush()
-        except OSError as error:
-            drop(sys.stdout)
-            if isinstance(error, BrokenPipeError) or status:
-                return status
-            return _told(error)
-        return status
+    return answered(lambda: _status(arguments), _told, *urls)
 
 
 def _status(arguments: Sequence[str]) -> int:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from agentx_persistence.cli.places import require_existing, secret_free
+from agentx_persistence.cli.streams import answered, to_its_end
 from agentx_persistence.errors import MissingDependencyError, PersistenceError
 from agentx_persistence.persistence import create_persistence
 from agentx_persistence.schemes import MODULES
@@ -20,6 +21,11 @@ _NEEDS_EXTRA = "the other commands need: pip install 'agentx-persistence[cli]'"
 
 def main(arguments: Sequence[str]) -> int:
     """Run ``upgrade`` or ``check`` with nothing but the standard library."""
+    urls = [*arguments, os.environ.get(VARIABLE, "")]
+    return answered(lambda: _status(arguments), _told, *urls)
+
+
+def _status(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="agentx-persistence", epilog=_NEEDS_EXTRA)
     parser.add_argument("command", choices=["upgrade", "check"], help="; ".join(_HELP))
     parser.add_argument(
@@ -29,14 +35,23 @@ def main(arguments: Sequence[str]) -> int:
         help="such as sqlite:///agentx.db, postgresql://… or mysql://…; "
         f"by default the environment variable {VARIABLE}",
     )
-    asked = parser.parse_args(arguments)
-    if not asked.url:
-        parser.error(f"no URL: give one, or set {VARIABLE}")
     try:
-        return (upgrade if asked.command == "upgrade" else check)(asked.url)
+        asked = parser.parse_args(arguments)
+        if not asked.url:
+            parser.error(f"no URL: give one, or set {VARIABLE}")
+        return to_its_end(upgrade if asked.command == "upgrade" else check)(asked.url)
     except PersistenceError as error:
         print(f"error: {secret_free(str(error), asked.url)}", file=sys.stderr)
         return 2
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 0
+    except OSError as error:
+        return _told(error)
+
+
+def _told(error: OSError) -> int:
+    print(f"error: {error.strerror or error}", file=sys.stderr)
+    return 2
 
 
 _HELP = ("upgrade: bring the schema up to date", "check: tell whether it is current")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from functools import wraps
-from typing import Any, ParamSpec, TextIO, cast
+from io import TextIOWrapper
+from typing import Any, ParamSpec, TextIO, TypeVar, cast
 
 from agentx_persistence.cli.places import secret_free
 
 P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Lasting:
@@ -47,16 +49,43 @@ def drop(stream: TextIO) -> None:
         os.dup2(nothing.fileno(), stream.fileno())
 
 
-def to_its_end(command: Callable[P, None]) -> Callable[P, None]:
+def answered(run: Callable[[], int], tell: Callable[[OSError], int], *urls: str) -> int:
+    """Run a command, whatever becomes of what it prints; return the exit status.
+
+    :param tell: reports an error of the output, and returns the exit status for it
+    :param urls: as for `Lasting`
+    """
+    if sys.stdout is None:  # as ">&-" leaves it
+        print("error: the standard output is closed", file=sys.stderr)
+        return 2
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what the encoding does not have
+    # A full disk behind it ends no work either: nothing could be said about that.
+    with redirect_stderr(cast(TextIO, Lasting(sys.stderr, *urls, lost=OSError))):
+        status = run()
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            drop(sys.stdout)
+            if isinstance(error, BrokenPipeError) or status:
+                return status
+            return tell(error)
+        return status
+
+
+def to_its_end(command: Callable[P, T]) -> Callable[P, T]:
     """Run a command to its end, whether or not anybody reads what it prints: it changes a store, or
     its exit status says something."""
 
     @wraps(command)
-    def run(*arguments: P.args, **options: P.kwargs) -> None:
+    def run(*arguments: P.args, **options: P.kwargs) -> T:
         output = Lasting(sys.stdout)
         with redirect_stdout(cast(TextIO, output)):
             try:
-                command(*arguments, **options)
+                return command(*arguments, **options)
             finally:
                 output.flush()
 

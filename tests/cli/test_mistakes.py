@@ -228,3 +228,31 @@ def test_what_a_driver_warns_of_is_a_line(run: Run, redis_server: Any) -> None:
     ended = run("list", redis_server.url)
     assert ended.status == 0
     assert all(line.startswith("warning: ") for line in ended.err.splitlines())
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("redirection", "status", "said"),
+    [
+        (">&-", 2, "error: the standard output is closed\n"),
+        (">/dev/full", 2, "error: No space left on device\n"),
+        ("2>/dev/full", 0, ""),
+        ("| true", 0, ""),
+    ],
+)
+def test_the_command_without_its_extra_tells_so_too(
+    store: str, redirection: str, status: int, said: str, unbuffered: str
+) -> None:
+    program = _HIDE.format(hidden={"typer", "rich"}) + (
+        "from agentx_persistence.cli import main\nimport sys; sys.exit(main(sys.argv[1:]))"
+    )
+    command = f'"$@" {redirection}; exit "${{PIPESTATUS[0]}}"'
+    ended = subprocess.run(
+        ["bash", "-c", command, "-", sys.executable, "-c", program, "check", store],
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ended.returncode, ended.stderr) == (status, said)
