@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+import agentx_persistence
+from agentx_persistence import Persistence, create_persistence
 from agentx_persistence.fs import fs_driver
 from agentx_persistence.mongodb import mongodb_driver
 from agentx_persistence.mysql import mysql_driver
@@ -42,9 +44,18 @@ WITH_CODE = sorted(
 @pytest.mark.parametrize("document", WITH_CODE, ids=str)
 def test_its_code_runs(document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    opened: list[Persistence] = []
+
+    def create(*arguments: Any, **options: Any) -> Persistence:
+        opened.append(create_persistence(*arguments, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(agentx_persistence, "create_persistence", create)
     names: dict[str, Any] = {"__name__": "document"}
     for block in code_blocks(document):
         exec(compile(block, str(document), "exec"), names)
+    for persistence in opened:  # a web application leaves its own to the end of the process
+        persistence.close()
 
 
 def test_the_first_example_prints_what_it_says(
