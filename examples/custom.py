@@ -73,7 +73,8 @@ class CustomStorage(TransactionalStorage):
         self, start: str, stop: str, limit: int | None, reverse: bool
     ) -> Iterable[tuple[str, str]]:
         order, most = " DESC" if reverse else "", -1 if limit is None else limit
-        return self.run(f"{SCAN}{order} LIMIT {most}", start, stop)
+        # All at once: an interrupted loop over a cursor would keep the database locked.
+        return self.run(f"{SCAN}{order} LIMIT {most}", start, stop).fetchall()
 
 
 class CustomDriver(PersistenceDriver):
