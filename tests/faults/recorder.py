@@ -32,6 +32,8 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path, self.writer = path, path.stem
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        # A kill can tear a line where a page of the file ends. The next line would continue it.
+        os.ftruncate(self._descriptor, path.read_bytes().rfind(b"\n") + 1)
 
     def close(self) -> None:
         os.close(self._descriptor)
