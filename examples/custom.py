@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from threading import RLock
 from typing import TypeVar
 
@@ -28,6 +28,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
 
 class CustomStorage(TransactionalStorage):
     connection: sqlite3.Connection | None = None
+    scans: ExitStack
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -40,7 +41,7 @@ class CustomStorage(TransactionalStorage):
                 raise errors.BackendError("custom", "another call of this thread is under way")
             try:
                 connection = sqlite3.connect(self.path, timeout=60)
-                with closing(connection) as self.connection, connection:
+                with closing(connection) as self.connection, connection, ExitStack() as self.scans:
                     connection.execute("BEGIN IMMEDIATE")
                     return work()
             except sqlite3.OperationalError as error:  # such as a lock that another process holds
@@ -73,8 +74,10 @@ class CustomStorage(TransactionalStorage):
         self, start: str, stop: str, limit: int | None, reverse: bool
     ) -> Iterable[tuple[str, str]]:
         order, most = " DESC" if reverse else "", -1 if limit is None else limit
-        # All at once: an interrupted loop over a cursor would keep the database locked.
-        return self.run(f"{SCAN}{order} LIMIT {most}", start, stop).fetchall()
+        # An interrupted loop over a cursor that stays open would keep the database locked.
+        return self.scans.enter_context(
+            closing(self.run(f"{SCAN}{order} LIMIT {most}", start, stop))
+        )
 
 
 class CustomDriver(PersistenceDriver):
