@@ -55,7 +55,7 @@ class Changes(ForkAware):
             try:  # noqa: SIM105 - `suppress` would be a call that a second exception could end
                 lock.release()
             except RuntimeError:
-                pass
+                pass  # an exception came before this thread had it
 
     def refuse_nested(self) -> NoReturn:
         raise BackendError(

@@ -54,7 +54,7 @@ class Flavour(ABC):
     takes_one_bound: ClassVar[bool] = False
     # Whether the client library takes so long to read a value that a listing joins those of a row.
     joins_values: ClassVar[bool] = False
-    # The sizes of pages that are a part of the SQL. As a parameter, each would be planned anew.
+    # The sizes of pages that the SQL contains, as the server would plan them anew as parameters.
     planned_sizes: ClassVar[frozenset[int]] = frozenset()
     # Whether a snapshot of a transaction has its own changes together with those of others in the
     # same rows, but not the others' further rows.

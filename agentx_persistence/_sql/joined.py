@@ -126,7 +126,7 @@ class JoinedConnections(Connections):
 
 
 class JoinedDatabase(Database):
-    """A database within the caller's transaction."""
+    """A database within the caller's transaction, which it never ends."""
 
     # Further ones are of use only if the key became free between two statements, or for leftovers.
     attempts = 3

@@ -43,8 +43,8 @@ _MISCONFIGURED = {
 class PostgresqlFlavour(Flavour):
     backend = "postgresql"
     shows_deleted_in_snapshots = True
-    # Of a limit that is a parameter it assumes a tenth of the rows. So it never keeps the plan of a
-    # page of a large listing, and planning takes longer than reading it.
+    # PostgreSQL takes a limit that is a parameter for a tenth of the rows. So it plans each page of
+    # a large listing anew, which takes longer than reading the page.
     planned_sizes = frozenset({1, 10, 20, 25, 50, 100})
 
     def begin(self, connection: Any, cursor: Cursor) -> None:
