@@ -51,10 +51,11 @@ class CustomStorage(TransactionalStorage):
             finally:
                 self.connection = None
         finally:
-            try:  # noqa: SIM105 - `suppress` is a call, which Ctrl-C could end
+            try:
                 LOCK.release()
-            except RuntimeError:
-                pass  # Ctrl-C came before this thread had it
+            except RuntimeError as error:  # Ctrl-C came before this thread had it
+                if getattr(error.__traceback__, "tb_next", None):
+                    raise  # in the frame of a signal handler, after the release
 
     def run(self, statement: str, *values: str) -> sqlite3.Cursor:
         assert self.connection  # inside of `transact`

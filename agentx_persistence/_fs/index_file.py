@@ -19,6 +19,7 @@ from agentx_persistence.storage._forking import (
     renew_after_fork,
     wait_for_fork,
 )
+from agentx_persistence.storage._unlocking import raise_unless_unlocked
 
 T = TypeVar("T")
 
@@ -46,16 +47,18 @@ class IndexFile(ForkAware):
     # parent's locks (https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_).
 
     def before_fork(self, deadline: float) -> None:
+        # Nothing that an interrupt could end may precede `acquire` inside of the `try`.
+        seconds = max(0.0, deadline - time.monotonic())
         try:
             # Not held until the fork: in a hook of others, it may wait for a thread that wants it.
-            locked = self._lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
+            locked = self._lock.acquire(timeout=seconds)
             if locked and not self._using:
                 self._disconnect()
         finally:
-            try:  # noqa: SIM105
+            try:
                 self._lock.release()
-            except RuntimeError:
-                pass  # it could not wait longer, or was interrupted
+            except RuntimeError as error:  # it could not wait longer, or was interrupted
+                raise_unless_unlocked(error)
 
     def after_fork(self) -> None:
         # A call may have outlasted the wait, and a signal handler may have forked inside a call, or
@@ -78,10 +81,10 @@ class IndexFile(ForkAware):
             finally:
                 self._using = nested
         finally:
-            try:  # noqa: SIM105
+            try:
                 lock.release()
-            except RuntimeError:
-                pass  # it was interrupted before it had the lock
+            except RuntimeError as error:  # it was interrupted before it had the lock
+                raise_unless_unlocked(error)
 
     def close(self) -> None:
         self._closed = True

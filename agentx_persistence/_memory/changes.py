@@ -14,6 +14,7 @@ from typing import NoReturn, TypeVar
 
 from agentx_persistence.errors import BackendError, PersistenceClosedError
 from agentx_persistence.storage._forking import ForkAware, renew_after_fork
+from agentx_persistence.storage._unlocking import raise_unless_unlocked
 
 T = TypeVar("T")
 Step = Callable[[], object]
@@ -52,10 +53,10 @@ class Changes(ForkAware):
             finally:
                 self.busy = False
         finally:
-            try:  # noqa: SIM105 - `suppress` would be a call that a second exception could end
+            try:
                 lock.release()
-            except RuntimeError:
-                pass  # an exception came before this thread had it
+            except RuntimeError as error:  # an exception came before this thread had it
+                raise_unless_unlocked(error)
 
     def refuse_nested(self) -> NoReturn:
         raise BackendError(

@@ -23,6 +23,7 @@ from agentx_persistence.storage import (
     Stored,
     Window,
 )
+from agentx_persistence.storage._unlocking import raise_unless_unlocked
 from agentx_persistence.storage.kinds import owned_queries
 
 
@@ -150,10 +151,10 @@ class MemoryStorage(Storage):
             finally:
                 changes.busy = False
         finally:
-            try:  # noqa: SIM105 - see `Changes.run`
+            try:
                 lock.release()
-            except RuntimeError:
-                pass
+            except RuntimeError as error:
+                raise_unless_unlocked(error)
 
     def _create_with(self, document: Document, entries: Sequence[Entry], at: int) -> int:
         updated_at = max(document.updated_at, at) if entries else document.updated_at

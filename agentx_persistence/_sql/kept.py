@@ -19,6 +19,7 @@ from agentx_persistence._sql.connections import NESTED, Connections, Rows, forgo
 from agentx_persistence._sql.flavour import Flavour
 from agentx_persistence.errors import BackendError, BackendUnavailableError
 from agentx_persistence.storage._forking import forking, wait_for_fork
+from agentx_persistence.storage._unlocking import raise_unless_unlocked
 
 T = TypeVar("T")
 
@@ -118,11 +119,10 @@ class KeptConnections(Connections):
                     raise BackendUnavailableError(self._flavour.backend, reason)
                 result = self._write_alone(work, begin)
             finally:
-                # `suppress` would be a call that a second interrupt could end before the release.
-                try:  # noqa: SIM105
+                try:
                     self._turn.release()
-                except RuntimeError:
-                    pass  # this thread does not hold it
+                except RuntimeError as error:  # this thread does not hold it
+                    raise_unless_unlocked(error)
         finally:
             self._inside.pop(call, None)
         return result

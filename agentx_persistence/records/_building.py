@@ -65,11 +65,12 @@ class Building:
             cls.wait()
             return work()
         finally:
-            # `suppress` would be a call that an interrupt could end before the release.
-            try:  # noqa: SIM105
+            try:
                 cls.lock.release()
-            except RuntimeError:
-                pass  # the wait was too long, or interrupted
+            except RuntimeError as error:  # the wait was too long, or interrupted
+                # The traceback of what a signal handler raised goes on to the handler's frame.
+                if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+                    raise
 
 
 if hasattr(os, "register_at_fork"):

@@ -14,6 +14,7 @@ from threading import RLock, get_ident
 from weakref import WeakValueDictionary
 
 from agentx_persistence.errors import BackendUnavailableError
+from agentx_persistence.storage._unlocking import raise_unless_unlocked
 
 # For how many seconds a fork waits for another fork, and then for calls that are under way, in all
 # stores together. An opening waits as long for a fork.
@@ -60,11 +61,10 @@ def _before_fork() -> None:
         for thing in _things():
             thing.before_fork(deadline)
     finally:
-        # `suppress` would be a call that a second interrupt could end before the release.
-        try:  # noqa: SIM105
+        try:
             _one_thread_at_a_time.release()
-        except RuntimeError:
-            pass  # the wait was too long, or interrupted
+        except RuntimeError as error:  # the wait was too long, or interrupted
+            raise_unless_unlocked(error)
 
 
 def _after_fork() -> None:
