@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
@@ -15,6 +16,9 @@ from agentx_persistence import (
 from tests.backends.backend import SHARED, Backend
 from tests.contract.records import message, saved_session, stored, texts
 from tests.contract.test_concurrency import in_processes
+
+# How often each process adds and pops. The long form: AGENTX_TEST_POP_TRIES=200.
+_POPS = int(os.environ.get("AGENTX_TEST_POP_TRIES", "15"))
 
 
 def test_rewriting_replaces_what_comes_after_a_message(
@@ -98,7 +102,7 @@ def test_the_newest_message_is_popped(persistence: Persistence, ten: list[str]) 
 
 def _work_at_the_end(backend: Backend, writer: str) -> tuple[list[str], list[str]]:
     with backend.open() as persistence:
-        return _add_and_pop(persistence, writer, 15)
+        return _add_and_pop(persistence, writer, _POPS)
 
 
 def _add_and_pop(persistence: Persistence, writer: str, times: int) -> tuple[list[str], list[str]]:
