@@ -27,14 +27,14 @@ RECORDS = [ImageRecord, SessionRecord, ItemRecord, UserMessage, OtherMessage, Te
 _FIRST_USE = """
 import sys, threading
 from agentx_persistence import *
-from agentx_persistence.records import CONTAINERS, IMAGES, MESSAGES, SESSIONS
+from agentx_persistence.records import MESSAGES, SESSIONS, ready
 sys.setswitchinterval(1e-6)
 uses = [
     lambda: UserMessage(content=[TextPart(text="x")]).to_json(),
     lambda: SessionRecord().to_json(),
-    lambda: MESSAGES.validator.validate_json('[{"role":"x","subtype":"x","id":"a"}]')[0].to_json(),
+    lambda: ready(MESSAGES).validate_json('[{"role":"x","subtype":"x","id":"a"}]')[0].to_json(),
     lambda: ImageRecord.model_validate_json('{"containerId":"c","metadata":{}}').to_json(),
-    lambda: SESSIONS.validator.validate_json("[{}]")[0].to_json(),
+    lambda: ready(SESSIONS).validator.validate_json("[{}]")[0].to_json(),
     lambda: parse_message({"role": "user", "subtype": "user", "content": []}).to_json(),
     lambda: SessionRecord.model_construct(),
     lambda: ItemRecord(namespace=["a"], key="k", value=b"x").to_json(),
@@ -100,6 +100,22 @@ print(os.waitpid(child, 0)[1])
 thread.join()
 """
 
+_LISTS = """
+from pydantic import TypeAdapter
+from agentx_persistence import create_persistence
+from agentx_persistence.records._building import Building
+from tests.contract.calls import all_calls
+rebuild, alone = TypeAdapter.rebuild, []
+def watched(self, **options):
+    alone.append(Building.lock._is_owned())
+    return rebuild(self, **options)
+TypeAdapter.rebuild = watched
+with create_persistence("memory:") as persistence:
+    for call in all_calls(persistence, "own"):
+        call()
+print(len(alone) > 4, all(alone))
+"""
+
 
 def _run(program: str) -> str:
     ended = subprocess.run(
@@ -122,6 +138,10 @@ def test_the_first_use_in_many_threads_works(attempt: int) -> None:
 @pytest.mark.parametrize("program", [_FORK, _FORK_IN_PYDANTIC], ids=["too long", "in pydantic"])
 def test_a_child_builds_though_a_thread_was_building_when_it_was_forked(program: str) -> None:
     assert _run(program) == "0"
+
+
+def test_what_reads_lists_is_built_while_no_thread_can_fork() -> None:
+    assert _run(_LISTS) == "True True"
 
 
 def test_a_class_is_built_under_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,8 @@ class IndexFile(ForkAware):
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
         self._closed = self._using = self._torn = False
+        # Whether the last fork left a call under way. ``None`` if it was interrupted before.
+        self._outlasting: bool | None = None
         renew_after_fork(self)
 
     # A child that opens a file which its process has open already, believes that it holds the
@@ -48,11 +50,13 @@ class IndexFile(ForkAware):
 
     def before_fork(self, deadline: float) -> None:
         # Nothing that an interrupt could end may precede `acquire` inside of the `try`.
-        seconds = max(0.0, deadline - time.monotonic())
+        seconds, self._outlasting = max(0.0, deadline - time.monotonic()), None
         try:
             # Not held until the fork: in a hook of others, it may wait for a thread that wants it.
             locked = self._lock.acquire(timeout=seconds)
-            if locked and not self._using:
+            # A call that comes later is `_using`, too, but then waits for the fork.
+            self._outlasting = self._using or not locked
+            if not self._outlasting:
                 self._disconnect()
         finally:
             try:
@@ -63,11 +67,12 @@ class IndexFile(ForkAware):
     def after_fork(self) -> None:
         # A call may have outlasted the wait, and a signal handler may have forked inside a call, or
         # interrupted `before_fork`.
-        self._torn = self._torn or self._using or self._connection is not None
+        outlasting = self._using if self._outlasting is None else self._outlasting
+        self._torn = self._torn or outlasting or self._connection is not None
         if self._connection is not None:
             _of_the_parent.append(self._connection)
             self._connection = None
-        self._lock, self._using = RLock(), False
+        self._lock, self._using, self._outlasting = RLock(), False, None
 
     def _use(self, work: Callable[[], T]) -> T:
         """Run `work`, which may use or replace the connection, while no other thread does."""

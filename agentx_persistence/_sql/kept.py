@@ -54,6 +54,8 @@ class KeptConnections(Connections):
         self._writers: set[int] = set()
         # The calls under way, and their threads. A fork waits for them.
         self._inside: dict[object, int] = {}
+        # Those of them that the last fork left under way. ``None`` if it was interrupted before.
+        self._outlasting: dict[object, int] | None = None
 
     def fetch(self, sql: str, parameters: Any) -> Rows:
         if self._path is None or not sql.startswith("SELECT"):
@@ -228,22 +230,29 @@ class KeptConnections(Connections):
     def before_fork(self, deadline: float) -> None:
         # A fork adds its thread to `forking`, then reads `_inside`. A call adds itself to
         # `_inside`, then reads `forking`. So at least one of the two notices the other.
-        # A copy, as on a free-threaded Python the others change it in the middle of a loop.
-        while set(self._inside.copy().values()) - {get_ident()} and time.monotonic() < deadline:
+        # A call that comes later adds itself, too, but then waits for the fork.
+        self._outlasting = None
+        while True:
+            # A copy, as on a free-threaded Python the others change it in the middle of a loop.
+            inside = self._inside.copy()
+            if not set(inside.values()) - {get_ident()} or time.monotonic() > deadline:
+                break
             time.sleep(0.001)
-        if not self._inside and self._path is not None:
+        self._outlasting = inside
+        if not inside and self._path is not None:
             self._close_idle()
 
     def after_fork(self) -> None:
         # A call may have outlasted the wait, and a signal handler may have forked inside a call, or
         # interrupted `before_fork`.
-        used = self._inside or (self._path is not None and (self._readers or self._writer))
+        inside = self._inside if self._outlasting is None else self._outlasting
+        used = inside or (self._path is not None and (self._readers or self._writer))
         self._torn = self._torn or bool(used)
         self._turn, self._writing, self._writers = RLock(), False, set()
         if self._path is not None or self._torn:
             forgotten.extend([self._writer, self._readers])
             self._readers, self._writer = [], None
-        self._inside = {}
+        self._inside, self._outlasting = {}, None
 
 
 def _cursor(pooled: PoolProxiedConnection) -> Cursor:

@@ -6,6 +6,7 @@ Unix milliseconds. `Record.to_json` and `Record.model_validate_json` are exact i
 not be given back exactly is refused with `InvalidRecordError`.
 """
 
+from agentx_persistence.records._building import ready
 from agentx_persistence.records._fields import check_id, check_name, id_problem, new_id, now
 from agentx_persistence.records._json_values import exact_json
 from agentx_persistence.records._record import Record
@@ -47,4 +48,5 @@ __all__ = [
     "new_id",
     "now",
     "parse_message",
+    "ready",
 ]

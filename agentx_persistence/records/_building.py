@@ -7,6 +7,8 @@ from collections.abc import Callable
 from threading import RLock
 from typing import Any, NamedTuple, TypeVar
 
+from pydantic import TypeAdapter
+
 T = TypeVar("T")
 
 # For how many seconds a fork and a thread that builds wait for each other; building takes some
@@ -81,6 +83,13 @@ if hasattr(os, "register_at_fork"):
         after_in_parent=Building.lock.release,
         after_in_child=Building.lock._at_fork_reinit,  # type: ignore[attr-defined]
     )
+
+
+def ready(adapter: TypeAdapter[T]) -> TypeAdapter[T]:
+    """Return the adapter, which is built now if this is its first use."""
+    if not adapter.pydantic_complete:
+        Building.alone(adapter.rebuild)
+    return adapter
 
 
 class SnakeCaseSignature:

@@ -12,6 +12,7 @@ from pydantic.types import StringConstraints
 from pydantic_core import PydanticCustomError, core_schema
 
 from agentx_persistence.errors import InvalidRecordError
+from agentx_persistence.records._building import ready
 
 MAX_ID_LENGTH = 255
 MAX_NAME_LENGTH = 500
@@ -58,7 +59,7 @@ def check_id(kind: str, value: object) -> None:
 def check_name(value: object) -> None:
     """Refuse with `InvalidRecordError` what no image can have as its name."""
     try:
-        _NAME.validate_python(value)
+        ready(_NAME).validate_python(value)
     except ValidationError as error:
         raise InvalidRecordError("image", "name", error.errors()[0]["msg"]) from error
 

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError, from_json
 
 from agentx_persistence.errors import InvalidRecordError
+from agentx_persistence.records._building import ready
 from agentx_persistence.records._comparison import first_difference
 from agentx_persistence.records._fields import NOW, Count, Id, Millis, Text, id_field
 from agentx_persistence.records._record import Generated, Record
@@ -195,7 +196,7 @@ def parse_message(value: Mapping[str, Any] | str | bytes | bytearray) -> Message
         reason = f"is missing; it is one of {known}, or the name of another framework"
         raise InvalidRecordError("message", "subtype", reason)
     try:
-        (message,) = MESSAGES.validate_python([dict(value)])
+        (message,) = ready(MESSAGES).validate_python([dict(value)])
     except ValidationError as error:
         raise invalid("message", error, value, listed=True) from error
     return message

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from agentx_persistence.errors import CorruptRecordError
+from agentx_persistence.records import ready
 from agentx_persistence.storage import Text
 
 T = TypeVar("T")
@@ -29,7 +30,7 @@ def load(
     try:
         # One pass over all texts takes a quarter less time than one pass each. Damaged texts can
         # form valid JSON together by chance; then the number of records differs.
-        loaded: list[T] = records.validator.validate_json(_array(stored))
+        loaded: list[T] = ready(records).validator.validate_json(_array(stored))
     except (ValidationError, TypeError):  # TypeError: a damaged text can be bytes among strings
         loaded = []
     return loaded if len(loaded) == len(stored) else _load_singly(records, stored, describe)

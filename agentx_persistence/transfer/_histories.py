@@ -10,7 +10,7 @@ from agentx_persistence.errors import (
     PersistenceError,
     RecordNotFoundError,
 )
-from agentx_persistence.records import MESSAGES
+from agentx_persistence.records import MESSAGES, ready
 from agentx_persistence.storage import SESSIONS, Storage, Text, Window
 from agentx_persistence.transfer import _walking as walking
 
@@ -112,7 +112,7 @@ class History:
     def _id(self, text: Text | None) -> str | None:
         """Return the id of the message, or ``None`` if it cannot be read."""
         try:
-            (message,) = MESSAGES.validate_json(b"[%s]" % walking.raw(text or b""))
+            (message,) = ready(MESSAGES).validate_json(b"[%s]" % walking.raw(text or b""))
             message.to_json()
         except (ValueError, PersistenceError):
             return None

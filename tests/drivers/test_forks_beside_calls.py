@@ -1,0 +1,104 @@
+"""Forks at the one moment at which a call of another thread has just begun."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import pytest
+
+from agentx_persistence import Persistence, create_persistence
+from agentx_persistence._fs.index_file import IndexFile
+from agentx_persistence._sql.kept import KeptConnections
+from agentx_persistence.fs import fs_driver
+from agentx_persistence.sqlite import sqlite_driver
+from agentx_persistence.storage._forking import ForkAware, renew_after_fork
+from tests.contract.records import saved_session
+from tests.drivers.killing import exit_status, in_child
+
+_WAIT = 10.0
+
+
+class _Caller(ForkAware):
+    """A thread that lists sessions. Between the preparation of a fork and the fork, it goes on from
+    the start of a method to the line at which it counts as under way."""
+
+    def __init__(
+        self, persistence: Persistence, method: CodeType, is_under_way: Callable[[], bool]
+    ) -> None:
+        self._method, self._is_under_way = method, is_under_way
+        self._began, self._go, self._came, self._leave = (threading.Event() for _ in range(4))
+        self._found: list[int] = []
+        self._persistence = persistence
+        self._thread = threading.Thread(target=self._call)
+
+    def start(self) -> None:
+        renew_after_fork(self)
+        self._thread.start()
+        assert self._began.wait(_WAIT)
+
+    def before_fork(self, deadline: float) -> None:
+        self._go.set()
+        assert self._came.wait(_WAIT)
+
+    def count(self) -> None:
+        self._found.append(len(self._persistence.sessions.find_all()))
+
+    def end(self) -> list[int]:
+        self._leave.set()
+        self._thread.join(_WAIT)
+        return self._found
+
+    def _call(self) -> None:
+        sys.settrace(self._trace)
+        try:
+            self.count()
+        finally:
+            sys.settrace(None)
+
+    def _trace(self, frame: FrameType, event: str, _: object) -> Any:
+        if frame.f_code is not self._method or self._came.is_set():
+            return None
+        if event == "call":
+            self._began.set()
+            self._go.wait(_WAIT)
+        elif self._is_under_way():
+            self._came.set()
+            self._leave.wait(_WAIT)
+        return self._trace
+
+
+def _sqlite(folder: Path) -> Iterator[_Caller]:
+    with create_persistence(sqlite_driver(folder / "agentx.db")) as persistence:
+        saved_session(persistence)
+        connections: Any = persistence._storage._database._connections  # type: ignore[attr-defined]
+        yield _Caller(
+            persistence, KeptConnections.fetch.__code__, lambda: bool(connections._inside)
+        )
+
+
+def _fs(folder: Path) -> Iterator[_Caller]:
+    with create_persistence(fs_driver(folder)) as persistence:
+        saved_session(persistence)
+        file: Any = persistence._storage._index  # type: ignore[attr-defined]
+        yield _Caller(persistence, IndexFile._use.__code__, lambda: file._using)
+
+
+@pytest.fixture(params=[_sqlite, _fs], ids=["sqlite", "fs"])
+def caller(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[_Caller]:
+    yield from request.param(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_child_can_use_the_store_though_a_call_began_just_before_the_fork(
+    caller: _Caller,
+) -> None:
+    caller.start()
+    child = in_child(caller.count)
+    assert exit_status(child) == 0
+    assert caller.end() == [1]
