@@ -140,10 +140,15 @@ class KeptConnections(Connections):
                 self._writer = writer
             connection: Any = self._writer.dbapi_connection
             cursor = connection.cursor()
-            if begin:
-                self._flavour.begin(connection, cursor)
-            result = work(cursor)
-            connection.commit()
+            try:
+                if begin:
+                    self._flavour.begin(connection, cursor)
+                result = work(cursor)
+                connection.commit()
+            finally:
+                # The traceback of an error keeps the cursor. Some other thread may free that at any
+                # time, in code of SQLite that takes locks, for which a fork would not wait.
+                cursor.close()
         except BaseException:
             # No other call precedes the rollback, so that a second interrupt cannot prevent it.
             if self._writer is not None:

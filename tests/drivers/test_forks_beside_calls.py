@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +20,7 @@ from agentx_persistence._sql.kept import KeptConnections
 from agentx_persistence.fs import fs_driver
 from agentx_persistence.sqlite import sqlite_driver
 from agentx_persistence.storage._forking import ForkAware, renew_after_fork
+from tests.contract.calls import all_calls
 from tests.contract.records import saved_session
 from tests.drivers.killing import exit_status, in_child
 
@@ -102,3 +105,20 @@ def test_a_child_can_use_the_store_though_a_call_began_just_before_the_fork(
     child = in_child(caller.count)
     assert exit_status(child) == 0
     assert caller.end() == [1]
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="cursors cannot be listed")
+def test_no_cursor_outlasts_its_call(tmp_path: Path) -> None:
+    """A child hangs if another thread frees a cursor's statement while it is forked. The tracebacks
+    of errors keep cursors, and any thread may collect them as garbage at any time."""
+    with create_persistence(sqlite_driver(tmp_path / "agentx.db")) as persistence:
+        gc.disable()
+        try:
+            for call in all_calls(persistence, "own"):
+                call()
+            cursors = [found for found in gc.get_objects() if type(found) is sqlite3.Cursor]
+        finally:
+            gc.enable()
+        for cursor in cursors:
+            with pytest.raises(sqlite3.ProgrammingError, match="closed cursor"):
+                cursor.execute("SELECT 1")
