@@ -116,6 +116,42 @@ with create_persistence("memory:") as persistence:
 print(len(alone) > 4, all(alone))
 """
 
+# Sees whether other threads ran during the first call of `use`, as they do only if it lets them.
+_ALONE = """
+import sys, threading
+from functools import partial
+from agentx_persistence import SessionRecord
+class Own(SessionRecord):
+    note: str = "x"
+own = Own()
+turns = [0]
+def count():
+    while True:
+        turns[0] += 1
+sys.setswitchinterval(1e-3)  # much less than the first of the calls below takes
+threading.Thread(target=count, daemon=True).start()
+use = partial(Own.__pydantic_serializer__.{use}, own, exclude_unset=True)
+look = partial(turns.__getitem__, 0)
+# The other thread waits, but gets no turn between these calls, as C code makes all of them.
+calls = [partial(sum, range(2_000_000)), look, use, look]
+_, before, _, after = list(map(partial.__call__, calls))
+print(after - before)
+"""
+_MISSPELT = """
+import builtins, warnings
+from agentx_persistence import SessionRecord
+from agentx_persistence.records._building import Building
+import_, found = builtins.__import__, []
+def watched(name, *arguments, **options):
+    if not Building.lock._is_owned():
+        found.append(name)
+    return import_(name, *arguments, **options)
+warnings.simplefilter("ignore")
+builtins.__import__ = watched
+SessionRecord(conatiner_id="x")
+print(found)
+"""
+
 
 def _run(program: str) -> str:
     ended = subprocess.run(
@@ -142,6 +178,21 @@ def test_a_child_builds_though_a_thread_was_building_when_it_was_forked(program:
 
 def test_what_reads_lists_is_built_while_no_thread_can_fork() -> None:
     assert _run(_LISTS) == "True True"
+
+
+@pytest.mark.skipif(
+    sys.implementation.name != "cpython" or not getattr(sys, "_is_gil_enabled", lambda: True)(),
+    reason="threads take other turns",
+)
+@pytest.mark.parametrize("use", ["to_json", "to_python"])
+def test_no_first_use_lets_another_thread_fork_in_the_middle(use: str) -> None:
+    """pydantic-core does at the first use of each of its parts, and holds a lock meanwhile."""
+    assert _run(_ALONE.format(use=use)) == "0"
+
+
+def test_what_is_imported_late_is_imported_while_no_thread_can_fork() -> None:
+    """A module that is being imported stays locked in a child."""
+    assert _run(_MISSPELT) == "[]"
 
 
 def test_a_class_is_built_under_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from agentx_persistence.errors import BackendError, BackendUnavailableError, Per
 from agentx_persistence.storage._forking import (
     ForkAware,
     forking,
+    outlasting,
     renew_after_fork,
     wait_for_fork,
 )
@@ -41,8 +42,6 @@ class IndexFile(ForkAware):
         self._connection: sqlite3.Connection | None = None
         self._inode = 0
         self._closed = self._using = self._torn = False
-        # Whether the last fork left a call under way. ``None`` if it was interrupted before.
-        self._outlasting: bool | None = None
         renew_after_fork(self)
 
     # A child that opens a file which its process has open already, believes that it holds the
@@ -50,13 +49,13 @@ class IndexFile(ForkAware):
 
     def before_fork(self, deadline: float) -> None:
         # Nothing that an interrupt could end may precede `acquire` inside of the `try`.
-        seconds, self._outlasting = max(0.0, deadline - time.monotonic()), None
+        seconds = max(0.0, deadline - time.monotonic())
         try:
             # Not held until the fork: in a hook of others, it may wait for a thread that wants it.
             locked = self._lock.acquire(timeout=seconds)
             # A call that comes later is `_using`, too, but then waits for the fork.
-            self._outlasting = self._using or not locked
-            if not self._outlasting:
+            outlasting[id(self)] = self._using or not locked
+            if locked and not self._using:
                 self._disconnect()
         finally:
             try:
@@ -67,12 +66,12 @@ class IndexFile(ForkAware):
     def after_fork(self) -> None:
         # A call may have outlasted the wait, and a signal handler may have forked inside a call, or
         # interrupted `before_fork`.
-        outlasting = self._using if self._outlasting is None else self._outlasting
-        self._torn = self._torn or outlasting or self._connection is not None
+        used = outlasting.get(id(self), self._using)
+        self._torn = self._torn or used or self._connection is not None
         if self._connection is not None:
             _of_the_parent.append(self._connection)
             self._connection = None
-        self._lock, self._using, self._outlasting = RLock(), False, None
+        self._lock, self._using = RLock(), False
 
     def _use(self, work: Callable[[], T]) -> T:
         """Run `work`, which may use or replace the connection, while no other thread does."""

@@ -18,7 +18,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 from agentx_persistence._sql.connections import NESTED, Connections, Rows, forgotten
 from agentx_persistence._sql.flavour import Flavour
 from agentx_persistence.errors import BackendError, BackendUnavailableError
-from agentx_persistence.storage._forking import forking, wait_for_fork
+from agentx_persistence.storage._forking import forking, outlasting, wait_for_fork
 from agentx_persistence.storage._unlocking import raise_unless_unlocked
 
 T = TypeVar("T")
@@ -54,8 +54,6 @@ class KeptConnections(Connections):
         self._writers: set[int] = set()
         # The calls under way, and their threads. A fork waits for them.
         self._inside: dict[object, int] = {}
-        # Those of them that the last fork left under way. ``None`` if it was interrupted before.
-        self._outlasting: dict[object, int] | None = None
 
     def fetch(self, sql: str, parameters: Any) -> Rows:
         if self._path is None or not sql.startswith("SELECT"):
@@ -236,28 +234,27 @@ class KeptConnections(Connections):
         # A fork adds its thread to `forking`, then reads `_inside`. A call adds itself to
         # `_inside`, then reads `forking`. So at least one of the two notices the other.
         # A call that comes later adds itself, too, but then waits for the fork.
-        self._outlasting = None
         while True:
             # A copy, as on a free-threaded Python the others change it in the middle of a loop.
             inside = self._inside.copy()
             if not set(inside.values()) - {get_ident()} or time.monotonic() > deadline:
                 break
             time.sleep(0.001)
-        self._outlasting = inside
+        outlasting[id(self)] = inside
         if not inside and self._path is not None:
             self._close_idle()
 
     def after_fork(self) -> None:
         # A call may have outlasted the wait, and a signal handler may have forked inside a call, or
         # interrupted `before_fork`.
-        inside = self._inside if self._outlasting is None else self._outlasting
+        inside = outlasting.get(id(self), self._inside)
         used = inside or (self._path is not None and (self._readers or self._writer))
         self._torn = self._torn or bool(used)
         self._turn, self._writing, self._writers = RLock(), False, set()
         if self._path is not None or self._torn:
             forgotten.extend([self._writer, self._readers])
             self._readers, self._writer = [], None
-        self._inside, self._outlasting = {}, None
+        self._inside = {}
 
 
 def _cursor(pooled: PoolProxiedConnection) -> Cursor:

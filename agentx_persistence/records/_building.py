@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter
 
+from agentx_persistence.records._rehearsal import rehearse
+
 T = TypeVar("T")
 
 # For how many seconds a fork and a thread that builds wait for each other; building takes some
@@ -83,6 +85,9 @@ if hasattr(os, "register_at_fork"):
         after_in_parent=Building.lock.release,
         after_in_child=Building.lock._at_fork_reinit,  # type: ignore[attr-defined]
     )
+
+
+rehearse()
 
 
 def ready(adapter: TypeAdapter[T]) -> TypeAdapter[T]:

@@ -120,18 +120,9 @@ class Record(BaseModel):
         def model_rebuild(cls, **options: Any) -> bool | None:
             """Build the class, at its first use: one thread at a time."""
             depth = options.pop("_parent_namespace_depth", 2)
-            # Three more frames: this one, that of `alone`, and that of `build`.
-            rebuild = partial(super().model_rebuild, _parent_namespace_depth=depth + 3, **options)
-            empty = super().model_construct
-
-            def build() -> bool | None:
-                built = rebuild()
-                if built and cls._rules.reader is cls:
-                    # The first use of a serializer takes locks of pydantic-core, too.
-                    cls.__pydantic_serializer__.to_json(empty(), exclude_unset=True)
-                return built
-
-            built = Building.alone(build)
+            # Two more frames: this one, and that of `alone`.
+            rebuild = partial(super().model_rebuild, _parent_namespace_depth=depth + 2, **options)
+            built = Building.alone(rebuild)
             cls.__signature__ = SnakeCaseSignature()  # pydantic has just put its own there
             return built
 

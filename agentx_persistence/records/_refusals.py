@@ -5,10 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Container, Iterable
 from functools import lru_cache
+from importlib import import_module
 
 from pydantic import BaseModel, ValidationError
 
 from agentx_persistence.errors import InvalidRecordError
+from agentx_persistence.records._building import Building
 from agentx_persistence.records._json_values import LONE_SURROGATE
 
 # pydantic's name, in the place of an error, for the branch of a union that takes `_fields.Text`.
@@ -67,8 +69,8 @@ def _steps(place: tuple[int | str, ...]) -> list[str]:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name of which this one is probably a misspelling."""
-    import difflib  # imported late: few names are misspelt
-
+    # A module stays locked in a child that is forked while another thread imports it.
+    difflib = Building.alone(lambda: import_module("difflib"))  # late: few names are misspelt
     found = difflib.get_close_matches(name, known, n=1, cutoff=0.81)
     return found[0] if found else None
 

@@ -11,6 +11,7 @@ import os
 import time
 from functools import partial
 from threading import RLock, get_ident
+from typing import Any
 from weakref import WeakValueDictionary
 
 from agentx_persistence.errors import BackendUnavailableError
@@ -21,6 +22,9 @@ from agentx_persistence.storage._unlocking import raise_unless_unlocked
 _LONGEST = 5.0
 # The threads that fork. One is in it twice if its signal handler forks meanwhile.
 forking: list[int] = []
+# The calls that a fork leaves under way, by the `id` of the thing that `before_fork` has prepared
+# for it. A thing whose `before_fork` was interrupted or not called is not in it.
+outlasting: dict[int, Any] = {}
 
 
 class ForkAware:
@@ -118,3 +122,4 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
         before=partial(next, map(forking.append, iter(get_ident, None))),
         after_in_parent=partial(next, map(forking.remove, iter(get_ident, None))),
     )
+    os.register_at_fork(before=outlasting.clear)

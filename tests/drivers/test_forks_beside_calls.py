@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from agentx_persistence import Persistence, create_persistence
+from agentx_persistence import BackendError, Persistence, create_persistence
 from agentx_persistence._fs.index_file import IndexFile
 from agentx_persistence._sql.kept import KeptConnections
 from agentx_persistence.fs import fs_driver
@@ -41,9 +41,15 @@ class _Caller(ForkAware):
         self._thread = threading.Thread(target=self._call)
 
     def start(self) -> None:
+        """Let the thread go on when the fork has been prepared."""
         renew_after_fork(self)
         self._thread.start()
         assert self._began.wait(_WAIT)
+
+    def start_at_once(self) -> None:
+        self._go.set()
+        self._thread.start()
+        assert self._came.wait(_WAIT)
 
     def before_fork(self, deadline: float) -> None:
         self._go.set()
@@ -104,6 +110,26 @@ def test_a_child_can_use_the_store_though_a_call_began_just_before_the_fork(
     caller.start()
     child = in_child(caller.count)
     assert exit_status(child) == 0
+    assert caller.end() == [1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_fork_whose_preparation_is_interrupted_knows_nothing_from_the_one_before(
+    caller: _Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(thing: ForkAware, deadline: float) -> None:
+        raise KeyboardInterrupt
+
+    def count() -> None:
+        with pytest.raises(BackendError, match="forked in the middle of a call"):
+            caller.count()
+
+    assert exit_status(in_child(caller.count)) == 0
+    caller.start_at_once()
+    monkeypatch.setattr(KeptConnections, "before_fork", interrupted)
+    monkeypatch.setattr(IndexFile, "before_fork", interrupted)
+    assert exit_status(in_child(count)) == 0
     assert caller.end() == [1]
 
 
