@@ -35,6 +35,8 @@ def test_a_call_inside_another_call_of_the_same_thread_works_or_is_refused(
     backend: Backend,
 ) -> None:
     """As a signal's handler does that saves a last message."""
+    if sys.implementation.name == "pypy" and backend.name == "redis":
+        pytest.skip("NOT TESTED: a call inside a put of PyPy's `queue.SimpleQueue` waits for ever")
     chance = random.Random(1)
     outcomes: list[str] = []
 
