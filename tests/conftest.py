@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -134,6 +136,15 @@ def _is_long() -> bool:
 def report(request: pytest.FixtureRequest) -> Callable[[str], None]:
     """Takes a line of what a test measured. Those of long forms are shown at the end."""
     return lambda line: request.node.user_properties.append(("report", line))
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """Collect at the end what interrupts left open, or a later test would be blamed for it."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -24,6 +24,7 @@ from tests.drivers.interrupting import interrupted_at_each_point
 
 # The system closes what an interrupt kept Python from closing by a `with`, and says so.
 pytestmark = [
+    pytest.mark.usefixtures("collected"),
     pytest.mark.skipif(
         sys.implementation.name == "pypy",
         reason="NOT TESTED: tracing breaks compiled loops of PyPy ('tuple' object is not callable)",

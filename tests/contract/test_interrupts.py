@@ -34,6 +34,7 @@ _INTERRUPTS = int(os.environ.get("AGENTX_TEST_INTERRUPTS", "40"))
 _SESSIONS = ["one", "two", "three"]
 
 pytestmark = [
+    pytest.mark.usefixtures("collected"),
     pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs interval timers"),
     pytest.mark.timeout(300 if _INTERRUPTS < 1000 else 0),
     # Of sockets that the test before has left to the collector, see `Storm.on`. They are counted.

@@ -74,6 +74,9 @@ def _interrupt(
     assert {tuple(row) for row in one} == {tuple(row) for row in other}
 
 
+pytestmark = pytest.mark.usefixtures("collected")
+
+
 @pytest.fixture
 def _quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "sqlalchemy.pool")
