@@ -56,7 +56,9 @@ class Slot:
         assert self.source.execute_command("MIGRATE", *given) == "OK"
 
     def end(self) -> None:
-        for client in self._clients:
+        # The new owner is first, as Redis advises: it takes a newer epoch, so that no older view of
+        # another node wins.
+        for client in sorted(self._clients, key=lambda client: client is not self.target):
             client.execute_command("CLUSTER SETSLOT", self.number, "NODE", self._ids[1])
         self.source, self.target = self.target, self.source
         self._ids = self._ids[::-1]
