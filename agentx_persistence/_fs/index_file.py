@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from agentx_persistence._fs.files import Locks
 from agentx_persistence._fs.rebuilding import Scan, rebuild, stamp, witness_of
 from agentx_persistence._fs.schema import statements
+from agentx_persistence._unlocking import raise_unless_unlocked
 from agentx_persistence.errors import BackendError, BackendUnavailableError, PersistenceClosedError
 from agentx_persistence.storage._forking import (
     ForkAware,
@@ -20,7 +21,6 @@ from agentx_persistence.storage._forking import (
     renew_after_fork,
     wait_for_fork,
 )
-from agentx_persistence.storage._unlocking import raise_unless_unlocked
 
 T = TypeVar("T")
 

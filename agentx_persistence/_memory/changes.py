@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from threading import RLock
 from typing import NoReturn, TypeVar
 
+from agentx_persistence._unlocking import raise_unless_unlocked
 from agentx_persistence.errors import BackendError, PersistenceClosedError
 from agentx_persistence.storage._forking import ForkAware, renew_after_fork
-from agentx_persistence.storage._unlocking import raise_unless_unlocked
 
 T = TypeVar("T")
 Step = Callable[[], object]

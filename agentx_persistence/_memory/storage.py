@@ -8,6 +8,7 @@ from functools import partial
 from agentx_persistence._memory.changes import Changes, Step
 from agentx_persistence._memory.index import Indexes, entries_of
 from agentx_persistence._memory.log import Log
+from agentx_persistence._unlocking import raise_unless_unlocked
 from agentx_persistence.errors import RecordNotFoundError
 from agentx_persistence.storage import (
     KINDS,
@@ -23,7 +24,6 @@ from agentx_persistence.storage import (
     Stored,
     Window,
 )
-from agentx_persistence.storage._unlocking import raise_unless_unlocked
 from agentx_persistence.storage.kinds import owned_queries
 
 

@@ -17,9 +17,9 @@ from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
 from agentx_persistence._sql.connections import NESTED, Connections, Rows, forgotten
 from agentx_persistence._sql.flavour import Flavour
+from agentx_persistence._unlocking import raise_unless_unlocked
 from agentx_persistence.errors import BackendError, BackendUnavailableError
 from agentx_persistence.storage._forking import forking, outlasting, wait_for_fork
-from agentx_persistence.storage._unlocking import raise_unless_unlocked
 
 T = TypeVar("T")
 
@@ -240,14 +240,14 @@ class KeptConnections(Connections):
             if not set(inside.values()) - {get_ident()} or time.monotonic() > deadline:
                 break
             time.sleep(0.001)
-        outlasting[id(self)] = inside
+        outlasting[id(self)] = bool(inside)
         if not inside and self._path is not None:
             self._close_idle()
 
     def after_fork(self) -> None:
         # A call may have outlasted the wait, and a signal handler may have forked inside a call, or
         # interrupted `before_fork`.
-        inside = outlasting.get(id(self), self._inside)
+        inside = outlasting.get(id(self), bool(self._inside))
         used = inside or (self._path is not None and (self._readers or self._writer))
         self._torn = self._torn or bool(used)
         self._turn, self._writing, self._writers = RLock(), False, set()

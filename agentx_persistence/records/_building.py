@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter
 
+from agentx_persistence._unlocking import raise_unless_unlocked
 from agentx_persistence.records._rehearsal import rehearse
 
 T = TypeVar("T")
@@ -72,9 +73,7 @@ class Building:
             try:
                 cls.lock.release()
             except RuntimeError as error:  # the wait was too long, or interrupted
-                # The traceback of what a signal handler raised goes on to the handler's frame.
-                if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
-                    raise
+                raise_unless_unlocked(error)
 
 
 if hasattr(os, "register_at_fork"):
@@ -87,7 +86,7 @@ if hasattr(os, "register_at_fork"):
     )
 
 
-rehearse()
+rehearse()  # at import, before any thread uses a record
 
 
 def ready(adapter: TypeAdapter[T]) -> TypeAdapter[T]:

@@ -11,20 +11,19 @@ import os
 import time
 from functools import partial
 from threading import RLock, get_ident
-from typing import Any
 from weakref import WeakValueDictionary
 
+from agentx_persistence._unlocking import raise_unless_unlocked
 from agentx_persistence.errors import BackendUnavailableError
-from agentx_persistence.storage._unlocking import raise_unless_unlocked
 
 # For how many seconds a fork waits for another fork, and then for calls that are under way, in all
 # stores together. An opening waits as long for a fork.
 _LONGEST = 5.0
 # The threads that fork. One is in it twice if its signal handler forks meanwhile.
 forking: list[int] = []
-# The calls that a fork leaves under way, by the `id` of the thing that `before_fork` has prepared
-# for it. A thing whose `before_fork` was interrupted or not called is not in it.
-outlasting: dict[int, Any] = {}
+# Whether the fork leaves calls under way, by the `id` of each thing that has been prepared for it.
+# A thing whose `before_fork` was interrupted or not called is not in it.
+outlasting: dict[int, bool] = {}
 
 
 class ForkAware:
@@ -122,4 +121,4 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
         before=partial(next, map(forking.append, iter(get_ident, None))),
         after_in_parent=partial(next, map(forking.remove, iter(get_ident, None))),
     )
-    os.register_at_fork(before=outlasting.clear)
+    os.register_at_fork(before=outlasting.clear)  # so that no earlier fork's answers are left

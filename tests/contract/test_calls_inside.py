@@ -129,5 +129,5 @@ def test_a_finalizer_inside_a_call_works_or_is_refused(backend: Backend) -> None
             gc.set_threshold(*before)
         assert not any(thread.is_alive() for thread in threads)
         assert outcomes
-        assert persistence.sessions.count_messages("outer") == len(added)
+        assert persistence.sessions.count_messages("outer") == len(added) >= 20
         assert persistence.sessions.count_messages("inner") == outcomes.count("works")

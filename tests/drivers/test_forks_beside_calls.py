@@ -1,4 +1,4 @@
-"""Forks at the one moment at which a call of another thread has just begun."""
+"""Forks while calls of other threads begin, go on, or have just ended."""
 
 from __future__ import annotations
 

@@ -22,6 +22,8 @@ from tests.contract.records import message, saved_session
 from tests.drivers.interrupting import Interrupt, interrupted_at_each_point
 
 # Where interrupts can leave something behind: this package, and SQLAlchemy's pool.
+pytestmark = pytest.mark.usefixtures("collected")
+
 PLACES = ("/_sql/", "sqlalchemy/pool/", "sqlalchemy/engine/base.py", "/logging/")
 
 # How many points later a second interrupt follows, if any.
@@ -72,9 +74,6 @@ def _interrupt(
     assert kept is not None
     one, other = (database.fetch(f"SELECT number FROM pairs_{n}") for n in (1, 2))  # noqa: S608
     assert {tuple(row) for row in one} == {tuple(row) for row in other}
-
-
-pytestmark = pytest.mark.usefixtures("collected")
 
 
 @pytest.fixture
