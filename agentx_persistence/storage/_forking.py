@@ -114,6 +114,9 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
     os.register_at_fork(before=_before_fork, after_in_child=forking.clear)
     for _ in range(3):
         os.register_at_fork(after_in_child=_after_fork)
+    # No answers of an earlier fork are left. This runs after the next hook, so that no call starts
+    # between the two.
+    os.register_at_fork(before=outlasting.clear)
     # These are C code in CPython, so no signal handler runs in them, and whatever interrupts the
     # other hooks, a thread is in `forking` exactly as long as it forks. What is registered last
     # runs first before a fork, and last after it.
@@ -121,4 +124,3 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
         before=partial(next, map(forking.append, iter(get_ident, None))),
         after_in_parent=partial(next, map(forking.remove, iter(get_ident, None))),
     )
-    os.register_at_fork(before=outlasting.clear)  # so that no earlier fork's answers are left
