@@ -54,9 +54,10 @@ class IndexFile(ForkAware):
             # Not held until the fork: in a hook of others, it may wait for a thread that wants it.
             locked = self._lock.acquire(timeout=seconds)
             # A call that comes later is `_using`, too, but then waits for the fork.
-            outlasting[id(self)] = self._using or not locked
-            if locked and not self._using:
-                self._disconnect()
+            used = self._using or not locked
+            if not used:
+                self._use(self._disconnect)
+            outlasting[id(self)] = used
         finally:
             try:
                 self._lock.release()

@@ -240,9 +240,15 @@ class KeptConnections(Connections):
             if not set(inside.values()) - {get_ident()} or time.monotonic() > deadline:
                 break
             time.sleep(0.001)
-        outlasting[id(self)] = bool(inside)
         if not inside and self._path is not None:
-            self._close_idle()
+            closing = object()
+            try:
+                # From here on, a fork by a signal handler leaves a call under way.
+                self._inside[closing] = get_ident()
+                self._close_idle()
+            finally:
+                self._inside.pop(closing, None)
+        outlasting[id(self)] = bool(inside)
 
     def after_fork(self) -> None:
         # A call may have outlasted the wait, and a signal handler may have forked inside a call, or

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sqlite3
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -131,6 +132,61 @@ def test_a_fork_whose_preparation_is_interrupted_knows_nothing_from_the_one_befo
     monkeypatch.setattr(IndexFile, "before_fork", interrupted)
     assert exit_status(in_child(count)) == 0
     assert caller.end() == [1]
+
+
+# In an interpreter of its own: once `concurrent.futures.thread` is imported, a fork in a fork waits
+# for a lock of that module.
+_FORK_WHILE_CLOSING = """
+import os, sys
+from agentx_persistence import BackendError, SessionRecord, create_persistence
+from agentx_persistence._fs.index_file import IndexFile
+
+persistence = create_persistence(sys.argv[1])
+persistence.sessions.save(SessionRecord())
+children = []
+
+def count():
+    return persistence.sessions.count()
+
+def refused():
+    try:
+        count()
+    except BackendError as error:
+        return "forked in the middle of a call" in str(error)
+
+def fork(work):
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if work() else 1)
+    children.append(child)
+
+def trace(frame, event, _):
+    closes_reader = frame.f_code.co_name == "invalidate" and event == "call"
+    closes_index = frame.f_code is IndexFile._disconnect.__code__ and "idle" in frame.f_locals
+    if not children and (closes_reader or closes_index):
+        fork(refused)
+    return trace
+
+count()
+sys.settrace(trace)
+fork(count)
+sys.settrace(None)
+print([os.waitpid(child, 0)[1] for child in children], count())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+@pytest.mark.parametrize("url", ["sqlite:///{}/agentx.db", "file://{}/fs"])
+def test_a_fork_while_another_one_closes_connections_leaves_them_to_the_parent(
+    url: str, tmp_path: Path
+) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", _FORK_WHILE_CLOSING, url.format(tmp_path)],
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+    assert ended.stdout.decode() == "[0, 0] 1\n", ended.stderr.decode()
 
 
 @pytest.mark.skipif(sys.implementation.name != "cpython", reason="cursors cannot be listed")
