@@ -20,6 +20,8 @@ from agentx_persistence._fs.schema import COLUMNS, forget_log, insertion, sweep
 from agentx_persistence.storage import KINDS, SESSIONS, Kind, Query
 
 _PAGE = 500
+# What `Line(…)` calls in the end, in less than half the time.
+_new = tuple.__new__
 
 
 class Index(IndexFile):
@@ -141,7 +143,7 @@ class Index(IndexFile):
             "WHERE number = ? AND position BETWEEN ? AND ? ORDER BY position",
             (log.number, first, min(last, log.indexed)),
         )
-        return {position: Line(*line) for position, *line in rows}
+        return {row[0]: _new(Line, row[1:]) for row in rows}
 
     def positions(self, log: Log, ids: Sequence[str]) -> dict[str, int]:
         """Return the positions of the indexed entries among these ids."""

@@ -138,12 +138,14 @@ def text_at(data: bytes, start: int, line: Line, position: int) -> bytes | None:
     """
     # Nearly all lines pass these two comparisons, which are several times as fast as the regular
     # expression.
-    begin = start + len(before := b'{"id":"%b","message":' % (line.id or "").encode())
-    end = begin + line.size
-    if data.startswith(before, start) and data.startswith(b',"position":%d,' % position, end):
+    id, _, length, size = line
+    before, after = b'{"id":"%b","message":' % (id or "").encode(), b',"position":%d,' % position
+    begin = start + len(before)
+    end = begin + size
+    if data[start:begin] == before and data[end : end + len(after)] == after:
         return data[begin:end]
-    found = _ENTRY.fullmatch(data, start, start + line.length)
-    if found is None or (from_json(found[1]), int(found[4])) != (line.id, position):
+    found = _ENTRY.fullmatch(data, start, start + length)
+    if found is None or (from_json(found[1]), int(found[4])) != (id, position):
         return None
     return from_json(found[3]).encode() if found[2] == b"text" else found[3]
 
