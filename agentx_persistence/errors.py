@@ -110,7 +110,8 @@ class BackendError(PersistenceError):
 
 
 class BackendUnavailableError(BackendError):
-    """The backend cannot be reached, or the connection was lost; bounded retries did not help."""
+    """The backend cannot be reached, the connection was lost, or a wait reached its limit: for a
+    lock, a connection, or other writers. The same call may succeed later."""
 
 
 class ConfigurationError(BackendError):
@@ -119,7 +120,8 @@ class ConfigurationError(BackendError):
 
 
 class SchemaError(PersistenceError):
-    """The tables are missing, outdated, or newer than this version of the package."""
+    """The tables or indexes are missing, outdated, newer than this version of the package, or not
+    made by it."""
 
     problem: str
     remedy: str

@@ -39,7 +39,8 @@ def driver_from_url(url: str, **options: Any) -> PersistenceDriver:
     except ValueError:  # such as for a host in brackets
         parts = urlsplit("")
     if parts.netloc not in ("", "localhost") or parts.query or parts.fragment or not parts.path:
-        raise ConfigurationError("fs", "write file:///folder; in its name write ? as %3F")
+        reason = "write file:///folder; in its name write ? as %3F and # as %23"
+        raise ConfigurationError("fs", reason)
     path = unquote(parts.path)
     if os.name == "nt" and path[2:3] == ":":  # file:///C:/folder
         path = path[1:]

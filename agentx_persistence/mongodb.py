@@ -10,7 +10,8 @@ Sharding. No collection has to be sharded. These shard keys fit the unique index
 * `messages`, the only large collection: ``{session_id: 1}``. Appending and reading then use one
   shard. This needs MongoDB 5.1 or newer.
 * The other collections: leave them unsharded, so that each query uses one shard. If they outgrow
-  one shard, use ``{_id: "hashed"}``. Then all calls except listings still use one shard.
+  one shard, use ``{_id: "hashed"}``. Then calls for one id still use one shard. Deletions
+  of a container or an image ask all shards, as listings and counts do.
 
 Interrupts. An exception that a signal handler raises inside pymongo (Ctrl-C, a time limit) can
 leave its pool damaged. A client that this driver opened is then replaced. Signal handlers run in

@@ -42,8 +42,9 @@ class Persistence:
         changed them since its snapshot.
 
         :param transaction: on SQL a SQLAlchemy ``Connection`` or ``orm.Session`` on the same
-            database; on MongoDB a ``ClientSession`` with a transaction
-        :raises ConfigurationError: on other backends
+            database, not in AUTOCOMMIT; on MongoDB a ``ClientSession`` with a transaction, of the
+            client that was given to `mongodb_driver`
+        :raises ConfigurationError: on other backends, and for any other transaction
         """
         return Persistence(self._storage.within(transaction), self._contention_timeout)
 

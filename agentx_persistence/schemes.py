@@ -44,8 +44,8 @@ _WITH_LIBRARY = {"sqlite", "postgresql", "mysql", "mariadb"}
 def driver_for(url: str, options: dict[str, Any]) -> PersistenceDriver:
     """Return the driver that the URL names; `options` are those of the driver's function.
 
-    :raises ConfigurationError: if the scheme is unknown; the error lists those that are known; or
-        if an option is
+    :raises ConfigurationError: if this is no URL, the scheme is unknown (the error lists those that
+        are known), or an option is wrong
     :raises MissingDependencyError: if the driver's library is missing; the error names the extra
     """
     # The URL itself is not shown: it can hold a password.

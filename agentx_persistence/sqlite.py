@@ -64,7 +64,7 @@ def sqlite_driver(
 ) -> PersistenceDriver:
     """Return the driver of a SQLite file. The file and its folder are created if they do not exist.
 
-    :param path: the file, or ``":memory:"`` for a database that is lost when the process ends
+    :param path: the file, or ``":memory:"`` for a database that is lost when the storage is closed
     :param synchronous: with ``"FULL"``, acknowledged changes survive a power failure. With
         ``"NORMAL"``, which is faster, a power failure (not a crash of the process) can undo the
         latest ones, see https://www.sqlite.org/pragma.html#pragma_synchronous

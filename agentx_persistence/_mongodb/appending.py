@@ -3,9 +3,10 @@
 `log.py` explains the head of a log, and what it means to stage messages and to hold the head.
 
 A simple append reads the head, stores its messages after the last one, and raises `count` over
-them. If two writers do this at once, one succeeds and the other one tries again. A batch, or an
-append that has failed a few times, stages its messages and holds the head. So the messages are
-stored only once, however often it fails, and other writers wait only for a read and an update.
+them. If two writers do this at once, one succeeds and the other one tries again. A batch that has
+failed once, or an append that has failed a few times, stages its messages and holds the head. From
+then on the messages are not stored again, however often it fails, and other writers wait only for a
+read and an update. In a transaction, messages are staged at once, and the head is not held.
 """
 
 from __future__ import annotations

@@ -115,8 +115,7 @@ class Scope:
     def attempts(self, what: str) -> Iterator[None]:
         """Yield once for each attempt to change `what` beside other writers, pausing in between.
 
-        :raises BackendUnavailableError: if the attempts have taken too long. A transaction makes
-            only one attempt, as others cannot change what it has read
+        :raises BackendUnavailableError: if the attempts have taken too long
         """
         began = time.monotonic()
         deadline = began + self.database.contention

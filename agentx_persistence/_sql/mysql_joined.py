@@ -134,7 +134,7 @@ class MysqlJoinedStorage(SqlStorage):
                 missing = expected_places(placed, found.head.count)
                 if missing and not found.texts:
                     where = self.where(SESSIONS, log, missing[0])
-                    raise CorruptRecordError("message", "unknown", where)
+                    raise CorruptRecordError("message", f"#{missing[0]}", where)
             if head is None or head.generation == found.head.generation:
                 return found
         raise _conflict(log)

@@ -88,7 +88,7 @@ class Reading:
         if not rows:
             nearest = last if window.last is not None else first
             if self._skips(log, window, nearest):
-                raise CorruptRecordError("message", "unknown", self.where(log, nearest))
+                raise CorruptRecordError("message", f"#{nearest}", self.where(log, nearest))
             return Slice((), first, head)
         if window.size is not None:
             # The size may have excluded those at the other end.
@@ -126,7 +126,7 @@ class Reading:
         if len(rows) != last - first + 1:
             positions = {row[0] for row in rows}
             missing = next(p for p in count_from(first) if p not in positions)
-            raise CorruptRecordError("message", "unknown", self.where(log, missing))
+            raise CorruptRecordError("message", f"#{missing}", self.where(log, missing))
 
     def lookup(self, log: str, ids: Sequence[str]) -> Found:
         parts = list(chunks(ids)) or [[]]
@@ -182,7 +182,7 @@ class Reading:
                 statement.sql, statement.bind(values)
             ):
                 if count and text is None:
-                    raise CorruptRecordError("message", "unknown", self.where(log, count))
+                    raise CorruptRecordError("message", f"#{count}", self.where(log, count))
                 texts: tuple[Text, ...] = () if text is None else (text,)
                 found[log] = new(Slice, (texts, count, new(Head, (count, generation))))
         return found

@@ -110,12 +110,12 @@ def server_url(
                 "argument", "engine", f"must be a sqlalchemy.Engine, not {type(engine).__name__}"
             )
         if url is not None or given:
-            raise InvalidRecordError("argument", "engine", "is given instead of an address")
+            raise InvalidRecordError("argument", "engine", "cannot be given beside an address")
         url = engine.url
     elif url is None:
         url = URL.create(dialects[0], user, password, host, port, database)
     elif given:
-        raise InvalidRecordError("argument", given[0], "is part of the URL that is given")
+        raise InvalidRecordError("argument", given[0], "must be in the URL, not beside it")
     address = schema.parse_url(url, dialects[0].partition("+")[0])
     if address.get_backend_name() not in dialects and address.drivername not in dialects:
         raise InvalidRecordError(

@@ -1,7 +1,7 @@
 """The command ``agentx-persistence``.
 
-Exit status 0: done as asked; 1: there is a difference, or the schema is not current; 2: a mistake,
-or no answer.
+Exit status 0: done as asked; 1: there is a difference or damage, or the schema is not current; 2: a
+mistake, or no answer; 130: interrupted by Ctrl-C.
 """
 
 from __future__ import annotations

@@ -93,9 +93,10 @@ def _about(
 
     A URL names a store: sqlite:///agentx.db, file:///folder, postgresql://user@host/database,
     mysql://…, redis://…, mongodb://host/database. AGENTX_PERSISTENCE_URL is used where none is
-    given.
+    given, except by copy and compare.
 
-    Exit status: 0 done as asked; 1 a difference, or not current; 2 a mistake, or no answer.
+    Exit status: 0 done as asked; 1 a difference, damage, or not current; 2 a mistake, or no answer;
+    130 interrupted by Ctrl-C.
     """
 
 

@@ -45,7 +45,7 @@ _STYLES = {"damage": "bold red", "note": "yellow"}
 def doctor(url: Url, as_json: Json = False) -> None:
     """Read a whole store and report what is damaged, missing or dangerous, and what to do.
 
-    Nothing is changed. Exit status 1 if something is damaged.
+    No record and no message is changed. Exit status 1 if something is damaged.
 
     \b
     agentx-persistence doctor sqlite:///agentx.db

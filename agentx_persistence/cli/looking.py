@@ -39,7 +39,6 @@ from agentx_persistence.transfer.conversation import (
     pieces,
 )
 from agentx_persistence.transfer.counting import Statistics, Tally, statistics
-from agentx_persistence.transfer.reports import counted
 
 _COLOURS = {"user": "cyan", "assistant": "green", "tool": "yellow", "error": "red"}
 _FOLDED = 160
@@ -59,12 +58,12 @@ def list_records(
     url: Url,
     kind: Annotated[Kind, typer.Option(help="What to list.")] = Kind.sessions,
     container: Annotated[
-        str | None, typer.Option("--container", "-c", help="Only this container.")
+        str | None, typer.Option("--container", "-c", help="Only what this container owns.")
     ] = None,
     limit: Limit = 50,
     as_json: Json = False,
 ) -> None:
-    """List conversations, newest first, or other records.
+    """List conversations, newest first (of one container by last activity), or other records.
 
     \b
     agentx-persistence list sqlite:///agentx.db
@@ -74,6 +73,8 @@ def list_records(
     with opened(url) as persistence:
         if kind is Kind.items and container is None:
             raise typer.BadParameter("items are listed by container: give --container")
+        if kind is Kind.containers and container is not None:
+            raise typer.BadParameter("a container owns no containers: leave --container out")
         records = _records(persistence, kind, container, limit)
         if as_json:
             print_json([record.model_dump(mode="json") for record in records])
@@ -226,8 +227,8 @@ def _print_statistics(found: Statistics) -> None:
     ):
         _print_tallies(screen, title, tallies)
     if found.unreadable:
-        unreadable = counted(found.unreadable, "records")
-        screen.print(Text(f"{unreadable} unreadable: run doctor", style="red"))
+        unreadable = f"unreadable records, messages and histories: {found.unreadable}; run doctor"
+        screen.print(Text(unreadable, style="red"))
 
 
 def _print_tallies(screen: Console, title: str, tallies: dict[str, Tally]) -> None:

@@ -184,7 +184,8 @@ def _print_comparison(found: Comparison) -> None:
     if found.equal:
         typer.echo(f"{compared}: no difference")
         return
-    typer.echo(f"{compared}: {counted(found.count, 'differences')}, of which these are the first")
+    first = f", of which these are the first {_SHOWN}" if found.count > _SHOWN else ""
+    typer.echo(f"{compared}: {counted(found.count, 'differences')}{first}")
     for difference in found.differences[:_SHOWN]:
         console().print(Text(f"  {in_a_line(str(difference))}"))
         if difference.a or difference.b:

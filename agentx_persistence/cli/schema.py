@@ -20,7 +20,7 @@ _NEEDS_EXTRA = "the other commands need: pip install 'agentx-persistence[cli]'"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run ``upgrade`` or ``check`` with nothing but the standard library."""
+    """Run ``upgrade`` or ``check``, for which the extra ``[cli]`` is not needed."""
     urls = [*arguments, os.environ.get(VARIABLE, "")]
     return answered(lambda: _status(arguments), _told, *urls)
 

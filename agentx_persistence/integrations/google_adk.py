@@ -4,9 +4,9 @@
 2. Then it is settled: its changes are made to the state of the app, to that of the user, and last
    to that of the session, whose record says in ``settled`` at which position this was. Each change
    is made once, however often an event is settled. The creation is the event at position 0.
-3. Loading a session settles its newest event. Who appends an event has loaded the session, or has
-   appended the event before and loaded it then. So only the newest event can be unsettled: its
-   append was cut off, or still runs.
+3. Loading a session settles its newest event. A writer appends only after it has loaded the
+   session, or has appended the previous event, which settles that one. So only the newest event can
+   be unsettled: its append was cut off, or still runs.
 4. A session and its events have a ``token``. If the session is deleted and created anew between a
    writer's check of the token and its append, the event has another token than the new session,
    which does not show it: the outcome is that of an append before the deletion.

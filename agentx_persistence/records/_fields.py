@@ -84,8 +84,8 @@ class _Id:
 
 
 class _Time:
-    """A Unix time in milliseconds. JavaScript and the scores of a Redis sorted set hold integers
-    exactly up to 2**53."""
+    """A Unix time in milliseconds. JavaScript holds integers exactly up to 2**53, and the indexes
+    of Redis and MongoDB sort by the distance from it."""
 
     @classmethod
     def __get_pydantic_core_schema__(

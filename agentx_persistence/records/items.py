@@ -41,8 +41,8 @@ def _namespace_problem(value: Any) -> str | None:
     length = len("".join(value)) + len(value)
     if length > MAX_NAMESPACE_LENGTH:
         return (
-            f"must have at most {MAX_NAMESPACE_LENGTH} characters, and one more for each element,"
-            f" not {length}"
+            f"has {length} characters, with one counted for each element;"
+            f" at most {MAX_NAMESPACE_LENGTH} are allowed"
         )
     return None
 
@@ -100,8 +100,9 @@ class ItemRecord(
 ):
     """A value under a key, in a namespace such as ``("user-42", "memories")``.
 
-    The value is any JSON, or bytes. `value_type` is "bytes" for bytes, else absent; it is set from
-    the value. An item belongs to the container whose id is the first element of its namespace.
+    The value is any JSON, or bytes. For bytes, `value_type` becomes "bytes"; a base64 text that is
+    given with this type becomes bytes. Any other type is kept as it is given. An item belongs to
+    the container whose id is the first element of its namespace.
     """
 
     namespace: Annotated[tuple[str, ...], _Namespace]

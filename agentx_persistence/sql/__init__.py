@@ -5,8 +5,9 @@
     select(User, SessionRow).join(SessionRow, SessionRow.container_id == User.id)
 
 Read them, and change nothing through them: the repositories keep columns and texts alike. `body` is
-the record as JSON. A session or an image with an empty `revision` is being deleted, and messages
-past their session's `message_count` are as well: `visible` leaves them out.
+the record as JSON. A session or an image with an empty `revision` is being deleted: `visible`
+leaves it out. Messages past their session's `message_count` are leftovers: `SessionRow.messages`
+leaves them out; elsewhere add ``MessageRow.position <= SessionRow.message_count``.
 
 `METADATA` has these tables and no other. Give it to Alembic beside your own to have them compared,
 or have them left alone:

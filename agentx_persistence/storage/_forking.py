@@ -92,8 +92,8 @@ def renew_after_fork(thing: ForkAware) -> None:
 def wait_for_fork(backend: str) -> None:
     """Wait until no other thread forks.
 
-    :raises BackendUnavailableError: if that takes longer than a fork waits for anything but hooks
-        of others, in which it may wait for the thread that calls this
+    :raises BackendUnavailableError: after 10 s. No hook of this package lets a fork wait longer,
+        but one of other code can, and that may wait for the thread that calls this function
     """
     longest = 2 * _LONGEST
     if not _wait_for_fork(longest):

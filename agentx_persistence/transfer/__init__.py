@@ -1,7 +1,8 @@
-"""Moving data in and out of open stores: copy, compare, export, import, and what else looks at all.
+"""Calls on whole stores: copy, compare, export, import, count, examine and prune.
 
-Everything here works on open `Persistence` objects of any backend, in bounded memory, and can be
-repeated after any interruption.
+All work on open `Persistence` objects of any backend, and can be repeated after any interruption.
+`copy`, `compare`, `export`, `import_file` and `prune` take bounded memory. The others hold at least
+the ids of some records.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from agentx_persistence.transfer import _walking as walking
 
 # So many messages are read at once, and so many bytes of them.
 _COUNT, _BYTES = 1_000, 4_000_000
-# So often a history is read again that others cut or replace meanwhile.
+# How often a history is read at most, if others cut or replace messages meanwhile.
 _ATTEMPTS = 5
 
 

@@ -52,7 +52,10 @@ _FIELDS = SchemaValidator(
 def pages(
     storage: Storage, kind: Kind, containers: Sequence[str] | None
 ) -> Iterator[Sequence[Stored]]:
-    """Yield all documents of the kind, or those of these containers, oldest first."""
+    """Yield all documents of the kind, or those of these containers.
+
+    Items come by key, the others oldest first. Containers that are given come in any order.
+    """
     containers = _each_once(containers)
     if containers is None:
         yield from listing(storage, kind, Query(order="key" if kind is ITEMS else "oldest"))

@@ -45,8 +45,9 @@ def import_ancestor(
     `source` is the folder of its file store, the path of its SQLite file, or the URL of its Redis,
     MongoDB, MySQL or PostgreSQL; or a file of lines ``{"key": …, "value": …}``. Prototypes and
     providers become items, in the namespaces ``(container, "prototypes")`` and ``(container,
-    "llm-providers")``. Index entries are not read: records are found by what they say. Messages of
-    a session that was never saved get a session, which the report names.
+    "llm-providers")``. Records are found by what they say; index entries are only read to count
+    those that are stale. Messages of a session that was never saved get a session, which the report
+    names.
 
     :param keys: whether the API keys of providers are copied
     """

@@ -28,7 +28,8 @@ from agentx_persistence.transfer._new_sessions import NewSessions
 from agentx_persistence.transfer.comparing import first_difference, missing_or_different, same
 from agentx_persistence.transfer.reports import Comparison, CopyReport, Progress, Step
 
-# How often what differs at the end is copied again, when the source is still written to.
+# How often both are compared at the end. What differs, because the source is still written to, is
+# copied again each time but the last.
 _ROUNDS = 5
 _NAMED = 1_000
 _SAME = "source and target are the same store"

@@ -1,4 +1,4 @@
-"""Looking for damage, and for what may surprise: nothing is changed."""
+"""Looking for damage, and for what may surprise. No record and no message is changed."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ ADDRESSES: dict[str, Row] = {
     "postgresql: a password beside the URL": (
         lambda: postgresql_driver("postgresql://h/d", password="tiger"),
         InvalidRecordError,
-        "is part of the URL",
+        "must be in the URL",
     ),
     "mysql: a port in the URL that is none": (
         lambda: mysql_driver("mysql://u:tiger@h:port/d"),
