@@ -47,6 +47,12 @@ def test_list_shows_the_items_of_a_container(run: Run, store: str) -> None:
     assert "--container" in refused.err
 
 
+def test_list_refuses_containers_of_a_container(run: Run, store: str) -> None:
+    refused = run("list", store, "--kind", "containers", "-c", "user")
+    assert refused.status == 2
+    assert "leave --container out" in refused.err
+
+
 def test_show_folds_tools_and_tells_sizes(run: Run, store: str) -> None:
     shown = run("show", store, "talk").out
     assert "[image/png, 3.0 kB]" in shown
