@@ -66,8 +66,8 @@ class Append:
                 log.hold(len(self._entries))
                 head, found = log.look(self._ids, apart=True, since=head)
             if head is None:
+                self._staging.discard()
                 if create is None:
-                    self._staging.discard()
                     log.require(None)
                 elif expected not in (None, 0) or generation not in (None, create.revision):
                     return Found(Head(0, ""), {})

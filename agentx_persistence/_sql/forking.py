@@ -38,8 +38,8 @@ class Forking:
             try:
                 return self._database.write(work)
             except DuplicateError:
-                taken = self._database.write(lambda cursor: self._taken(cursor, row))
-            if isinstance(taken, State):
+                taken = self._taken(row["session_id"])
+            if taken is not None:
                 # An earlier attempt made the session, if it has the revision or the generation of
                 # this call. Others may have changed one of them since, and the number of messages.
                 made = row["revision"] in (taken.revision, taken.generation)
@@ -47,21 +47,30 @@ class Forking:
             again = True
         raise self._database.refused("session", document.key)
 
-    def _taken(self, cursor: Cursor, row: dict[str, Any]) -> State | None:
+    def _taken(self, key: str) -> State | None:
         """Return the state of the session that has the key, or ``None`` if there is none.
 
-        If the session is being deleted, delete one chunk of it and return ``None``.
+        If the session is being deleted, delete the rest of it first.
         """
-        state = self._rows.lock(cursor, row["session_id"])
-        if state is None or state.revision:
-            return state
-        if self._rows.clear(cursor, row["session_id"], 0, Walk()):
-            statement = self._database.statement(
-                "delete session",
-                lambda: delete(tables.sessions).where(_sessions.session_id == bindparam("session")),
-            )
-            cursor.execute(statement.sql, statement.bind({"session": row["session_id"]}))
-        return None
+        state: State | None = None
+
+        def work(cursor: Cursor) -> bool:
+            nonlocal state
+            state = self._rows.lock(cursor, key)
+            if state is None or state.revision:
+                return True
+            if self._rows.clear(cursor, key, 0, Walk()):
+                statement = self._database.statement(
+                    "delete session",
+                    lambda: delete(tables.sessions).where(
+                        _sessions.session_id == bindparam("session")
+                    ),
+                )
+                cursor.execute(statement.sql, statement.bind({"session": key}))
+            return False
+
+        self._rows.in_chunks(work)
+        return state
 
     def _copy(
         self, cursor: Cursor, log: str, through: str | None, row: dict[str, Any], again: bool

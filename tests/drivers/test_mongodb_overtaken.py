@@ -18,9 +18,12 @@ from agentx_persistence import (
     BackendUnavailableError,
     Persistence,
     RecordNotFoundError,
+    SessionRecord,
     create_persistence,
 )
+from agentx_persistence._mongodb import appending
 from agentx_persistence._mongodb.documents import Documents
+from agentx_persistence._mongodb.log import Log
 from agentx_persistence.mongodb import mongodb_driver
 from agentx_persistence.storage import SESSIONS, Document
 from tests.backends.backend import Backend
@@ -233,3 +236,25 @@ def test_a_deletion_whose_answer_is_lost_deletes_no_session_that_is_too_new(
         assert storage.newest(["log"]) == {}
     storage.close()
     other.close()
+
+
+def test_what_was_staged_is_removed_if_the_session_is_deleted_and_created_anew(
+    store: Persistence,
+    mongodb_backend: Backend,
+    raw_mongodb: Database[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    saved_session(store)
+    hold = Log.hold
+    new = SessionRecord(session_id="session")
+    batch = [message(f"{number}") for number in range(20)]
+    with mongodb_backend.open() as other:
+
+        def late(log: Log, count: int) -> None:
+            other.sessions.delete("session")
+            hold(log, count)
+
+        monkeypatch.setattr(Log, "hold", late)
+        monkeypatch.setattr(appending, "_OF_A_BATCH", 0)  # the first attempt holds the head
+        assert store.sessions.add_messages("session", batch, create=new) == list(range(1, 21))
+    assert raw_mongodb["messages"].count_documents({"session_id": "session"}) == 20

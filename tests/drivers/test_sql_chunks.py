@@ -139,6 +139,21 @@ def test_an_interrupted_deletion_hides_the_document_and_can_be_repeated(storage:
         assert rows_of(storage, table) == 0
 
 
+def test_a_fork_takes_the_id_of_a_long_session_whose_deletion_was_interrupted(
+    storage: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_of(storage, long("log"))
+    log_of(storage, log="other")
+    undo = interrupt(storage, 1)
+    with pytest.raises(Interrupted):
+        storage.delete(SESSIONS, "log")
+    undo()
+    # Fewer than the chunks that are left.
+    monkeypatch.setattr(storage._database, "attempts", 2)
+    assert storage.fork("other", None, session("log")) == 5
+    assert history(storage) == list("abcde")
+
+
 @pytest.mark.parametrize("before", [None, 0])
 @pytest.mark.parametrize("after", [1, 2, 3])
 def test_a_session_that_is_being_deleted_is_there_for_nobody(
