@@ -6,8 +6,9 @@
 
 Times are microseconds per call; trust the ratio, not the times. Beside raw code it is ours divided
 by raw. Beside others it is theirs divided by ours: above 1, this package is the faster one.
-docs/performance.md says what is measured. sqlite-tmpfs is a file in memory and counts processor
-time of all threads, so that one sees the libraries, and neither the disk nor other processes.
+docs/performance.md says what is measured. With peers, "--on sqlite-tmpfs" is a file in memory. It
+counts processor time of all threads, so that one sees the libraries, and neither the disk nor other
+processes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How records lie on pydantic: each test fails if pydantic changes what they depend on."""
+"""What records use of pydantic's internals: each test fails if pydantic changes it."""
 
 from __future__ import annotations
 

@@ -14,6 +14,8 @@ A log has one document for each message in `messages`, and a head in the documen
    They are *staged*: the unique indexes contain the token, so that staged messages do not collide
    with others. The guarded update then names this token in `pending`. Every reader or writer that
    finds `pending` makes sure that the messages are moved to their positions before it goes on.
+   Until they are moved, rule 1 does not hold at their positions: messages of an older term there
+   are dead, too.
 5. Each change by rule 4, and each cut, begins a new term. So simple appends that are under way
    fail, and their messages are dead.
 6. A writer that has failed because others were faster may *hold* the head, by setting `held`. Other

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from bson import Int64, ObjectId
 
 from agentx_persistence._mongodb.database import BY_POSITION, Row
+from agentx_persistence._mongodb.documents import cannot_tell
 from agentx_persistence._mongodb.head import LogHead
 from agentx_persistence._mongodb.log import CHUNK, Log
 from agentx_persistence._mongodb.scope import Scope
-from agentx_persistence.errors import BackendUnavailableError
-from agentx_persistence.storage import Entry
+from agentx_persistence.storage import SESSIONS, Entry
 
 
 class Messages:
@@ -83,11 +83,7 @@ class Staging:
         """Raise if an earlier attempt may have been applied, and other calls may have undone it."""
         begun_at, self._begun_at = self._begun_at, head
         if again and begun_at is not None and begun_at.generation != head.generation:
-            raise BackendUnavailableError(
-                "mongodb",
-                f"other clients changed {self._log.what} while the server could not be reached; "
-                "read it to see whether this call was applied",
-            )
+            raise cannot_tell(SESSIONS, self._log.session_id)
 
     def stage(self, entries: Sequence[Entry]) -> tuple[ObjectId, int]:
         """Stage the entries, if this call has not done so; return their token and number."""

@@ -8,7 +8,7 @@ hiddenimports = sorted({f"agentx_persistence.{module}" for module in MODULES.val
 datas = []
 try:
     from agentx_persistence._sql.schema import migrations
-except ModuleNotFoundError:  # SQLAlchemy is not installed, so no database will be opened
+except ModuleNotFoundError:  # without SQLAlchemy, no SQL database will be opened
     pass
 else:
     datas.append((str(migrations()), "agentx_persistence/_sql/migrations"))

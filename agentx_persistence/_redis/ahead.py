@@ -1,4 +1,4 @@
-"""Taking the next additions while the server works on the last ones."""
+"""Preparing the next calls while the server works on the last ones."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ class Ahead(Iterator[T], Generic[T]):
 def grouped(additions: Iterable[Addition]) -> Iterator[list[Addition]]:
     """Yield the additions in groups, each of which is sent in one round trip.
 
-    A group has at most one addition to each log, as one that has to be repeated would come late.
+    A group has at most one addition to each log. An addition that has to be repeated is sent after
+    its group, and would otherwise come after later additions to the same log.
     """
     group, size = dict[str, Addition](), 0
     try:

@@ -118,8 +118,9 @@ class Connection:
     ) -> list[Any]:
         """Run the script for each of these keys and arguments, in one round trip.
 
-        :param meanwhile: called in each attempt while the server works; not at all with a client of
-            the application, from whose pool it could want the connection that is in use
+        :param meanwhile: called in each attempt while the server works; not at all in a cluster, or
+            with a client of the application, from whose pool it could want the connection that is
+            in use
         """
         work = partial(self._run, script, calls, meanwhile)
         return self._attempt(work, calls[0][0])[0] if calls else []

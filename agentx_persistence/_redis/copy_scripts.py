@@ -12,8 +12,8 @@ COPIED = 20_000
 COPIED_BYTES = 64 * 2**20
 
 # Reads the entries from the position `first` to `last`, and hands some at a time to `take`: first
-# one, then two, and so on up to a hundred, as they may be large. Stops when their texts have 4 MB
-# together. Returns false if an entry is missing.
+# one, then twice the number each time, up to a hundred, as they may be large. Stops when their
+# texts have 4 MB together. Returns false if an entry is missing.
 _BATCHES = """
 local function batches(first, last, take)
   local bytes, size = 0, 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from agentx_persistence._redis.scripts import REMOVABLE, Script
 
-# What the scripts return for a document that they did not delete. KEPT: it has changed since the
-# time before which it must have changed. DAMAGED: it does not say when it changed.
+# What the scripts return for a document that they did not delete. KEPT: its last change is not
+# earlier than the time `before`. DAMAGED: its `updated_at` is missing, or no number.
 KEPT, DAMAGED = -1, -2
 
 # `kept` returns one of these, or nothing if the document is absent, older, or `before` is "".
@@ -21,9 +21,9 @@ end
 # Deletes documents of one kind. KEYS: index keys that all of them leave; then for each: document,
 # the keys of its log, its other index keys to leave; for items the keys of the index by key and of
 # the first elements. ARGV: number of keys of a log, the first element of items or "", number of
-# index keys by time that all leave, and of others, the time before which they must have changed, or
-# ""; then for each: version and revision (or "") that it must have, its member in indexes by time,
-# number of its other index keys by time, and the rest.
+# index keys by time that all leave, and of others, the time `before` (or ""); then for each:
+# version and revision (or "") that it must have, its member in indexes by time, number of its other
+# index keys by time, and the rest.
 # Returns for each whether it existed, or version, entries and revision if it has others, or what
 # `kept` does.
 DELETE = Script(
@@ -72,8 +72,7 @@ return reply
 )
 
 # Deletes a document in a cluster. KEYS: document, journal, the keys of its log. ARGV: version and
-# revision that the document must have, and the time before which it must have changed; "" allows
-# any.
+# revision that the document must have, and the time `before`; "" allows any.
 # Returns whether the document was deleted, then what `removable` does; or only what `kept` does.
 ABANDON = Script(
     _KEPT,

@@ -16,7 +16,7 @@ NO_SESSION, DAMAGED, NO_ENTRY, TAKEN, AGAIN = -1, -2, -3, -4, -5
 # sessions is another one. MOVED: the client has to change the score in that index. COPY_FIRST: the
 # client has to copy the kept entries first.
 FOUND, ELSEWHERE, MOVED, COPY_FIRST = 1, 2, 3, 4
-# The most entries that are cut off in one step.
+# The most entries that are cut off in one step if others stay. If none stays, all are unlinked.
 LARGE = 50_000
 
 HEAD = """
@@ -95,9 +95,9 @@ local function cut(kept)
 end
 """
 
-# The first part of each script that changes a log. ARGV: the time, the version of the session's
-# index entries that the client knows, the session's id, the expected number and generation (or ""),
-# then those of the script. `now` is the session's `updated_at` afterwards, and `score` its new
+# A part of each script that changes a log. ARGV begins with: the time, the version of the session's
+# index entries that the client knows, the session's id, the expected number and generation (or "").
+# Those of the script follow. `now` is the session's `updated_at` afterwards, and `score` its new
 # score in the index of active sessions, if that changes.
 _WRITE = """
 local now, score, before = ARGV[1], nil, tonumber(found[3] or nil)

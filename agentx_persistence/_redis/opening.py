@@ -22,7 +22,8 @@ COMMANDS = (
 
 # The largest value that a server accepts, in bytes, unless it is configured otherwise.
 _LIMIT = 512 * 1024 * 1024
-# For how many seconds opening is repeated after errors that may pass.
+# For how many seconds the first look at the server is repeated after errors that may pass. The
+# check of rights after it is repeated as long as any call.
 _PATIENCE = 2.0
 _REFUSED = re.compile(r"NOPERM|permission|ACL failure|can't run this command", re.IGNORECASE)
 

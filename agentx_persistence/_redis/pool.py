@@ -1,8 +1,8 @@
 """A pool of redis-py's connections, in which an interrupt at any moment costs one connection.
 
 redis-py's own pool takes back a connection whose handshake was interrupted, and each interrupt
-lowers the number of its available connections by one. Its `execute_command` and `pipeline` take
-about as long as the server does.
+lowers the number of its available connections by one. The methods `execute_command` and `pipeline`
+of redis-py's client take about as long as the server does.
 """
 
 from __future__ import annotations

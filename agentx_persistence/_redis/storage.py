@@ -8,7 +8,7 @@
 4. When an image is deleted with its container, a mark stays in the container's index until the
    image's sessions are deleted as well. So a repeated deletion of the container finds them.
 5. A session of a deleted image is deleted only if the image is still absent after the session was
-   read, and if the session has not been written since.
+   read, and if the session has not been saved since. Appends do not count.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Attempts:
 def answer_lost(backend: str, what: str) -> BackendUnavailableError:
     """Return the error for a change of which nobody can tell whether it was made."""
     reason = (
-        f"the answer to a change of {what} was lost, and it has been changed again since; read it"
-        " and try again"
+        f"the answer to a change of {what} was lost, and others have changed it since; read it to"
+        " see whether this call was applied"
     )
     return BackendUnavailableError(backend, reason)

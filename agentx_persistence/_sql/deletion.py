@@ -44,7 +44,7 @@ class Deletion:
         }
 
     def delete(self, kind: Kind, key: str, before: int | None) -> bool:
-        # What an attempt found, which may have deleted it.
+        # The revision that an earlier attempt found. That attempt may have deleted the document.
         tried: str | None = None
 
         def work(cursor: Cursor) -> bool:

@@ -54,10 +54,10 @@ class Flavour(ABC):
     takes_one_bound: ClassVar[bool] = False
     # Whether the client library takes so long to read a value that a listing joins those of a row.
     joins_values: ClassVar[bool] = False
-    # The sizes of pages that the SQL contains, as the server would plan them anew as parameters.
+    # Page sizes that are written into the SQL. As parameters, they make the server plan each call.
     planned_sizes: ClassVar[frozenset[int]] = frozenset()
-    # Whether a snapshot of a transaction has its own changes together with those of others in the
-    # same rows, but not the others' further rows.
+    # Whether a transaction that changes a row sees its latest form from then on, while its snapshot
+    # still hides the other rows that others have written (see `mysql_joined`).
     shows_changes_in_snapshots: ClassVar[bool] = False
     # Whether a transaction can insert a row that others have deleted since its snapshot began, and
     # then sees both.

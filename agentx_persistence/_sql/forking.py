@@ -80,7 +80,7 @@ class Forking:
             self._rows.lock(cursor, key)
         self._documents.insert(cursor, row)
         if again:
-            # There can be messages without a session, if others have deleted its row.
+            # If another program has deleted the session's row, its messages can still be there.
             self._rows.delete_range(cursor, key, 0, self._rows.top(cursor, key))
         statement = self._database.statement(
             ("copy messages", through is None),

@@ -128,7 +128,7 @@ class JoinedConnections(Connections):
 class JoinedDatabase(Database):
     """A database within the caller's transaction, which it never ends."""
 
-    # Further ones are of use only if the key became free between two statements, or for leftovers.
+    # More attempts help only if the key became free between two statements, or after leftovers.
     attempts = 3
 
     def __init__(self, database: Database, transaction: Any) -> None:

@@ -21,10 +21,11 @@ _sessions, _messages = tables.sessions.c, tables.messages.c
 
 
 class LockingRewriting(Rewriting):
-    """Reads the tail with its lock. A read before the transaction takes as many statements.
+    """Reads the tail in the transaction that replaces it, and locks it there.
 
-    On MySQL, the connection would also have to be told twice whether to commit by itself. On
-    SQLite, another connection would read, which fetches its pages anew after each write.
+    A read before the transaction would not save a statement. On MySQL, it would also switch the
+    autocommit mode twice. On SQLite, another connection would read, and that one fetches its pages
+    anew after each write.
     """
 
     def exchange(

@@ -116,8 +116,8 @@ class MysqlFlavour(Flavour):
 
     def from_index(self, listing: Select[Any], table: FromClause, index: str) -> Select[Any]:
         # Without this hint, MariaDB reads all rows with the filter's value and skips those before
-        # the page. With it, MariaDB starts to read at the page. And MySQL reads and sorts a whole
-        # session for a few of its messages, if other sessions are short.
+        # the page, and MySQL reads and sorts a whole session for a few of its messages, if other
+        # sessions are short. With it, both start to read at the page.
         for name in ("mysql", "mariadb"):
             listing = listing.with_hint(table, f"FORCE INDEX ({index})", name)
         return listing

@@ -38,8 +38,9 @@ from agentx_persistence.storage import (
 )
 
 _sessions = tables.sessions.c
-# Where SQLAlchemy's connection keeps the outermost transaction, and the logs of which it sees one
-# part in the snapshot and one in its latest form, with the heads that the snapshot has.
+# The key in `Connection.info` for the outermost transaction and its mixed logs: those whose head it
+# sees in the latest form, but whose messages it sees as in its snapshot. The value of each log is
+# the head in the snapshot.
 _MIXED = "agentx_persistence.mixed"
 # The isolation levels in which each statement reads what is there at one moment.
 _CONSISTENT = ("READ COMMITTED", "SERIALIZABLE")

@@ -73,8 +73,8 @@ class PostgresqlAppending(Appending):
         adding = insert(tables.messages).from_select(COLUMNS, rows).returning(position)
         if not self.database.locks_first:
             return adding
-        # The transaction would see new messages beside leftovers (see `tables`) that others have
-        # removed since its snapshot began. Their deletion fails then.
+        # If others have removed leftovers (see `tables`) since the transaction's snapshot began, it
+        # would see them beside the new messages. Deleting them here makes the append fail then.
         count = reserved.c.message_count
         leftovers = delete(tables.messages).where(
             tables.messages.c.session_id == reserved.c.session_id,

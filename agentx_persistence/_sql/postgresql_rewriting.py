@@ -61,8 +61,8 @@ class PostgresqlRewriting(Rewriting):
         done = select(session.c.session_id)
         if not adding:
             return done.add_cte(cut)
-        # The rows are inserted after all the others are deleted, because they need the number of
-        # those. So they can have the same ids and positions.
+        # The insert reads the number of deleted rows, so PostgreSQL deletes all of them first. The
+        # new rows can therefore have the ids and positions of deleted ones.
         number = select(func.count().label("number")).select_from(cut).subquery("gone")
         new = unnested()
         rows = (

@@ -97,11 +97,10 @@ class Reading:
         return Slice([row[1] for row in rows], first, head)
 
     def _skips(self, log: str, window: Window, nearest: int) -> bool:
-        """Tell whether passing over the missing row at the position `nearest` is damage that the
-        reader cannot see.
+        """Return whether the reader would not notice that the row at `nearest` is missing.
 
-        One who reads a whole history forward, from position to position, sees by the count that it
-        ends too early. `examine` need not meet each missing message then.
+        A reader that goes forward through a whole history notices by the count that it ends too
+        early. So `transfer.examine` need not report each message that is missing at the end.
         """
         if window.last is not None or window.size is None or isinstance(window.after, str):
             return True

@@ -9,6 +9,7 @@ from sqlalchemy import BigInteger, bindparam, update
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
 from agentx_persistence._sql import tables
+from agentx_persistence._sql.attempts import answer_lost
 from agentx_persistence._sql.documents import DELETED
 from agentx_persistence._sql.engine import Database, DuplicateError
 from agentx_persistence._sql.reading import Reading
@@ -21,7 +22,7 @@ from agentx_persistence._sql.rows import (
     entry_values,
 )
 from agentx_persistence._sql.statements import unsearched
-from agentx_persistence.errors import BackendUnavailableError, RecordNotFoundError
+from agentx_persistence.errors import RecordNotFoundError
 from agentx_persistence.storage import Entry, Found, Head, Slice, Window
 
 _sessions, _messages = tables.sessions.c, tables.messages.c
@@ -72,7 +73,7 @@ class Rewriting:
     ) -> bool:
         """Do what `Storage.exchange` does in one transaction; return False if nothing was done.
 
-        Most databases need as many round trips for a read and a rewrite.
+        Not on PostgreSQL, where a read and a rewrite need no more round trips.
         """
         return False
 
@@ -236,11 +237,7 @@ class FirstAttempt:
 
     def check(self, log: str, state: State) -> None:
         if self._generation not in (None, state.generation):
-            raise BackendUnavailableError(
-                self._database.flavour.backend,
-                f"the answer to a change of session {log!r} was lost, and it has been changed"
-                " again since; read it and try again",
-            )
+            raise answer_lost(self._database.flavour.backend, f"session {log!r}")
         self._generation = state.generation
 
     def was_undone(self) -> None:

@@ -167,7 +167,7 @@ def ends_before(
 ) -> list[ColumnElement[bool]]:
     """Return the conditions for positions up to the count that are also below `before`, if given.
 
-    None is if `before` is NULL.
+    If `before` is NULL, no position meets them.
     """
     if before is None:
         return [position <= count]

@@ -1,6 +1,6 @@
 """A chat over HTTP with FastAPI. The model is called asynchronously, the store in threads.
 
-pip install 'agentx-persistence[sqlite]' fastapi uvicorn
+pip install '.[sqlite]' fastapi uvicorn
 cd examples
 export CHAT_URL=sqlite:///chat.db
 uvicorn --factory chat.app:create_app

@@ -1,6 +1,6 @@
 """A shop whose customers talk to an agent. Both keep their data in one database.
 
-pip install 'agentx-persistence[sqlite]' flask
+pip install '.[sqlite]' flask
 cd examples
 export SHOP_URL=sqlite:///shop.db
 alembic -c shop/alembic.ini upgrade head            # the shop's tables

@@ -1,4 +1,4 @@
-"""Every call there is, on records of one's own: what threads do who must not disturb each other."""
+"""All calls, on records of the caller's own: threads make them and must not disturb each other."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A writer: it chooses an operation, writes it down, does it, and writes down what came of it.
 
-Its own records only it changes, so that what they must be is known; sessions that all writers
-share only grow. What it does is chosen by its seed and the number of the operation, in whatever
-process it goes on.
+Only this writer changes its own records, so it is known what they must be. Sessions that all
+writers share only grow. What it does is chosen by its seed and the number of the operation, in
+whatever process it goes on.
 """
 
 from __future__ import annotations
