@@ -20,6 +20,9 @@ R = TypeVar("R", bound="Record")
 # The types of values that cannot be changed in place.
 _UNCHANGING = frozenset({str, float, bool, type(None)})
 _HASHED = _UNCHANGING | {int, tuple, bytes}
+# pydantic's parser takes 200 levels. Reading many records puts them into a list, and an export puts
+# each into an object.
+_DEEPEST = 198
 
 
 class Generated(str):
@@ -235,8 +238,12 @@ class Record(BaseModel):
                 again.__dict__ == self.__dict__
                 and again.__pydantic_extra__ == self.__pydantic_extra__
             )
+            if text.count(b"[") + text.count(b"{") >= _DEEPEST:
+                from_json(b"[[%b]]" % text)
         except (ValidationError, RecursionError) as error:
             raise self._refusal("record", str(error).partition("\n")[0]) from error
+        except ValueError as error:
+            raise self._refusal("record", "nested too deep") from error
         if not exact:
             field = first_difference(self, again) or "record"
             raise self._refusal(field, "would not be read back as it is")

@@ -140,9 +140,11 @@ class ItemRecord(
     def _patch(cls, change: Mapping[str, Any]) -> dict[str, Any]:
         if "value" not in change:
             return dict(change)
-        value = _Value.serialize(change["value"])
-        kind = None if value is change["value"] else "bytes"
-        return {"valueType": kind, **change, "value": value}
+        value = change["value"]
+        if not isinstance(value, bytes | bytearray | memoryview):
+            return {"valueType": None, **change}
+        rest = {name: of for name, of in change.items() if name not in ("value_type", "valueType")}
+        return {**rest, "valueType": "bytes", "value": _Value.serialize(bytes(value))}
 
     def _check_ids(self, rules: Rules, values: Mapping[str, Any]) -> None:
         super()._check_ids(rules, values)

@@ -10,7 +10,15 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import from_json, to_json
 
 from agentx_persistence.errors import InvalidRecordError
-from agentx_persistence.records import ImageMetadata, ImageRecord, Record, exact_json, now
+from agentx_persistence.records import (
+    ForkOrigin,
+    ImageMetadata,
+    ImageRecord,
+    Record,
+    SessionRecord,
+    exact_json,
+    now,
+)
 
 R = TypeVar("R", bound=Record)
 Change = Mapping[str, Any] | Callable[[R], R]
@@ -29,7 +37,7 @@ def as_function(record_type: type[R], change: Change[R]) -> Callable[[R], R]:
         # What was just read needs no check, and the new record is checked when it is written.
         wire = from_json(record._serialize())
         merged = merge(wire, patch)
-        if merged.get("updatedAt") == wire["updatedAt"]:
+        if "updatedAt" not in patch:
             merged["updatedAt"] = now()  # here, as a copy of the record would take longer
         return record_type._read(to_json(merged))
 
@@ -70,11 +78,18 @@ def _wire(record_type: type[Record], patch: dict[str, Any]) -> dict[str, Any]:
     wire = {spelling.get(key, key): value for key, value in patch.items()}
     if record_type is ImageRecord and isinstance(wire.get("metadata"), dict):
         wire["metadata"] = _wire(ImageMetadata, wire["metadata"])
+    if record_type is SessionRecord and isinstance(wire.get("forkedFrom"), dict):
+        wire["forkedFrom"] = _wire(ForkOrigin, wire["forkedFrom"])
     return wire
 
 
+def sets_time(change: object) -> bool:
+    """Return whether the change is a mapping that sets `updated_at`."""
+    return isinstance(change, Mapping) and ("updated_at" in change or "updatedAt" in change)
+
+
 def checked(record_type: type[R], key: str, old: R, new: object) -> R:
-    """Return the record that a change made, with the time of the change if it set none.
+    """Return the record that a change made.
 
     :param key: the field, or fields separated by commas, that cannot change
     """
@@ -85,6 +100,11 @@ def checked(record_type: type[R], key: str, old: R, new: object) -> R:
     for field in key.split(","):
         if getattr(new, field) != getattr(old, field):
             raise InvalidRecordError(kind, field, "cannot change; create another record instead")
+    return new
+
+
+def timed(old: R, new: R) -> R:
+    """Return the new record with the time of the change, if it has the old one's time."""
     before, after = old.__dict__["updated_at"], new.__dict__["updated_at"]
     at = now()
     return new if after != before or after == at else new._updated(at)

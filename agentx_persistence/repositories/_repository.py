@@ -26,7 +26,13 @@ from agentx_persistence.repositories._arguments import (
     named,
     new_token,
 )
-from agentx_persistence.repositories._changes import Change, as_function, checked
+from agentx_persistence.repositories._changes import (
+    Change,
+    as_function,
+    checked,
+    sets_time,
+    timed,
+)
 from agentx_persistence.repositories._loading import load
 from agentx_persistence.storage import Document, Kind, Order, Query, Storage, Stored
 
@@ -78,13 +84,15 @@ class RecordStore(Generic[R]):
             raise RecordConflictError(self.kind.noun, self._name(document.key))
 
     def _update(self, key: str, change: Change[R]) -> R:
-        apply = as_function(self.record, change)
+        apply, is_timed = as_function(self.record, change), sets_time(change)
         for _ in attempts(self._storage, self.kind.noun, self._name(key), self._contention_timeout):
             stored = self._storage.get(self.kind, [key]).get(key)
             if stored is None:
                 break
             old = self._load_one(stored)
             new: R = checked(self.record, self.key_fields, old, apply(old))
+            if not is_timed:
+                new = timed(old, new)
             stays = self._places(old.__dict__) == self._places(new.__dict__)
             replace = self._storage.amend if stays else self._storage.replace
             if replace(self.kind, self._document(new), stored.revision):
@@ -177,7 +185,8 @@ class Repository(RecordStore[R], Generic[R]):
         :param change: a mapping, applied as a JSON Merge Patch (RFC 7396): nested maps are merged,
             ``None`` removes; keys are wire names or snake_case. Or a function from the record to
             the new one; it runs outside locks and transactions, and may be called again. The id
-            cannot change. `updated_at` becomes the time of the call unless the change sets it.
+            cannot change. `updated_at` becomes the time of the call unless the change sets it (a
+            function: to another time than the old one).
         :raises RecordNotFoundError: if there is no such record
         """
         check_id(self.kind.noun, id)

@@ -103,7 +103,7 @@ class Conversations(Histories):
                     found = added._replace(there={})
             self._require_same(session_id, messages, found)
             missing = [entry for id, entry in given.items() if id not in found.there]
-            if not missing:
+            if given and not missing:
                 places = {id: at for id, (at, _) in found.there.items()}
                 break
             if expected not in (None, found.head.count):

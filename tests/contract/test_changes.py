@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agentx_persistence import (
+    ForkOrigin,
     ImageMetadata,
     ImageRecord,
     InvalidRecordError,
@@ -140,6 +141,10 @@ def test_a_patch_names_fields_in_either_spelling(persistence: Persistence) -> No
     assert persistence.images.get("i").to_json() == changed.to_json()
     changed = persistence.images.update("i", {"metadata": {"driverSessionId": None}})
     assert changed.metadata == ImageMetadata(extra={"keep_me": 1})
+    persistence.sessions.save(session(forked_from=ForkOrigin(session_id="a", message_id="m")))
+    change = {"forked_from": {"session_id": "b", "message_id": None}}
+    forked = persistence.sessions.update("session", change)
+    assert forked.forked_from == ForkOrigin(session_id="b")
 
 
 def test_a_changed_record_is_found_only_where_it_now_is(persistence: Persistence) -> None:
@@ -194,8 +199,12 @@ def test_updated_at_becomes_now_unless_the_change_sets_it(persistence: Persisten
     now = containers.update("box", {"a": 2}).updated_at
     assert now > 1_700_000_000_000
     assert containers.get("box").updated_at == now
+    assert containers.update("box", {"a": 3, "updated_at": now}).updated_at == now
+    assert containers.get("box").updated_at == now
     sessions = persistence.sessions
     sessions.save(session(updated_at=5))
+    assert sessions.update("session", {"title": "t", "updatedAt": 5}).updated_at == 5
+    assert sessions.get("session").updated_at == 5
     sessions.add_message("session", message())
     before = sessions.get("session").updated_at
     changed = sessions.update("session", {"title": "t"})

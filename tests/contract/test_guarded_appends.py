@@ -51,6 +51,12 @@ def test_a_batch_creates_its_session_or_nothing(persistence: Persistence) -> Non
     assert sessions.add_messages("empty", [], create=session("empty", updated_at=5)) == []
     assert sessions.get("empty").updated_at == 5
     assert sessions.count_messages("empty") == 0
+    with pytest.raises(RecordConflictError, match="0 messages, not the expected 2"):
+        sessions.add_messages("other", [], create=session("other"), expected=2)
+    assert not sessions.exists("other")
+    with pytest.raises(RecordConflictError, match="700 messages, not the expected 2"):
+        sessions.add_messages("new", [], expected=2)
+    assert sessions.add_messages("new", [], expected=700) == []
 
 
 @pytest.mark.parametrize("known", [[], ["a"], ["a", "b"]], ids=["none", "some", "all"])

@@ -335,5 +335,8 @@ def test_a_change_of_a_value_changes_its_type_as_well(persistence: Persistence) 
         changed = persistence.items.update(("box",), "k", {"value": value})
         assert (changed.value, changed.value_type) == (value, kind)
         assert persistence.items.get(("box",), "k") == changed
+    change = {"value": bytearray(b"\xfe"), "value_type": "png"}
+    changed = persistence.items.update(("box",), "k", change)
+    assert (changed.value, changed.value_type) == (b"\xfe", "bytes")
     persistence.items.update(("box",), "k", lambda old: old.model_copy(update={"value": b"x"}))
     assert persistence.items.update(("box",), "k", {"tag": 1}).value == b"x"

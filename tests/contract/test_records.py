@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from agentx_persistence import (
@@ -10,9 +15,14 @@ from agentx_persistence import (
     RecordNotFoundError,
     SessionRecord,
     TextPart,
+    ToolCallMessage,
+    ToolCallPart,
     UserMessage,
+    create_persistence,
 )
-from tests.contract.records import container, image, message, session
+from agentx_persistence.transfer import compare, export, import_file
+from tests.contract import hostile
+from tests.contract.records import container, image, item, message, saved_session, session
 
 RECORDS = {
     "containers": (container, "container_id"),
@@ -356,3 +366,35 @@ def test_what_was_absent_stays_absent_and_null_stays_null(persistence: Persisten
     plain = SessionRecord(session_id="s", image_id="i", container_id="c")
     persistence.sessions.save(plain)
     assert persistence.sessions.get("s").to_json() == plain.to_json()
+
+
+def test_what_is_nested_too_deep_to_be_read_is_refused(
+    persistence: Persistence, tmp_path: Path
+) -> None:
+    accepted = 0
+    saved_session(persistence)
+
+    def call(deep: Any) -> ToolCallMessage:
+        return ToolCallMessage(tool_call=ToolCallPart(id="call", name="tool", input={"a": deep}))
+
+    ways: list[Callable[[str, Any], object]] = [
+        lambda _, deep: persistence.sessions.add_message("session", message(extra=deep)),
+        lambda _, deep: persistence.sessions.add_message("session", call(deep)),
+        lambda id, deep: persistence.containers.save(container(id, config=deep)),
+        lambda id, deep: persistence.items.save(item(("box",), id, value=deep)),
+    ]
+    for levels in range(hostile.DEEPEST - 4, 202):
+        for way in ways:
+            with suppress(InvalidRecordError):
+                way(f"{levels}", hostile.nested(levels))
+                accepted += 1
+    stored = (
+        *persistence.sessions.get_messages("session"),
+        *persistence.containers.find_all(),
+        *persistence.items.find_all(namespace_prefix=("box",)),
+    )
+    assert len(stored) == accepted > 10
+    export(persistence, tmp_path / "all.jsonl")
+    with create_persistence() as other:
+        import_file(tmp_path / "all.jsonl", other)
+        assert compare(persistence, other).equal
