@@ -190,11 +190,13 @@ class FileDocuments(Storage, ForkAware):
             else:
                 lines, log = self._logs.draft(document), (document.revision, 0)
         record = record_of(document, log)
-        draft = files.draft(path, [format_record(record)])
         row = record.row(kind, max(document.updated_at, at or document.updated_at))
-        # A record file that another program took away has left its row. Its log is replaced here.
-        moved = bool(lines) or self._index.rows(kind, key) != [(*row, 1)]
+        draft = f"{path}.draft"
         try:
+            files.draft(path, [format_record(record)])
+            # A record file that another program took away has left its row. Its log is replaced
+            # here.
+            moved = bool(lines) or self._index.rows(kind, key) != [(*row, 1)]
             if moved:
                 self._index.announce(kind, key, row)
             if lines:
@@ -202,10 +204,12 @@ class FileDocuments(Storage, ForkAware):
             os.replace(draft, path)
             files.remove(f"{path}.hidden")
             files.sync_folder(os.path.dirname(path))
-        except OSError:
+        except BaseException as error:
             for drafted in filter(None, (draft, lines)):
-                files.remove(drafted)
-            self._settle(kind, key)
+                with suppress(OSError):
+                    files.remove(drafted)
+            if isinstance(error, OSError):
+                self._settle(kind, key)
             raise
         if moved:
             self._index.settle(kind, key, row)

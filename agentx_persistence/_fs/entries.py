@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -21,10 +23,15 @@ from agentx_persistence._fs.log import (
     text_at,
 )
 from agentx_persistence._fs.logs import LONG_TAIL, UNINDEXED, Logs, changed_at
-from agentx_persistence._fs.records import file_name
-from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
+from agentx_persistence._fs.records import Row, file_name
+from agentx_persistence.errors import (
+    BackendUnavailableError,
+    CorruptRecordError,
+    RecordNotFoundError,
+)
 from agentx_persistence.storage import SESSIONS, Entry, Found, Head, Text
 
+_LOGGER = logging.getLogger("agentx_persistence")
 _CHUNK = 10_000
 _FEW_BYTES = 65_536
 
@@ -58,10 +65,18 @@ class Entries(Logs):
             with suppress(OSError):
                 os.truncate(self._path(key), state.end)
             raise
-        if row is not None:
-            self._index.settle(SESSIONS, key, row)
-        self._seconds[key] = stat.st_ino, stat.st_mtime_ns, latest // 1000
+        if row is None or self._settled(key, row):
+            self._seconds[key] = stat.st_ino, stat.st_mtime_ns, latest // 1000
         return lines, latest
+
+    def _settled(self, key: str, row: Row) -> bool:
+        try:
+            self._index.settle(SESSIONS, key, row)
+        except (BackendUnavailableError, sqlite3.Error) as error:
+            # The change is durable, and the file decides where an unsure row is listed.
+            _LOGGER.warning("%s: not settled in the index: %s", self._path(key), error)
+            return False
+        return True
 
     def change(
         self,
@@ -85,19 +100,26 @@ class Entries(Logs):
             return [mark, *format_entries(entries, first, latest)]
 
         self.write(key, file, state, at, form)
+        for start, stop in gone:  # first, so that nothing that fails below leaves the texts
+            blank(file, start, stop)
         state = advance(state, file, sys.maxsize)
         state, dead = self._index.flush(name, state, sum(stop - start for start, stop in gone))
         self.remember(key, state)
         if dead > max(_FEW_BYTES, state.end // 2):
-            chunks = self.copied(key, state.generation, state.at, file, state, state.count)
-            path = self._path(key)
+            self._compact(key, file, state)
+
+    def _compact(self, key: str, file: FileIO, state: Log) -> None:
+        """Write the log anew, without what is dead in it. If that fails, a later change does it."""
+        path = self._path(key)
+        chunks = self.copied(key, state.generation, state.at, file, state, state.count)
+        try:
             os.replace(files.draft(path, chunks), path)
             files.sync_folder(os.path.dirname(path))
-            self._index.forget(name)
-            self.with_log(key, lambda new: self.state(key, new, locked=True))
-        else:
-            for start, stop in gone:
-                blank(file, start, stop)
+        except OSError as error:
+            _LOGGER.warning("%s could not be written anew: %s", path, error)
+            return
+        self._index.forget(file_name(SESSIONS, key))
+        self.with_log(key, lambda new: self.state(key, new, locked=True))
 
     def regions(self, key: str, state: Log, first: int, last: int) -> list[tuple[int, int]]:
         """Return the byte ranges of the entries in the file; adjacent ranges are merged."""

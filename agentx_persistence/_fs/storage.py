@@ -169,7 +169,13 @@ class FileStorage(FileDocuments):
             return count, files.draft(self._records.path(SESSIONS, document.key, "jsonl"), chunks)
 
         def forking() -> int | None:
-            found = self._logs.reading(log, work)
+            try:
+                found = self._logs.reading(log, work)
+            except BaseException:  # others changed or deleted the session after it was copied
+                path = self._records.path(SESSIONS, document.key, "jsonl")
+                with suppress(OSError):
+                    files.remove(f"{path}.draft")
+                raise
             if found is not None:
                 self._save(SESSIONS, document, found[1], (document.revision, found[0]))
             return found and found[0]

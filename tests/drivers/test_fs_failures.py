@@ -20,9 +20,12 @@ from agentx_persistence import (
     BackendUnavailableError,
     ConfigurationError,
     Persistence,
+    RecordNotFoundError,
     create_persistence,
 )
 from agentx_persistence._fs import files
+from agentx_persistence._fs.entries import Entries
+from agentx_persistence._fs.index import Index
 from agentx_persistence._fs.index_file import IndexFile
 from agentx_persistence.fs import fs_driver
 from tests.contract.records import image, message, saved_session, session, texts
@@ -291,6 +294,73 @@ def test_what_others_have_seen_before_it_failed_is_taken_back(
         assert third.sessions.add_message("session", lost) == 3
         assert texts(another) == ["1", "gone", "lost"]
     assert texts(persistence) == ["1", "gone", "lost"]
+
+
+@pytest.mark.parametrize("step", ["flush", "settle"])
+def test_a_text_that_was_replaced_is_gone_though_the_index_fails_afterwards(
+    base: Path, persistence: Persistence, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    secret = message("secret")
+    persistence.sessions.add_message(saved_session(persistence), secret)
+
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise BackendUnavailableError("fs", "the index is locked")
+
+    # A change in another second moves the session in the index, so that it has to be settled.
+    monkeypatch.setattr("agentx_persistence.repositories.conversations.now", lambda: 2**52)
+    changed = secret.model_copy(update={"content": "[removed]"})
+    with monkeypatch.context() as patch:
+        patch.setattr(Index, step, fail)
+        if step == "settle":
+            persistence.sessions.replace_message("session", changed)
+        else:
+            with pytest.raises(BackendUnavailableError, match="the index is locked"):
+                persistence.sessions.replace_message("session", changed)
+    (log,) = base.rglob("*.jsonl")
+    assert b"secret" not in log.read_bytes()
+    assert texts(persistence) == ["[removed]"]
+    (listed,) = persistence.sessions.find_all()
+    assert listed.updated_at == 2**52
+
+
+def test_a_change_succeeds_though_the_log_cannot_be_written_anew(
+    base: Path, persistence: Persistence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved_session(persistence)
+    sent = [message("x" * 100_000), message("y")]
+    persistence.sessions.add_messages("session", sent)
+    draft = files.draft
+
+    def full(path: str, chunks: Any) -> str:
+        if path.endswith(".jsonl"):
+            raise OSError(errno.ENOSPC, "no space left on device")
+        return draft(path, chunks)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "draft", full)
+        assert persistence.sessions.rewrite("session", after=None, messages=sent[1:]) == sent
+    (log,) = base.rglob("*.jsonl")
+    assert b"xxx" not in log.read_bytes()
+    assert persistence.sessions.get_messages("session") == sent[1:]
+    persistence.sessions.rewrite("session", after=None, messages=sent)
+    persistence.sessions.pop_message("session")
+    persistence.sessions.pop_message("session")
+    assert log.stat().st_size < 10_000
+    assert texts(persistence) == []
+
+
+def test_a_fork_that_fails_leaves_no_draft(
+    base: Path, persistence: Persistence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    persistence.sessions.add_message(saved_session(persistence), message())
+
+    def deleted(*arguments: Any) -> None:
+        raise RecordNotFoundError("session", "session")
+
+    monkeypatch.setattr(Entries, "_check", deleted)
+    with pytest.raises(RecordNotFoundError):
+        persistence.sessions.fork("session", session("new"))
+    assert list(base.rglob("*.draft")) == []
 
 
 def test_a_message_that_is_there_already_is_made_durable(

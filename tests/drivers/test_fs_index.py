@@ -15,7 +15,13 @@ from typing import Any, cast
 
 import pytest
 
-from agentx_persistence import BackendError, CorruptRecordError, Persistence, create_persistence
+from agentx_persistence import (
+    BackendError,
+    BackendUnavailableError,
+    CorruptRecordError,
+    Persistence,
+    create_persistence,
+)
 from agentx_persistence._fs.index import Index
 from agentx_persistence.fs import fs_driver
 from agentx_persistence.storage import Kind, Query
@@ -247,11 +253,20 @@ def test_a_session_that_cannot_be_saved_where_another_was_taken_away_changes_nei
         persistence.sessions.get_messages("quiet")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("too many open files"),
+        BackendUnavailableError("fs", "too many open files"),
+        sqlite3.OperationalError("too many open files"),
+    ],
+    ids=["system", "lock", "SQLite"],
+)
 def test_an_announcement_that_fails_leaves_no_draft(
-    base: Path, persistence: Persistence, monkeypatch: pytest.MonkeyPatch
+    base: Path, persistence: Persistence, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     def fail(*_: object) -> None:
-        raise OSError("too many open files")
+        raise error
 
     monkeypatch.setattr(Index, "announce", fail)
     with pytest.raises(BackendError, match="too many open files"):
