@@ -128,7 +128,8 @@ def export(
     except BrokenPipeError:
         typer.echo(f"error: {file}: its reader went away before the end", err=True)
         raise typer.Exit(2) from None
-    typer.echo(f"{file}: {counted(messages, 'messages')}")
+    # A pipe, such as /dev/stdout, has the export in it.
+    typer.echo(f"{file}: {counted(messages, 'messages')}", err=not Path(file).is_file())
 
 
 def import_records(
