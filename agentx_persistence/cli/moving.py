@@ -61,7 +61,7 @@ def copy(
     """
     with (
         opened(source) as a,
-        opened("memory:" if dry_run and not exists(target) else target, makes=True) as b,
+        opened("memory:" if dry_run and not exists(target) else target, makes=not dry_run) as b,
         progress(quiet=as_json) as tell,
     ):
         report = transfer.copy(a, b, containers=containers, dry_run=dry_run, progress=tell)
