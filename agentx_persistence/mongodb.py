@@ -75,7 +75,7 @@ def mongodb_driver(
     :param patience: for how many seconds a call is repeated while the server cannot be reached, as
         in an election, and, times four, while other writers change the same session
     :param options: arguments of `pymongo.MongoClient`, such as ``tls=True`` or ``maxPoolSize=20``.
-        They override the connection string
+        They override the connection string, and cannot be given together with a client
     """
     return _MongoDriver(
         connection_string, database_name, collection_prefix, client, patience, options
@@ -100,7 +100,7 @@ class _MongoDriver(PersistenceDriver):
         patience: float,
         options: dict[str, Any],
     ) -> None:
-        _check(client, patience)
+        _check(client, patience, options)
         self._connection_string, self._options = connection_string, options
         self._database_name, self._collection_prefix = database_name, collection_prefix
         self._client, self._patience = client, patience
@@ -150,8 +150,11 @@ class _MongoDriver(PersistenceDriver):
             ) from None
 
 
-def _check(client: Client | None, patience: float) -> None:
+def _check(client: Client | None, patience: float, options: dict[str, Any]) -> None:
     """:raises InvalidRecordError: if an argument has the wrong type or value"""
+    if client is not None and options:
+        reason = f"cannot be given together with options ({', '.join(options)})"
+        raise InvalidRecordError("argument", "client", reason)
     if client is not None and not isinstance(client, MongoClient):
         reason = f"must be a pymongo.MongoClient, not {type(client).__name__}"
         raise InvalidRecordError("argument", "client", reason)

@@ -143,13 +143,14 @@ class Append:
 
     def _create(self, document: Document) -> bool:
         """Create the session with these messages; return False if its key is taken."""
-        token = ObjectId()
+        documents, token = Documents(self._scope, SESSIONS), ObjectId()
+        documents.check(document)  # before messages are stored that would belong to no session
         rows = self._messages.rows_of(self._entries, token, 0, 1)
         self._messages.insert(rows)
         if rows and self._at > document.updated_at:
             document = document._replace(updated_at=self._at)
         head = new_head(document.revision, token, len(rows))
-        if Documents(self._scope, SESSIONS).insert(document, head):
+        if documents.insert(document, head):
             return True
         self._messages.remove(rows)
         return False

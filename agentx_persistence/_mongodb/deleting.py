@@ -47,7 +47,7 @@ class Deletion:
     def delete(self, kind: Kind, key: str, before: int | None, again: bool = False) -> bool:
         """Delete the document with all that it owns; return whether it existed.
 
-        :param again: whether an earlier attempt may have hidden it
+        :param again: whether an earlier attempt may have hidden or deleted it
         """
         where: Row = {"_id": key}
         if before is not None:

@@ -81,6 +81,10 @@ class Documents:
                 return False
         raise AssertionError
 
+    def check(self, document: Document) -> None:
+        """:raises RecordTooLargeError: if the server would refuse the document"""
+        self._row(document)
+
     def insert(self, document: Document, head: Row) -> bool:
         """Create the document, with the head of its log; return False if its key is taken."""
         if self._scope.unit is not None and self._revive(document, head):

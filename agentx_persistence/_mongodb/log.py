@@ -21,7 +21,7 @@ A log has one document for each message in `messages`, and a head in the documen
 6. A writer that has failed because others were faster may *hold* the head, by setting `held`. Other
    writers then wait while it reads and updates the head. If it takes too long, it may have died,
    and another writer removes `held`. This begins a new term as well, so that the update of a slow
-   holder fails.
+   holder fails. A writer in a transaction removes `held` at once.
 """
 
 from __future__ import annotations
@@ -141,7 +141,9 @@ class Log:
             return False
         if self._waiting is None or self._waiting[0] != held["by"]:
             self._waiting = held["by"], time.monotonic()
-        if time.monotonic() - self._waiting[1] > _HOLD + _HOLD_PER_MESSAGE * held["count"]:
+        longest = _HOLD + _HOLD_PER_MESSAGE * held["count"]
+        # A transaction would see the same head however long it waited.
+        if self.scope.unit is not None or time.monotonic() - self._waiting[1] > longest:
             self._end_hold(held["by"])
         return True
 
@@ -166,6 +168,7 @@ class Log:
         self.scope.rows(SESSIONS).update_one(
             {"_id": self.session_id, "held.by": token},
             {"$unset": {"held": ""}, "$inc": {"term": Int64(1)}},
+            session=self.scope.unit,
         )
 
     def fetch(

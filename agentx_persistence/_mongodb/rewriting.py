@@ -135,6 +135,7 @@ class Rewriting:
             count = int(head.count if through is None else found[through]["position"])
             if documents.revision(document.key) is not None:
                 return self._copied if self._has_made(document) else None
+            documents.check(document)  # before messages are copied that no session would have
             self._copied, token = count, ObjectId()
             self._copy(head, count, document.key, token)
             now = log.find_head()

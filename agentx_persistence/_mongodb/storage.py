@@ -70,15 +70,23 @@ class MongoStorage(Storage):
 
     def delete(self, kind: Kind, key: str, *, before: int | None = None) -> bool:
         scope = self._scope
+        existed = False
+
+        def delete(own: Scope) -> bool:
+            nonlocal existed
+            # If the answer of the commit was lost, only this shows that the document was there.
+            existed = Deletion(own, _TRANSACTION).delete(kind, key, before, existed) or existed
+            return existed
+
         if owned_by(kind) and scope.database.has_transactions and scope.unit is None:
             try:
-                return scope.transaction(
-                    lambda own: Deletion(own, _TRANSACTION).delete(kind, key, before)
-                )
+                return scope.transaction(delete)
             except TooLargeForTransactionError:
                 pass
         deletion = Deletion(scope)
-        return scope.run(lambda again: deletion.delete(kind, key, before, again))
+        return scope.run(
+            lambda again: deletion.delete(kind, key, before, again or existed) or existed
+        )
 
     def append(
         self,

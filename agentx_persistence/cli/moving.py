@@ -61,7 +61,7 @@ def copy(
     """
     with (
         opened(source) as a,
-        opened("memory:" if dry_run and not exists(target) else target, makes=True) as b,
+        opened("memory:" if dry_run and not exists(target) else target, makes=not dry_run) as b,
         progress(quiet=as_json) as tell,
     ):
         report = transfer.copy(a, b, containers=containers, dry_run=dry_run, progress=tell)
@@ -128,7 +128,8 @@ def export(
     except BrokenPipeError:
         typer.echo(f"error: {file}: its reader went away before the end", err=True)
         raise typer.Exit(2) from None
-    typer.echo(f"{file}: {counted(messages, 'messages')}")
+    # A pipe, such as /dev/stdout, has the export in it.
+    typer.echo(f"{file}: {counted(messages, 'messages')}", err=not Path(file).is_file())
 
 
 def import_records(

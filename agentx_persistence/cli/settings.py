@@ -29,7 +29,8 @@ _DURABLE = {
 }
 # How mountinfo writes blanks and the like in paths.
 _OCTAL = re.compile(r"\\([0-7]{3})")
-_SAFE = {"remote_apply", "remote_write", "ON", "DETECT_AND_RECOVER"}
+# "3" of MariaDB flushes the log at each commit, as "1" does.
+_SAFE = {"remote_apply", "remote_write", "local", "3", "ON", "DETECT_AND_RECOVER"}
 # Filesystems that keep nothing on a disk.
 _IN_MEMORY = {"tmpfs", "ramfs"}
 

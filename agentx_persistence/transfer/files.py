@@ -14,26 +14,23 @@ import os
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
 
-from agentx_persistence.errors import (
-    ConfigurationError,
-    InvalidRecordError,
-    RecordNotFoundError,
-)
+from agentx_persistence.errors import ConfigurationError, InvalidRecordError
 from agentx_persistence.persistence import Persistence
-from agentx_persistence.records import parse_message
+from agentx_persistence.records import Message, parse_message
 from agentx_persistence.repositories._repository import RecordStore
-from agentx_persistence.storage import ITEMS, KINDS, SESSIONS, Entry, Kind, Storage, Stored, Text
+from agentx_persistence.storage import ITEMS, KINDS, SESSIONS, Entry, Kind, Storage, Stored
 from agentx_persistence.transfer import _foreign_sources as sources
 from agentx_persistence.transfer import _walking as walking
+from agentx_persistence.transfer._whole import write_session
 from agentx_persistence.transfer._writing import Writer
 from agentx_persistence.transfer.conversation import markdown
 from agentx_persistence.transfer.reports import ImportReport, Progress, Step
@@ -60,11 +57,16 @@ def export(
     `import_file` reads. A name that ends with ``.gz`` is compressed. The file gets its name when
     it is whole; a pipe or a device is written to as it is. A SQLite database is not replaced.
 
+    A session is read again from its beginning if others cut or replace messages of it meanwhile,
+    and left out if they delete it. One of more than 8 MB waits in a temporary file until it is
+    whole.
+
     :param containers: only these containers, with their images, sessions and items
     :param since: only what was changed at this time or later, in Unix milliseconds; the messages of
         a session come all or not at all
     :raises ConfigurationError: if the file is a SQLite database
     :raises CorruptRecordError: for a record that cannot be read
+    :raises RecordConflictError: if messages of a session are cut or replaced during five readings
     """
     path = Path(file)
     readable = path.name.removesuffix(".gz").endswith(".md")
@@ -113,21 +115,25 @@ def _export_lines(
             for stored in page:
                 if since is not None and stored.updated_at < since:
                     continue
-                batches = walking.batches(storage, stored.key, 0) if kind is SESSIONS else iter(())
-                try:
-                    first = next(batches, ())
-                except RecordNotFoundError:
-                    continue  # deleted meanwhile
-                document = walking.document_of(storage, kind, stored)
-                later = _later(stored, document.text)
-                file.write(b'{"%s":%s%s}\n' % (kind.noun.encode(), document.text.encode(), later))
-                added = _export_messages(storage, stored.key, chain([first], batches), file)
-                written, messages = written + 1 + added, messages + added
+                if kind is SESSIONS:
+                    added = write_session(storage, stored, partial(_session_lines, storage), file)
+                    if added is None:
+                        continue  # deleted meanwhile
+                    written, messages = written + added, messages + added
+                else:
+                    file.write(_record_line(storage, kind, stored))
+                written += 1
             done += len(page)
             if progress:
                 progress(Step("export", kind.name, done, total, messages))
     file.write(b'{"lines":%d}\n' % written)
     return messages
+
+
+def _record_line(storage: Storage, kind: Kind, stored: Stored) -> bytes:
+    document = walking.document_of(storage, kind, stored)
+    later = _later(stored, document.text)
+    return b'{"%s":%s%s}\n' % (kind.noun.encode(), document.text.encode(), later)
 
 
 def _later(stored: Stored, text: str) -> bytes:
@@ -136,14 +142,13 @@ def _later(stored: Stored, text: str) -> bytes:
     return b',"updatedAt":%d' % stored.updated_at
 
 
-def _export_messages(
-    storage: Storage, log: str, batches: Iterable[Sequence[Text]], file: IO[bytes]
-) -> int:
+def _session_lines(storage: Storage, stored: Stored, file: IO[bytes]) -> int:
+    file.write(_record_line(storage, SESSIONS, stored))
     position = 0
-    for texts in batches:
+    for texts in walking.batches(storage, stored.key, 0):
         for text in texts:
             position += 1
-            (entry,) = walking.entries_of(storage, log, position, [text])
+            (entry,) = walking.entries_of(storage, stored.key, position, [text])
             file.write(b'{"message":%s}\n' % entry.text.encode())
     return position
 
@@ -161,18 +166,26 @@ def _export_markdown(
         for stored in page:
             if since is not None and stored.updated_at < since:
                 continue
-            try:
-                session = persistence.sessions.get(stored.key)
-                history = persistence.sessions.iter_messages(stored.key)
-                messages += persistence.sessions.count_messages(stored.key)
-            except RecordNotFoundError:
-                continue  # deleted meanwhile
-            for text in markdown(session, history):
-                file.write(text.encode())
+            write = partial(_session_text, persistence)
+            messages += write_session(storage, stored, write, file) or 0
         done += len(page)
         if progress:
             progress(Step("export", SESSIONS.name, done, total, messages))
     return messages
+
+
+def _session_text(persistence: Persistence, stored: Stored, file: IO[bytes]) -> int:
+    sessions, count = persistence.sessions, 0
+
+    def counted() -> Iterator[Message]:
+        nonlocal count
+        for message in sessions.iter_messages(stored.key):
+            count += 1
+            yield message
+
+    for text in markdown(sessions.get(stored.key), counted()):
+        file.write(text.encode())
+    return count
 
 
 def import_file(

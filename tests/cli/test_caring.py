@@ -211,6 +211,34 @@ def test_doctor_notes_settings_of_a_database_that_lose_data(
     assert f"note: {said}: a crash of the machine can lose" in ended.out
 
 
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        (
+            "postgresql",
+            "ALTER DATABASE agentx_test SET synchronous_commit = local",
+            "ALTER DATABASE agentx_test RESET synchronous_commit",
+        ),
+        (
+            "mariadb",
+            "SET GLOBAL innodb_flush_log_at_trx_commit = 3",
+            "SET GLOBAL innodb_flush_log_at_trx_commit = 1",
+        ),
+    ],
+)
+def test_doctor_notes_no_setting_that_flushes_at_each_commit(
+    run: Run, request: pytest.FixtureRequest, name: str, before: str, after: str
+) -> None:
+    backend = request.getfixturevalue(f"{name}_backend")
+    run_sql(backend, before)
+    try:
+        ended = run("doctor", url_of(backend, name)[0])
+    finally:
+        run_sql(backend, after)
+    assert ended.status == 0
+    assert "commit is" not in ended.out
+
+
 def test_doctor_notes_settings_of_redis_that_lose_data(run: Run, redis_server: RedisServer) -> None:
     with connected(redis_server.url) as client:
         before = client.config_get("maxmemory-policy")["maxmemory-policy"]

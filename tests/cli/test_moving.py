@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,21 @@ def test_copy_dry_writes_nothing(run: Run, store: str, empty: str, tmp_path: Pat
     again = run("copy", "--dry-run", store, f"file://{tmp_path}/new")
     assert again.out == dry.out
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("statement", ["CREATE TABLE orders (id INTEGER)", "SELECT 1"])
+def test_copy_dry_leaves_a_file_without_tables_as_it_is(
+    run: Run, store: str, tmp_path: Path, statement: str
+) -> None:
+    file = tmp_path / "application.db"
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute(statement)
+    before = file.read_bytes()
+    ended = run("copy", "--dry-run", store, f"sqlite:///{file}")
+    assert ended.status == 2
+    assert "upgrade" in ended.err
+    assert file.read_bytes() == before
+    assert not list(tmp_path.glob("application.db-*"))
 
 
 def test_export_and_import(run: Run, store: str, empty: str, tmp_path: Path) -> None:

@@ -90,6 +90,20 @@ def test_an_export_that_is_not_read_to_its_end_is_not_done(store: str) -> None:
     assert _status("export", store, "/dev/stdout") == 2
 
 
+def test_what_an_export_writes_to_a_pipe_can_be_imported(
+    store: str, empty: str, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "agentx_persistence"]
+    ended = subprocess.run(
+        [*command, "export", store, "/dev/stdout"], capture_output=True, check=True, timeout=60
+    )
+    assert b"/dev/stdout: 4 messages" in ended.stderr
+    (tmp_path / "piped.jsonl").write_bytes(ended.stdout)
+    assert _status("import", f"{tmp_path}/piped.jsonl", empty) == 0
+    with create_persistence(store) as one, create_persistence(empty) as other:
+        assert compare(one, other).equal
+
+
 def test_a_closed_standard_error_ends_no_work(store: str, empty: str) -> None:
     command = f"{sys.executable} -m agentx_persistence copy {store} {empty} 2>&-"
     ended = subprocess.run(

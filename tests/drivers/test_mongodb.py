@@ -346,6 +346,22 @@ def test_what_mongodb_cannot_hold_is_refused_before_it_is_sent(
     assert store.sessions.get_messages("session", last=1) == [large]
 
 
+def test_a_session_that_is_too_large_leaves_no_messages(
+    store: Persistence, raw_mongodb: Database[Any]
+) -> None:
+    large = session("large", title="x" * 17 * MEGABYTE)
+    with pytest.raises(RecordTooLargeError) as raised:
+        store.sessions.add_message("large", message(), create=large)
+    assert (raised.value.kind, raised.value.id) == ("session", "large")
+    saved_session(store)
+    store.sessions.add_message("session", message())
+    with pytest.raises(RecordTooLargeError) as raised:
+        store.sessions.fork("session", large)
+    assert (raised.value.kind, raised.value.id) == ("session", "large")
+    assert raw_mongodb.messages.count_documents({"session_id": "large"}) == 0
+    assert not store.sessions.exists("large")
+
+
 def test_a_message_taken_out_by_hand_is_missed(
     store: Persistence, raw_mongodb: Database[Any]
 ) -> None:

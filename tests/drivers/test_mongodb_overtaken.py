@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import AutoReconnect
@@ -25,7 +26,7 @@ from agentx_persistence._mongodb import appending
 from agentx_persistence._mongodb.documents import Documents
 from agentx_persistence._mongodb.log import Log
 from agentx_persistence.mongodb import mongodb_driver
-from agentx_persistence.storage import SESSIONS, Document
+from agentx_persistence.storage import IMAGES, SESSIONS, Document
 from tests.backends.backend import Backend
 from tests.backends.mongodb import checked_history
 from tests.contract.records import message, saved_session, texts
@@ -258,3 +259,35 @@ def test_what_was_staged_is_removed_if_the_session_is_deleted_and_created_anew(
         monkeypatch.setattr(appending, "_OF_A_BATCH", 0)  # the first attempt holds the head
         assert store.sessions.add_messages("session", batch, create=new) == list(range(1, 21))
     assert raw_mongodb["messages"].count_documents({"session_id": "session"}) == 20
+
+
+@pytest.mark.parametrize("again", ["not", "older", "newer"])
+def test_a_deletion_in_a_transaction_whose_answer_is_lost_knows_that_it_deleted(
+    mongodb_backend: Backend, monkeypatch: pytest.MonkeyPatch, again: str
+) -> None:
+    storage, other = (mongodb_backend.driver().create_storage() for _ in range(2))
+    commit, lost = ClientSession.commit_transaction, False
+    image = Document("image", "{}", 1000, 1000, {"container_id": "box"}, "r")
+    newer = image._replace(revision="s", updated_at=6000 if again == "newer" else 1000)
+
+    def lose(unit: ClientSession) -> None:
+        nonlocal lost
+        commit(unit)
+        if not lost:
+            lost = True
+            if again != "not":
+                other.put(IMAGES, newer)
+            raise AutoReconnect("the answer is lost")
+
+    storage.put(IMAGES, image)
+    monkeypatch.setattr(ClientSession, "commit_transaction", lose)
+    if again == "newer":
+        with pytest.raises(BackendUnavailableError, match="read it to see"):
+            storage.delete(IMAGES, "image", before=5000)
+        assert list(storage.get(IMAGES, ["image"])) == ["image"]
+    else:
+        assert storage.delete(IMAGES, "image", before=5000) is True
+        assert storage.get(IMAGES, ["image"]) == {}
+    assert lost
+    storage.close()
+    other.close()

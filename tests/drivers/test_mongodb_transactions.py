@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from bson import ObjectId
 from pymongo import MongoClient
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
@@ -156,6 +158,30 @@ def test_an_error_that_ends_the_transaction_is_pymongos(store: Persistence, clie
         with pytest.raises(OperationFailure) as raised:
             inside.sessions.save(session(title="late"))
         assert raised.value.has_error_label("TransientTransactionError")
+
+
+def test_a_head_that_is_held_is_freed_in_the_transaction(
+    store: Persistence, client: Client, raw_mongodb: Database[Any]
+) -> None:
+    _prepare(store)
+    held = {"by": ObjectId(), "count": 1}
+    raw_mongodb.sessions.update_one({"_id": "session"}, {"$set": {"held": held}})
+    before = raw_mongodb.sessions.find_one()
+    assert before is not None
+    with client.start_session() as unit:
+        unit.start_transaction()
+        began = time.monotonic()
+        assert store.within(unit).sessions.add_message("session", message("e")) == 5
+        assert time.monotonic() - began < 5
+        assert raw_mongodb.sessions.find_one() == before
+        unit.abort_transaction()
+        assert raw_mongodb.sessions.find_one() == before
+
+        unit.start_transaction()
+        assert store.within(unit).sessions.add_message("session", message("e")) == 5
+        unit.commit_transaction()
+    assert texts(store) == [*"abcde"]
+    assert "held" not in (raw_mongodb.sessions.find_one() or {})
 
 
 def test_what_is_no_open_transaction_of_this_client_is_refused(

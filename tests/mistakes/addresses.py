@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, MongoClient
 from redis.asyncio import Redis as AsyncRedis
 from sqlalchemy import NullPool, create_engine
 
@@ -168,5 +168,10 @@ ADDRESSES: dict[str, Row] = {
         lambda: mongodb_driver(client=AsyncMongoClient(connect=False)),  # type: ignore[arg-type]
         InvalidRecordError,
         "not AsyncMongoClient",
+    ),
+    "mongodb: options of a client that is there": (
+        lambda: mongodb_driver(client=MongoClient(connect=False), databse_name="shop"),
+        InvalidRecordError,
+        "client: cannot be given together with options (databse_name)",
     ),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from agentx_persistence import (
     UserMessage,
     create_persistence,
 )
+from agentx_persistence.repositories import histories
+from agentx_persistence.storage import Slice, Window
 from agentx_persistence.transfer import Step, compare, export, import_file
 from agentx_persistence.transfer import _walking as walking
 from tests.contract.records import container, message, saved_session, session, texts
@@ -215,6 +218,52 @@ def test_a_session_that_is_deleted_during_an_export_is_left_out(
     written = (tmp_path / name).read_text("utf-8")
     assert "second" in written
     assert "first" not in written
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.md"])
+@pytest.mark.parametrize("change", ["delete", "cut", "edit", "make anew", "edit always"])
+def test_a_session_that_is_changed_while_it_is_exported_is_exported_as_it_is_then(
+    memory: Persistence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, change: str
+) -> None:
+    sessions = memory.sessions
+    for at, id in enumerate(("first", "second"), 1):
+        new = session(id, created_at=at)
+        sessions.add_messages(id, [message(f"{id} {m}", id=m) for m in "abcde"], create=new)
+    monkeypatch.setattr(walking, "_BATCH_COUNT", 2)
+    monkeypatch.setattr(histories, "_CHUNK_COUNT", 2)
+    storage, changed = walking.storage_of(memory), 0
+    read = storage.read
+
+    def change_after(log: str, window: Window) -> Slice:
+        nonlocal changed
+        found = read(log, window)
+        if log != "first" or window.after or (changed and change != "edit always"):
+            return found
+        changed += 1
+        if change == "cut":
+            sessions.truncate_after("first", "d")
+        elif change.startswith("edit"):
+            sessions.replace_message("first", message("first A", id="a"))
+        else:
+            sessions.delete("first")
+            if change == "make anew":
+                sessions.add_message("first", message("first x"), create=session("first"))
+        return found
+
+    monkeypatch.setattr(storage, "read", change_after)
+    if change == "edit always":
+        with pytest.raises(RecordConflictError):
+            export(memory, tmp_path / name)
+        assert changed == 5
+        return
+    left = {"delete": "", "cut": "abcd", "edit": "Abcde", "make anew": "x"}[change]
+    assert export(memory, tmp_path / name) == len(left) + 5
+    written = re.findall(r"(?:first|second) \w\b", (tmp_path / name).read_text("utf-8"))
+    assert written == [*(f"first {m}" for m in left), *(f"second {m}" for m in "abcde")]
+    if name == "a.jsonl":
+        with create_persistence() as other:
+            import_file(tmp_path / name, other)
+            assert compare(memory, other).equal
 
 
 def test_an_export_into_a_pipe_or_through_a_link_leaves_these_as_they_are(
