@@ -25,6 +25,10 @@ from agentx_persistence._sql.mysql_flavour import MysqlFlavour
 from agentx_persistence._sql.pool import ServerPool
 from agentx_persistence._sql.server import ServerDriver, check_numbers, server_url
 
+_LOCK_TIMEOUT = "innodb_lock_wait_timeout"
+# The highest value of it, in seconds.
+_LONGEST = 2**30
+
 
 def mysql_driver(
     url: str | URL | None = None,
@@ -40,7 +44,7 @@ def mysql_driver(
     pool_timeout: float = 30.0,
     pool_recycle: int = 1800,
     connect_timeout: int = 3,
-    lock_timeout: int = 10,
+    lock_timeout: float = 10,
     answer_timeout: float | None = 60.0,
     retry_seconds: float = 12.0,
     opening_timeout: float = 60.0,
@@ -60,7 +64,8 @@ def mysql_driver(
     :param pool_recycle: seconds after which a connection is replaced
     :param connect_timeout: for how many seconds connecting to one host is tried
     :param lock_timeout: how many seconds a statement waits for a row that another transaction has
-        locked (``innodb_lock_wait_timeout``)
+        locked (``innodb_lock_wait_timeout``), rounded up to whole seconds. An ``init_command`` in
+        `connect_args` or in the URL that sets it takes precedence
     :param answer_timeout: how many seconds the server may be silent during a statement, after which
         the connection is closed. Set it above `lock_timeout`. ``None`` means no limit
     :param retry_seconds: how long after its start a call is repeated after a deadlock or a lost
@@ -83,10 +88,11 @@ def mysql_driver(
         }
     )
     address = server_url(("mysql", "mariadb"), engine, url, host, port, user, password, database)
-    arguments: dict[str, Any] = {
-        "charset": "utf8mb4",
-        "init_command": f"SET SESSION innodb_lock_wait_timeout = {lock_timeout}",
-    }
+    arguments: dict[str, Any] = {"charset": "utf8mb4"}
+    setting = f"SET SESSION {_LOCK_TIMEOUT} = {math.ceil(min(lock_timeout, _LONGEST))}"
+    command = {**address.query, **(connect_args or {})}.get("init_command")
+    if command is None:
+        arguments["init_command"] = setting  # saves a round trip
     # Other client libraries name these time-outs differently.
     if address.get_driver_name() in ("pymysql", "mysqldb"):
         timeouts: dict[str, Any] = {"connect_timeout": connect_timeout}
@@ -102,7 +108,10 @@ def mysql_driver(
         "pool_recycle": pool_recycle,
         "connect_args": {**arguments, **(connect_args or {})},
     }
-    return _MysqlDriver(address, engine, migrate, options, retry_seconds, opening_timeout)
+    driver = _MysqlDriver(address, engine, migrate, options, retry_seconds, opening_timeout)
+    if command is not None and _LOCK_TIMEOUT not in str(command).lower():
+        driver.setting = setting
+    return driver
 
 
 def driver_from_url(url: str, **options: Any) -> PersistenceDriver:
@@ -114,6 +123,9 @@ class _MysqlDriver(ServerDriver):
     backend = "mysql"
     flavour = MysqlFlavour
     rewriting = LockingRewriting
+
+    # A statement for each new connection.
+    setting: str | None = None
 
     def create_engine(self) -> Engine:
         own = self.url.get_driver_name() == "pymysql"
@@ -136,12 +148,13 @@ class _MysqlDriver(ServerDriver):
                 "argument", "url", f"{self.url.drivername} is not installed"
             ) from error
         hosts.prepare_connecting(engine)
-        _read_what_others_wrote(engine)
+        _prepare(engine, self.setting)
         return engine
 
 
-def _read_what_others_wrote(engine: Engine) -> None:
-    """Make each statement on a Galera cluster wait until its node has all earlier commits.
+def _prepare(engine: Engine, setting: str | None) -> None:
+    """Run `setting` on each connection. Make each statement on a Galera cluster wait until its node
+    has all earlier commits.
 
     Otherwise a read misses what another node has just acknowledged, and a session that was just
     created there does not exist. Only the first connection is asked whether it is on a cluster, as
@@ -150,8 +163,10 @@ def _read_what_others_wrote(engine: Engine) -> None:
     found: list[bool] = []
 
     @event.listens_for(engine, "connect")
-    def _wait(connection: Any, record: object) -> None:
+    def _on_connect(connection: Any, record: object) -> None:
         cursor = connection.cursor()
+        if setting is not None:
+            cursor.execute(setting)
         if not found:
             cursor.execute("SHOW VARIABLES LIKE 'wsrep_on'")
             found.append(any(value == "ON" for _, value in cursor.fetchall()))
