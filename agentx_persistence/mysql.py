@@ -15,7 +15,7 @@ except ModuleNotFoundError as error:
     raise MissingDependencyError("mysql", "pymysql") from error
 
 try:
-    from sqlalchemy import URL, Engine, create_engine, event
+    from sqlalchemy import URL, Engine, create_engine, event, exc
 except ModuleNotFoundError as error:
     raise MissingDependencyError("mysql", "sqlalchemy") from error
 
@@ -28,6 +28,8 @@ from agentx_persistence._sql.server import ServerDriver, check_numbers, server_u
 _LOCK_TIMEOUT = "innodb_lock_wait_timeout"
 # The highest value of it, in seconds.
 _LONGEST = 2**30
+# About the longest time-out of a socket, in seconds.
+_LONGEST_WAIT = 2_000_000
 
 
 def mysql_driver(
@@ -84,7 +86,9 @@ def mysql_driver(
             "pool_timeout": pool_timeout,
             "connect_timeout": connect_timeout,
             "lock_timeout": lock_timeout,
+            "answer_timeout": 0 if answer_timeout is None else answer_timeout,
             "retry_seconds": retry_seconds,
+            "opening_timeout": opening_timeout,
         }
     )
     address = server_url(("mysql", "mariadb"), engine, url, host, port, user, password, database)
@@ -95,8 +99,11 @@ def mysql_driver(
         arguments["init_command"] = setting  # saves a round trip
     # Other client libraries name these time-outs differently.
     if address.get_driver_name() in ("pymysql", "mysqldb"):
-        timeouts: dict[str, Any] = {"connect_timeout": connect_timeout}
-        if answer_timeout is not None:
+        timeouts: dict[str, Any] = {
+            # PyMySQL refuses 0.
+            "connect_timeout": min(connect_timeout or 1, _LONGEST_WAIT)
+        }
+        if answer_timeout is not None and answer_timeout <= _LONGEST_WAIT:
             # mysqlclient takes whole seconds
             seconds = max(1, math.ceil(answer_timeout))
             timeouts |= {"read_timeout": seconds, "write_timeout": seconds}
@@ -143,7 +150,7 @@ class _MysqlDriver(ServerDriver):
                 pool_reset_on_return=None,
                 **self.options,
             )
-        except ModuleNotFoundError as error:
+        except (ModuleNotFoundError, exc.NoSuchModuleError) as error:
             raise InvalidRecordError(
                 "argument", "url", f"{self.url.drivername} is not installed"
             ) from error

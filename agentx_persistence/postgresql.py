@@ -91,7 +91,9 @@ def postgresql_driver(
             "pool_timeout": pool_timeout,
             "connect_timeout": connect_timeout,
             "lock_timeout": lock_timeout or 0,
+            "answer_timeout": 0 if answer_timeout is None else answer_timeout,
             "retry_seconds": retry_seconds,
+            "opening_timeout": opening_timeout,
         }
     )
     address = server_url(("postgresql+psycopg",), engine, url, host, port, user, password, database)
