@@ -15,7 +15,7 @@ except ModuleNotFoundError as error:
     raise MissingDependencyError("mysql", "pymysql") from error
 
 try:
-    from sqlalchemy import URL, Engine, create_engine, event
+    from sqlalchemy import URL, Engine, create_engine, event, exc
 except ModuleNotFoundError as error:
     raise MissingDependencyError("mysql", "sqlalchemy") from error
 
@@ -24,6 +24,12 @@ from agentx_persistence._sql.locking_rewriting import LockingRewriting
 from agentx_persistence._sql.mysql_flavour import MysqlFlavour
 from agentx_persistence._sql.pool import ServerPool
 from agentx_persistence._sql.server import ServerDriver, check_numbers, server_url
+
+_LOCK_TIMEOUT = "innodb_lock_wait_timeout"
+# The highest value of it, in seconds.
+_LONGEST = 2**30
+# About the longest time-out of a socket, in seconds.
+_LONGEST_WAIT = 2_000_000
 
 
 def mysql_driver(
@@ -40,7 +46,7 @@ def mysql_driver(
     pool_timeout: float = 30.0,
     pool_recycle: int = 1800,
     connect_timeout: int = 3,
-    lock_timeout: int = 10,
+    lock_timeout: float = 10,
     answer_timeout: float | None = 60.0,
     retry_seconds: float = 12.0,
     opening_timeout: float = 60.0,
@@ -60,7 +66,8 @@ def mysql_driver(
     :param pool_recycle: seconds after which a connection is replaced
     :param connect_timeout: for how many seconds connecting to one host is tried
     :param lock_timeout: how many seconds a statement waits for a row that another transaction has
-        locked (``innodb_lock_wait_timeout``)
+        locked (``innodb_lock_wait_timeout``), rounded up to whole seconds. An ``init_command`` in
+        `connect_args` or in the URL that sets it takes precedence
     :param answer_timeout: how many seconds the server may be silent during a statement, after which
         the connection is closed. Set it above `lock_timeout`. ``None`` means no limit
     :param retry_seconds: how long after its start a call is repeated after a deadlock or a lost
@@ -79,18 +86,24 @@ def mysql_driver(
             "pool_timeout": pool_timeout,
             "connect_timeout": connect_timeout,
             "lock_timeout": lock_timeout,
+            "answer_timeout": 0 if answer_timeout is None else answer_timeout,
             "retry_seconds": retry_seconds,
+            "opening_timeout": opening_timeout,
         }
     )
     address = server_url(("mysql", "mariadb"), engine, url, host, port, user, password, database)
-    arguments: dict[str, Any] = {
-        "charset": "utf8mb4",
-        "init_command": f"SET SESSION innodb_lock_wait_timeout = {lock_timeout}",
-    }
+    arguments: dict[str, Any] = {"charset": "utf8mb4"}
+    setting = f"SET SESSION {_LOCK_TIMEOUT} = {math.ceil(min(lock_timeout, _LONGEST))}"
+    command = {**address.query, **(connect_args or {})}.get("init_command")
+    if command is None:
+        arguments["init_command"] = setting  # saves a round trip
     # Other client libraries name these time-outs differently.
     if address.get_driver_name() in ("pymysql", "mysqldb"):
-        timeouts: dict[str, Any] = {"connect_timeout": connect_timeout}
-        if answer_timeout is not None:
+        timeouts: dict[str, Any] = {
+            # PyMySQL refuses 0.
+            "connect_timeout": min(connect_timeout or 1, _LONGEST_WAIT)
+        }
+        if answer_timeout is not None and answer_timeout <= _LONGEST_WAIT:
             # mysqlclient takes whole seconds
             seconds = max(1, math.ceil(answer_timeout))
             timeouts |= {"read_timeout": seconds, "write_timeout": seconds}
@@ -102,7 +115,10 @@ def mysql_driver(
         "pool_recycle": pool_recycle,
         "connect_args": {**arguments, **(connect_args or {})},
     }
-    return _MysqlDriver(address, engine, migrate, options, retry_seconds, opening_timeout)
+    driver = _MysqlDriver(address, engine, migrate, options, retry_seconds, opening_timeout)
+    if command is not None and _LOCK_TIMEOUT not in str(command).lower():
+        driver.setting = setting
+    return driver
 
 
 def driver_from_url(url: str, **options: Any) -> PersistenceDriver:
@@ -114,6 +130,9 @@ class _MysqlDriver(ServerDriver):
     backend = "mysql"
     flavour = MysqlFlavour
     rewriting = LockingRewriting
+
+    # A statement for each new connection.
+    setting: str | None = None
 
     def create_engine(self) -> Engine:
         own = self.url.get_driver_name() == "pymysql"
@@ -131,17 +150,18 @@ class _MysqlDriver(ServerDriver):
                 pool_reset_on_return=None,
                 **self.options,
             )
-        except ModuleNotFoundError as error:
+        except (ModuleNotFoundError, exc.NoSuchModuleError) as error:
             raise InvalidRecordError(
                 "argument", "url", f"{self.url.drivername} is not installed"
             ) from error
         hosts.prepare_connecting(engine)
-        _read_what_others_wrote(engine)
+        _prepare(engine, self.setting)
         return engine
 
 
-def _read_what_others_wrote(engine: Engine) -> None:
-    """Make each statement on a Galera cluster wait until its node has all earlier commits.
+def _prepare(engine: Engine, setting: str | None) -> None:
+    """Run `setting` on each connection. Make each statement on a Galera cluster wait until its node
+    has all earlier commits.
 
     Otherwise a read misses what another node has just acknowledged, and a session that was just
     created there does not exist. Only the first connection is asked whether it is on a cluster, as
@@ -150,8 +170,10 @@ def _read_what_others_wrote(engine: Engine) -> None:
     found: list[bool] = []
 
     @event.listens_for(engine, "connect")
-    def _wait(connection: Any, record: object) -> None:
+    def _on_connect(connection: Any, record: object) -> None:
         cursor = connection.cursor()
+        if setting is not None:
+            cursor.execute(setting)
         if not found:
             cursor.execute("SHOW VARIABLES LIKE 'wsrep_on'")
             found.append(any(value == "ON" for _, value in cursor.fetchall()))

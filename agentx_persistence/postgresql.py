@@ -27,6 +27,9 @@ from agentx_persistence._sql.postgresql_rewriting import PostgresqlRewriting
 from agentx_persistence._sql.schema import split_schema
 from agentx_persistence._sql.server import ServerDriver, check_numbers, server_url
 
+# The highest value of `lock_timeout`, in milliseconds.
+_LONGEST = 2**31 - 1
+
 
 def postgresql_driver(
     url: str | URL | None = None,
@@ -88,7 +91,9 @@ def postgresql_driver(
             "pool_timeout": pool_timeout,
             "connect_timeout": connect_timeout,
             "lock_timeout": lock_timeout or 0,
+            "answer_timeout": 0 if answer_timeout is None else answer_timeout,
             "retry_seconds": retry_seconds,
+            "opening_timeout": opening_timeout,
         }
     )
     address = server_url(("postgresql+psycopg",), engine, url, host, port, user, password, database)
@@ -160,7 +165,9 @@ class _PostgresqlDriver(ServerDriver):
 
         if self.lock_timeout is not None:
             # As a statement, because PgBouncer refuses this setting in the startup packet.
-            setting = f"SET lock_timeout = {round(self.lock_timeout * 1000)}"
+            # 0 would mean no limit.
+            milliseconds = max(1, round(min(self.lock_timeout * 1000, _LONGEST)))
+            setting = f"SET lock_timeout = {milliseconds}"
 
             @event.listens_for(engine, "connect")
             def _bound(connection: Any, record: object) -> None:

@@ -93,6 +93,9 @@ def redis_driver(
     else:
         connect: Callable[[], Any]
         if isinstance(url, str) and url.startswith(_SENTINEL):
+            if cluster:
+                reason = f"cannot be given with {_SENTINEL}; a cluster has no sentinels"
+                raise InvalidRecordError("argument", "cluster", reason)
             place, connect, limit = _behind_sentinel(url, defaults | options)
         else:
             place, limit = _without_secrets(url), _connection_limit(url, options)
@@ -130,17 +133,21 @@ def driver_from_url(url: str, **options: Any) -> PersistenceDriver:
 def _behind_sentinel(
     url: str, options: dict[str, Any]
 ) -> tuple[str, Callable[[], Any], int | None]:
-    address, _, path = re.split("[?#]", url.removeprefix(_SENTINEL))[0].partition("/")
+    place, *dropped = re.split("[?#]", url.removeprefix(_SENTINEL))
+    address, _, path = place.partition("/")
     user, _, hosts = address.rpartition("@")
     name, _, password = user.partition(":")
     service, _, db = path.partition("/")
     addresses = [host.rpartition(":") for host in hosts.split(",")]
     if not service or not (db or "0").isdigit() or not all(p.isdigit() for *_, p in addresses):
         raise InvalidRecordError("argument", "url", _FORMS)
+    if dropped:
+        reason = f"{_SENTINEL} takes no ?query and no #fragment; give options as arguments"
+        raise InvalidRecordError("argument", "url", f"{reason}, such as ssl=True")
     sentinels = [(host.strip("[]"), int(port)) for host, _, port in addresses]
     options = {"db": int(db or 0), **options}
-    if password:
-        options.update(username=unquote(name) or None, password=unquote(password))
+    if user:
+        options.update(username=unquote(name) or None, password=unquote(password) or None)
     limit = _checked_limit(options.pop("max_connections", None))
     asking = options.pop("sentinel_kwargs", {})
     names = ("socket_timeout", "socket_connect_timeout", "retry", "protocol")

@@ -181,10 +181,16 @@ class _SqliteFlavour(Flavour):
         cursor.execute("BEGIN IMMEDIATE")
 
     def begin_joined(self, connection: Connection) -> None:
+        driver: Any = connection.connection.driver_connection
+        if driver.in_transaction:
+            return
+        # Nobody would commit what is begun here. The `isolation_level` of the module does not tell:
+        # it is None also where a listener begins the transactions. Python 3.12 has `autocommit`.
+        if connection._is_autocommit_isolation() or getattr(driver, "autocommit", None) is True:
+            self.refuse_autocommit()
         # A savepoint as the first statement would begin a transaction, and its release would commit
         # that.
-        if not connection.connection.driver_connection.in_transaction:  # type: ignore[union-attr]
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     def upsert(self, table: Table, columns: Collection[str]) -> Insert:
         statement = insert(table)

@@ -91,6 +91,8 @@ def test_a_server(request: pytest.FixtureRequest, name: str, scheme: str) -> Non
         ("mysql://u:tiger@host:port/d", "."),
         ("redis://:tiger@host:port/0", "."),
         ("redis+sentinel://:tiger@host", "redis[+]sentinel://host"),
+        ("redis+sentinel://:tiger@host:1/service?ssl=true", "give options as arguments"),
+        ("redis+sentinel://:ti?tiger@host:1/service", "redis[+]sentinel://host"),
         ("mongodb://u:tiger@", "."),
         ("mongodb://u:tiger@host:port/d", "."),
         ("postgresql+unknown://u:tiger@host/d", "."),

@@ -240,6 +240,14 @@ class Connection:
         self._closed = True
         if self.target.owned and self._pool is not None:
             self._pool.close()  # calls that are under way close their connections in `_attempt`
+            self._leave_sentinels()
+
+    def _leave_sentinels(self) -> None:
+        # In a child process the client is the parent's, as in `_refresh`.
+        if isinstance(self._pool, Pool) and self._process == os.getpid():
+            manager = getattr(self._client.connection_pool, "sentinel_manager", None)
+            for sentinel in manager.sentinels if manager else ():
+                sentinel.connection_pool.disconnect(inuse_connections=False)
 
     def _drop_idle(self) -> None:
         if self._pool is not None:
@@ -272,6 +280,7 @@ class Connection:
                 result = work()
             except (RedisError, RedisClusterException, UnicodeDecodeError) as error:
                 if self._closed:
+                    self.close()
                     raise PersistenceClosedError from error
                 if not may_pass(error):
                     raise failure(self.target.place, error, subject, key) from error

@@ -143,9 +143,11 @@ class OwnedRows:
         self, cursor: Cursor, owner: Owner, after: Sequence[Any]
     ) -> list[Sequence[Any]]:
         listed: list[Sequence[Any]] = []
+        # A snapshot may have sessions that others have deleted, and lack others.
+        lock = self._database.reads_with_locks
         for column, owners in owner.fields():
             if len(listed) < LISTED:
-                listed += self._places(cursor, SESSIONS, column, owners, LISTED, after)
+                listed += self._places(cursor, SESSIONS, column, owners, LISTED, after, lock=lock)
         return listed
 
     def _lock_listed(
@@ -245,18 +247,21 @@ class OwnedRows:
     ) -> Sequence[str] | None:
         """Return the place of the item with which a chunk of `LISTED` items ends, or ``None`` if
         there are fewer."""
-        self._run(
-            cursor,
-            ("last item", bool(after)),
-            lambda: (
+        lock = self._database.reads_with_locks
+
+        def build() -> ClauseElement:
+            query = (
                 select(_items.namespace, _items.key)
                 .where(*self._of_container(after))
                 .order_by(_items.namespace, _items.key)
                 .limit(1)
                 .offset(LISTED - 1)
-            ),
-            _range(container) | _numbered_place(after),
-        )
+            )
+            # The items are deleted next, so the lock is the one that their deletion takes.
+            return query.with_for_update() if lock else query
+
+        name = ("last item", bool(after), lock)
+        self._run(cursor, name, build, _range(container) | _numbered_place(after))
         row: Sequence[str] | None = cursor.fetchone()
         return row
 

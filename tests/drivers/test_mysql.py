@@ -195,3 +195,21 @@ def test_a_lock_that_is_held_too_long_ends_in_an_error_and_changes_nothing(
                 persistence.sessions.add_message("session", message())
         assert persistence.sessions.add_message("session", message("later")) == 1
         assert texts(persistence) == ["later"]
+
+
+@pytest.mark.parametrize("given", ["url", "connect_args"])
+@pytest.mark.parametrize(
+    ("command", "bound"),
+    [("SET @mine = 7", 3), ("SET @mine = 7, innodb_lock_wait_timeout = 4", 4)],
+)
+def test_a_command_of_the_user_runs_on_each_connection_beside_the_lock_timeout(
+    mysql_server: MysqlServer, mysql_backend: Any, given: str, command: str, bound: int
+) -> None:
+    options: dict[str, Any] = {"connect_args": {"init_command": command}}
+    url = mysql_server.url.set(database=mysql_backend.options["database"])
+    if given == "url":
+        url, options = url.update_query_dict({"init_command": command}), {}
+    with create_persistence(mysql_driver(url, lock_timeout=3, **options)) as persistence:
+        database: Any = persistence._storage
+        asking = "SELECT @mine, @@innodb_lock_wait_timeout"
+        assert database._database.fetch(asking)[0] == (7, bound)

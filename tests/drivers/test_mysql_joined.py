@@ -13,14 +13,15 @@ from sqlalchemy import Connection, Engine, create_engine, exc
 
 from agentx_persistence import (
     CorruptRecordError,
+    ItemRecord,
     Persistence,
     RecordConflictError,
     RecordNotFoundError,
 )
-from agentx_persistence._sql import schema
+from agentx_persistence._sql import deletion, owned, schema
 from agentx_persistence.repositories.sessions import SessionRepository
 from tests.backends.backend import Backend
-from tests.contract.records import message, saved_session, session, texts
+from tests.contract.records import container, image, message, saved_session, session, texts
 from tests.servers.mysql import set_snapshot_isolation
 
 ONE, TWO, THREE = (message(id, id=id) for id in ("one", "two", "three"))
@@ -299,3 +300,54 @@ def test_a_lost_message_is_damage_where_each_statement_sees_one_moment(
                 conflict = level == "REPEATABLE READ"
                 with pytest.raises(RecordConflictError if conflict else CorruptRecordError):
                     READS[read](sessions)
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (deletion, owned):
+        monkeypatch.setattr(module, "LISTED", 3)
+
+
+def _rows_left(connection: Connection) -> list[int]:
+    tables = ("containers", "images", "sessions", "messages", "items")
+    counts = (f"SELECT count(*) FROM agentx_{table} LOCK IN SHARE MODE" for table in tables)  # noqa: S608
+    return [connection.exec_driver_sql(count).scalar_one() for count in counts]
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("part", ["sessions", "sessions of images", "items"])
+def test_a_deletion_ends_though_the_snapshot_has_what_others_have_deleted(
+    store: Persistence, connection: Connection, part: str
+) -> None:
+    store.containers.save(container())
+    for number in range(3):
+        if part == "items":
+            store.items.save(ItemRecord(namespace=("box",), key=f"key {number}", value=1))
+        else:
+            store.images.save(image(f"image {number}"))
+            of_image = {"image_id": f"image {number}"} if part == "sessions of images" else {}
+            store.sessions.save(session(f"log {number}", **of_image))
+    inside = store.within(connection)
+    assert inside.sessions.count() == store.sessions.count()  # the snapshot begins
+    assert store.containers.delete("box")
+    assert not inside.containers.delete("box")
+    connection.commit()
+    assert _rows_left(connection) == [0, 0, 0, 0, 0]
+
+
+@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.parametrize("number", [1, 3, 4])
+def test_a_deletion_takes_what_others_have_created_since_the_snapshot(
+    store: Persistence, connection: Connection, number: int
+) -> None:
+    store.containers.save(container())
+    inside = store.within(connection)
+    assert inside.sessions.count() == 1  # the snapshot begins
+    for key in map(str, range(number)):
+        store.images.save(image(key))
+        store.sessions.add_message(key, ONE, create=session(key))
+        store.sessions.save(session(f"of image {key}", container_id="other", image_id=key))
+        store.items.save(ItemRecord(namespace=("box",), key=key, value=1))
+    assert inside.containers.delete("box")
+    connection.commit()
+    assert _rows_left(connection) == [0, 0, 0, 0, 0]

@@ -195,6 +195,16 @@ def test_sentinels_that_do_not_answer_are_an_error_after_asking_each_once() -> N
         assert 1.4 < time.monotonic() - started < 2
 
 
+@pytest.mark.parametrize("login", ["app", "app:", ":p%40ss", "app:p%40ss"])
+def test_user_and_password_are_read_in_a_url_of_sentinel_as_in_another_one(login: str) -> None:
+    found = []
+    for url in (f"redis+sentinel://{login}@h:1/main", f"redis://{login}@h:1"):
+        driver: Any = redis_driver(url)
+        given = driver.target.connect().connection_pool.connection_kwargs
+        found.append((given.get("username"), given.get("password")))
+    assert found[0] == found[1]
+
+
 def test_a_server_that_is_no_cluster_is_an_error_and_leaves_no_connection(
     spare: RedisServer,
 ) -> None:

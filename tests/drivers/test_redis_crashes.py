@@ -182,6 +182,8 @@ def test_a_client_of_sentinel_follows_the_master(
             writer.wait_for_more()
             acknowledged = writer.end()
             history = texts(persistence)
+        if not given:
+            sentinel.check_for_leaks()
         client.close()
         assert len(set(history)) == len(history)
         assert history[:replicated] == acknowledged[:replicated]

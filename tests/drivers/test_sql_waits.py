@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import threading
@@ -165,6 +166,28 @@ def test_a_locked_session_is_given_up_after_the_lock_timeout(server: Any, backen
             assert time.monotonic() - started < 2.5
         assert persistence.sessions.add_message("session", message("later")) == 1
         assert texts(persistence) == ["later"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "milliseconds", "whole_seconds"),
+    [(5.0, 5000, 5), (0.0004, 1, 1), (1.5, 1500, 2), (math.inf, 2**31 - 1, 2**30)],
+)
+def test_the_lock_timeout_is_rounded_to_what_the_server_takes(
+    server: Any,
+    backend: Backend,
+    is_postgresql: bool,
+    seconds: float,
+    milliseconds: int,
+    whole_seconds: int,
+) -> None:
+    asking = "SELECT @@innodb_lock_wait_timeout"
+    if is_postgresql:
+        asking = "SELECT setting FROM pg_settings WHERE name = 'lock_timeout'"
+    with _opened(server, backend, lock_timeout=seconds) as persistence:
+        ((found,),) = _database(persistence).fetch(asking)
+    # 100000000 is the highest value on MariaDB.
+    expected = (milliseconds,) if is_postgresql else (whole_seconds, min(whole_seconds, 10**8))
+    assert int(found) in expected
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +20,7 @@ from agentx_persistence import (
     SchemaError,
     create_persistence,
 )
+from agentx_persistence._sql import schema
 from agentx_persistence.sqlite import sqlite_driver
 from tests.contract.records import image, message, saved_session, texts
 
@@ -213,4 +215,34 @@ def test_a_row_and_a_message_are_kept_or_undone_together(
         with engine.connect() as connection:
             orders = connection.scalars(text("SELECT id FROM orders ORDER BY id")).all()
         assert orders == (([1, 2] if begun else [2]) if end == "commit" else [])
+    engine.dispose()
+
+
+@pytest.mark.parametrize("way", ["engine", "connection", "module"])
+def test_a_connection_that_commits_each_statement_is_refused(path: Path, way: str) -> None:
+    if way == "module" and sys.version_info < (3, 12):
+        pytest.skip("sqlite3 has no autocommit= before Python 3.12")
+    options: dict[str, dict[str, Any]] = {
+        "engine": {"isolation_level": "AUTOCOMMIT"},
+        "module": {"connect_args": {"autocommit": True}},
+    }
+    engine = create_engine(f"sqlite:///{path}", **options.get(way, {}))
+    with create_persistence(sqlite_driver(path)) as persistence, engine.connect() as connection:
+        saved_session(persistence)
+        if way == "connection":
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+        inside = persistence.within(connection)
+        with pytest.raises(ConfigurationError, match="AUTOCOMMIT"):
+            inside.sessions.add_message("session", message())
+    engine.dispose()
+
+
+def test_a_transaction_that_listeners_begin_can_be_joined(path: Path) -> None:
+    engine = create_engine(f"sqlite:///{path}")
+    schema.begin_immediately(engine)
+    with create_persistence(sqlite_driver(path)) as persistence:
+        saved_session(persistence)
+        with engine.begin() as connection:
+            assert persistence.within(connection).sessions.add_message("session", message("a")) == 1
+        assert texts(persistence) == ["a"]
     engine.dispose()

@@ -98,6 +98,19 @@ ADDRESSES: dict[str, Row] = {
         InvalidRecordError,
         "redis+sentinel://host:26379,host:26379/service/db",
     ),
+    **{
+        f"redis: Sentinel with {rest}": (
+            partial(redis_driver, f"redis+sentinel://:tiger@h:1/service/0{rest}"),
+            InvalidRecordError,
+            "url: redis+sentinel:// takes no ?query and no #fragment; give options as arguments",
+        )
+        for rest in ("?ssl=true", "#x", "?")
+    },
+    "redis: Sentinel of a cluster": (
+        lambda: redis_driver("redis+sentinel://h:1/service", cluster=True),
+        InvalidRecordError,
+        "cluster: cannot be given with redis+sentinel://",
+    ),
     "redis: braces in the base": (
         lambda: redis_driver(base="{}"),
         InvalidRecordError,

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
-from agentx_persistence import ConfigurationError, InvalidRecordError, create_persistence
+from agentx_persistence import (
+    BackendUnavailableError,
+    ConfigurationError,
+    InvalidRecordError,
+    create_persistence,
+)
 from agentx_persistence.fs import fs_driver
 from agentx_persistence.mongodb import mongodb_driver
 from agentx_persistence.mysql import mysql_driver
@@ -85,10 +91,49 @@ OPTIONS: dict[str, Row] = {
         InvalidRecordError,
         "pool_size: must be a number",
     ),
+    **{
+        f"{scheme}: {name}={wrong!r}": (
+            partial(driver, f"{scheme}://h/d", **{name: wrong}),
+            InvalidRecordError,
+            f"{name}: must be a number of at least 0, not {wrong!r}",
+        )
+        for scheme, driver in (("postgresql", postgresql_driver), ("mysql", mysql_driver))
+        for name, wrong in (
+            ("opening_timeout", None),
+            ("opening_timeout", "60"),
+            ("answer_timeout", "60"),
+            ("answer_timeout", ""),
+            ("answer_timeout", -1),
+        )
+    },
+    "mysql: a client library that there is not": (
+        lambda: create_persistence("mysql+mysqlclient://u:tiger@127.0.0.1:1/d"),
+        InvalidRecordError,
+        "url: mysql+mysqlclient is not installed",
+    ),
     "postgresql: a port that is none": (
         lambda: postgresql_driver(host="h", port="pgport", database="d"),  # type: ignore[arg-type]
         InvalidRecordError,
         "port: must be a number",
+    ),
+    "mysql: no time to connect": (
+        lambda: create_persistence(
+            mysql_driver("mysql://u:tiger@127.0.0.1:1/d", connect_timeout=0, retry_seconds=0)
+        ),
+        BackendUnavailableError,
+        "Can't connect to MySQL server",
+    ),
+    "mysql: no limit for anything": (
+        lambda: create_persistence(
+            mysql_driver(
+                "mysql://u:tiger@127.0.0.1:1/d",
+                answer_timeout=math.inf,
+                connect_timeout=math.inf,  # type: ignore[arg-type]
+                retry_seconds=0,
+            )
+        ),
+        BackendUnavailableError,
+        "Can't connect to MySQL server",
     ),
     "mysql: a number as text": (
         lambda: mysql_driver("mysql://h/d", lock_timeout="5"),  # type: ignore[arg-type]
