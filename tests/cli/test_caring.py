@@ -179,6 +179,18 @@ def test_doctor_finds_changed_tables_on_a_server(
     assert "'mine'" in ended.out
 
 
+def _doctor_between(
+    run: Run, request: pytest.FixtureRequest, name: str, before: str, after: str
+) -> Any:
+    """Run `doctor` on this server between two statements."""
+    backend = request.getfixturevalue(f"{name}_backend")
+    run_sql(backend, before)
+    try:
+        return run("doctor", url_of(backend, name)[0])
+    finally:
+        run_sql(backend, after)
+
+
 @pytest.mark.parametrize(
     ("name", "before", "after", "said"),
     [
@@ -202,12 +214,7 @@ def test_doctor_finds_changed_tables_on_a_server(
 def test_doctor_notes_settings_of_a_database_that_lose_data(
     run: Run, request: pytest.FixtureRequest, name: str, before: str, after: str, said: str
 ) -> None:
-    backend = request.getfixturevalue(f"{name}_backend")
-    run_sql(backend, before)
-    try:
-        ended = run("doctor", url_of(backend, name)[0])
-    finally:
-        run_sql(backend, after)
+    ended = _doctor_between(run, request, name, before, after)
     assert f"note: {said}: a crash of the machine can lose" in ended.out
 
 
@@ -229,12 +236,7 @@ def test_doctor_notes_settings_of_a_database_that_lose_data(
 def test_doctor_notes_no_setting_that_flushes_at_each_commit(
     run: Run, request: pytest.FixtureRequest, name: str, before: str, after: str
 ) -> None:
-    backend = request.getfixturevalue(f"{name}_backend")
-    run_sql(backend, before)
-    try:
-        ended = run("doctor", url_of(backend, name)[0])
-    finally:
-        run_sql(backend, after)
+    ended = _doctor_between(run, request, name, before, after)
     assert ended.status == 0
     assert "commit is" not in ended.out
 
