@@ -156,12 +156,14 @@ class _SqliteDriver(PersistenceDriver):
 def _prepare_place(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        is_other = path.exists() and not path.is_file()
+        is_index = path.name == "index.sqlite3" and path.with_name("index.stamp").exists()
     except OSError as error:
         raise ConfigurationError("sqlite", f"{path}: {error}") from error
-    if path.exists() and not path.is_file():  # SQLite would tell of a device that it is broken
+    if is_other:  # SQLite would tell of a device that it is broken
         reason = "check that the path is that of a file; this is a folder or a device"
         raise ConfigurationError("sqlite", f"{path}: {reason}")
-    if path.name == "index.sqlite3" and path.with_name("index.stamp").exists():
+    if is_index:
         reason = f"the index of a filesystem store, which can rebuild it; open file://{path.parent}"
         raise ConfigurationError("sqlite", f"{path} is {reason}")
 

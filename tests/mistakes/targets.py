@@ -90,6 +90,11 @@ TARGETS: dict[str, Row] = {
         ConfigurationError,
         "/dev/null: check that the path is that of a file",
     ),
+    "sqlite: a name that is too long": (
+        lambda: create_persistence(f"sqlite:////tmp/{'a' * 256}"),
+        ConfigurationError,
+        "File name too long",
+    ),
     "sqlite: where no file can be made": (
         lambda: create_persistence("sqlite:////proc/a.db"),
         ConfigurationError,
