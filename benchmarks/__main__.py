@@ -2,22 +2,24 @@
 
     python -m benchmarks sqlite-full redis   print how long each call takes on both sides
     python -m benchmarks peers               the same beside other packages
-    python -m benchmarks --publish           measure all, and write docs/performance.md
+    python -m benchmarks --keep              keep what is measured in docs/measurements
 
 Times are microseconds per call; trust the ratio, not the times. Beside raw code it is ours divided
 by raw. Beside others it is theirs divided by ours: above 1, this package is the faster one.
-docs/performance.md says what is measured. With peers, "--on sqlite-tmpfs" is a file in memory. It
-counts processor time of all threads, so that one sees the libraries, and neither the disk nor other
-processes.
+docs/performance.md says what is measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import platform
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ from benchmarks.operations import operations
 from benchmarks.peers import catalogue
 
 _ALL = (*BACKENDS, "startup", "peers")
+_LIBRARIES = ("pydantic", "SQLAlchemy", "psycopg", "PyMySQL", "redis", "pymongo")
+_MEASUREMENTS = Path(__file__).parents[1] / "docs" / "measurements"
 
 
 def main() -> None:
@@ -42,33 +46,40 @@ def main() -> None:
     parser.add_argument("--peer", action="append", choices=catalogue.PEERS, help="only this one")
     parser.add_argument("--on", action="append", choices=catalogue.PLACES, help="peers, only there")
     parser.add_argument("--seconds", type=float, default=10, help="most for a row of peers (10)")
-    parser.add_argument("--json", action="store_true", help="print JSON, too, a line for each")
-    parser.add_argument("--publish", action="store_true", help="keep results, write the page")
-    parser.add_argument("--runs", type=int, default=3, help="to publish the medians of (3)")
-    parser.add_argument("--draw", action="store_true", help="measure nothing, only write the page")
+    parser.add_argument("--json", action="store_true", help="print each row as JSON")
+    parser.add_argument("--keep", action="store_true", help="keep results, print nothing")
+    parser.add_argument("--runs", type=int, default=3, help="to keep the results of (3)")
     asked = parser.parse_args()
-    if asked.publish or asked.draw:
-        from benchmarks import publish  # needs what measuring alone can do without
-
-        sizes = [f"--{name}={getattr(asked, name)}" for name in ("rounds", "largest", "sessions")]
-        for what in () if asked.draw else asked.what:
-            publish.keep(what, 1 if what in ("peers", "mongodb") else asked.runs, sizes)
-        publish.write()
-        return
     for what in asked.what:
-        rows: list[dict[str, Any]] = []
-        for row in _rows(what, asked):
-            if not rows:
-                _print(row, asked)
-            rows.append(row)
-            _print(row.values(), asked)
-        if asked.json:
-            print(json.dumps(rows))
+        if asked.keep:
+            _keep(what, asked)
+            continue
+        for number, row in enumerate(_rows(what, asked)):
+            if asked.json:
+                print(json.dumps(row), flush=True)
+                continue
+            if not number:
+                _print(row)
+            _print(row.values())
 
 
-def _print(cells: Iterable[object], asked: argparse.Namespace) -> None:
+def _print(cells: Iterable[object]) -> None:
     shown = (f"{cell:<12,.2f}" if isinstance(cell, float) else f"{cell!s:<12}" for cell in cells)
-    print(*shown, sep="  ", file=sys.stderr if asked.json else sys.stdout, flush=True)
+    print(*shown, sep="  ", flush=True)
+
+
+def _keep(what: str, asked: argparse.Namespace) -> None:
+    sizes = [f"--{name}={getattr(asked, name)}" for name in ("rounds", "largest", "sessions")]
+    # Each run is a process of its own: what one did to its memory must not help or hinder the next.
+    command = [sys.executable, "-m", "benchmarks", what, "--json", *sizes]
+    runs = range(1 if what in ("peers", "mongodb") else asked.runs)
+    kept = {
+        "date": date.today().isoformat(),
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in _LIBRARIES},
+        "runs": [[*map(json.loads, subprocess.check_output(command).splitlines())] for _ in runs],
+    }
+    (_MEASUREMENTS / f"{what}.json").write_text(json.dumps(kept, indent=1) + "\n")
 
 
 def _rows(what: str, asked: argparse.Namespace) -> Iterator[dict[str, Any]]:

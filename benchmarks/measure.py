@@ -23,8 +23,7 @@ class Operation:
     ours: Callable[..., object]
     raw: Callable[..., object]
     rounds: int
-    make: Callable[[], object] | None = None
-    """Makes what the next call of each side takes. This is not measured."""
+    make: Callable[[], object] | None = None  # makes what the next calls take; not measured
 
     def calls(self) -> tuple[Call, Call]:
         if self.make is None:

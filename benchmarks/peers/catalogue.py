@@ -23,8 +23,6 @@ _PACKAGES = {
     "langgraph": "langgraph langgraph-checkpoint-sqlite langgraph-checkpoint-postgres",
     "openai_agents": "openai-agents[sqlalchemy] aiosqlite asyncpg aiomysql",
 }
-
-
 # By the name in tables: the framework, and where it is measured.
 PEERS = {
     "agno": ("agno", PLACES),

@@ -69,14 +69,13 @@ class _Sessions:
 
     async def calls(self, operation: str, size: int) -> list[Call]:
         """Return the next call of this operation on each side."""
+        stores = self._stores
         if operation == "list":
-            return [partial(store.list, f"owner {size // PAGE // 2}") for store in self._stores]
+            return [partial(store.list, f"owner {size // PAGE // 2}") for store in stores]
         name = await self._session(size, growing=operation != "load")
         if operation == "load":
-            return [partial(store.load, name) for store in self._stores]
-        return [
-            partial(getattr(store, operation), name, store.message(name)) for store in self._stores
-        ]
+            return [partial(store.load, name) for store in stores]
+        return [partial(getattr(store, operation), name, store.message(name)) for store in stores]
 
     async def _session(self, size: int, growing: bool) -> str:
         """Return a session of this size, to which a tenth has been added at most."""

@@ -10,7 +10,7 @@ from google.genai import types
 from sqlalchemy.event import listen
 
 from agentx_persistence.integrations.google_adk import PersistentSessionService
-from benchmarks.peers.ours import LAST, PAGE, TEXT, Ours, opened, with_driver, write_ahead
+from benchmarks.peers.ours import ASYNC, LAST, PAGE, TEXT, Ours, opened, with_driver, write_ahead
 
 _APP = {"app_name": "app"}
 _NAMES = {**_APP, "user_id": "user"}
@@ -24,8 +24,7 @@ class Adk:
         self._sessions: dict[str, Any] = {}
 
     def _open(self, url: str) -> Any:
-        drivers = {"sqlite": "aiosqlite", "postgresql": "asyncpg", "mysql": "aiomysql"}
-        service = DatabaseSessionService(with_driver(url, **drivers))
+        service = DatabaseSessionService(with_driver(url, **ASYNC))
         if url.startswith("sqlite"):
             listen(service.db_engine.sync_engine, "connect", write_ahead)
         return service

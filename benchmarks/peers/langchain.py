@@ -14,12 +14,10 @@ from benchmarks.peers.ours import LAST, TEXT, Ours, with_driver, write_ahead
 
 
 class Community:
-    """Its histories are kept open, as by an application that serves them."""
-
     version = version("langchain-community")
 
     def __init__(self, url: str) -> None:
-        self._histories: dict[str, Any] = {}
+        self._histories: dict[str, Any] = {}  # kept open, as by an application that serves them
         self._url, self._engine = url, None
         if not url.startswith("redis"):
             self._engine = create_engine(with_driver(url, postgresql="psycopg", mysql="pymysql"))

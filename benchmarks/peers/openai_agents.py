@@ -8,16 +8,14 @@ from agents.extensions.memory import SQLAlchemySession
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from agentx_persistence.integrations.openai_agents import PersistentSession
-from benchmarks.peers.ours import LAST, TEXT, Ours, opened, with_driver
+from benchmarks.peers.ours import ASYNC, LAST, TEXT, Ours, opened, with_driver
 
 
 class Sqlite:
-    """Its sessions are kept open, as by an application that serves them."""
-
     version = version("openai-agents")
 
     def __init__(self, url: str) -> None:
-        self._sessions: dict[str, Any] = {}
+        self._sessions: dict[str, Any] = {}  # kept open, as by an application that serves them
         self._url = url
 
     def _open(self, session: str) -> Any:
@@ -46,8 +44,7 @@ class Sqlite:
 class Sqlalchemy(Sqlite):
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        drivers = {"sqlite": "aiosqlite", "postgresql": "asyncpg", "mysql": "aiomysql"}
-        self._engine = create_async_engine(with_driver(url, **drivers))
+        self._engine = create_async_engine(with_driver(url, **ASYNC))
 
     def _open(self, session: str) -> SQLAlchemySession:
         return SQLAlchemySession(session, engine=self._engine, create_tables=True)

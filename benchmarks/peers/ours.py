@@ -17,6 +17,7 @@ from agentx_persistence import (
 TEXT = "x" * 400  # makes a message of about 500 bytes of JSON
 LAST = 50
 PAGE = 20
+ASYNC = {"sqlite": "aiosqlite", "postgresql": "asyncpg", "mysql": "aiomysql"}
 
 
 def opened(url: str) -> Persistence:
@@ -67,8 +68,7 @@ class Ours:
     def fill_list(self, count: int) -> None:
         for number in range(count):
             owner, name = f"owner {number // PAGE}", f"name {number}"
-            image = ImageRecord(container_id=owner, name=name, system_prompt="Be brief.")
-            self._images.save(image)
+            self._images.save(ImageRecord(container_id=owner, name=name, system_prompt="Be brief."))
 
     def list(self, owner: str) -> Sequence[Any]:
         return self._images.find_all(container_id=owner, limit=PAGE)

@@ -1,6 +1,5 @@
 -- The scripts of redis.py: this beginning, then one of the parts, each under a line "--- name".
 -- A session's KEYS are the session, its messages and their ids; ARGV begin with the time.
-
 -- Return the count of messages, and a function to call when they have changed. The index of
 -- active sessions changes at most once a second.
 local function opened()
@@ -13,30 +12,24 @@ local function opened()
     redis.call('HSET', KEYS[1], 'updated_at', ARGV[1])
   end
 end
-local function place(id)
-  return tonumber(redis.call('HGET', KEYS[3], id) or nil)
-end
+local function place(id) return tonumber(redis.call('HGET', KEYS[3], id) or nil) end
 local function leave(indexes, id)
   for index in indexes:gmatch('[^\n]+') do redis.call('ZREM', index, id) end
 end
--- KEYS: a document, its indexes. ARGV: its text, its name in the indexes, its score in each of
--- them, further fields.
+-- KEYS: a document, its indexes. ARGV: its text, its name and scores in the indexes, more fields.
 local function save()
   local old, new = redis.call('HGET', KEYS[1], 'indexes'), table.concat(KEYS, '\n', 2)
   if old and old ~= new then leave(old, ARGV[2]) end
   for i = 2, #KEYS do redis.call('ZADD', KEYS[i], ARGV[i + 1], ARGV[2]) end
   redis.call('HSET', KEYS[1], 'text', ARGV[1], 'indexes', new, unpack(ARGV, #KEYS + 2))
 end
-
 --- save
 save()
-
 --- replace
 -- KEYS: a document. ARGV: the text that was read, the new one.
 if redis.call('HGET', KEYS[1], 'text') ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'text', ARGV[2])
 return 1
-
 --- append
 -- ARGV: then id and text of each message.
 local length, touch = opened()
@@ -58,12 +51,10 @@ if #texts > 0 then
   touch()
 end
 return length + #texts
-
 --- tail
 -- ARGV: then the id of the last message that stays. Returns those after it.
 local kept = place(ARGV[2])
 return kept and redis.call('LRANGE', KEYS[2], kept, -1)
-
 --- rewrite
 -- ARGV: then the id of the last message that stays, id and text of the new one, the ids that were
 -- read after it. Returns 0 if there are others by now.
@@ -77,7 +68,6 @@ redis.call('RPUSH', KEYS[2], ARGV[4])
 redis.call('HSET', KEYS[3], ARGV[3], kept + 1)
 touch()
 return 1
-
 --- pop
 -- ARGV: then the id of the newest message that was read. Returns 0 if it is another one by now.
 local length, touch = opened()
@@ -87,7 +77,6 @@ redis.call('RPOP', KEYS[2])
 redis.call('HDEL', KEYS[3], ARGV[2])
 touch()
 return 1
-
 --- fork
 -- As `save`; ARGV end with the session whose messages the new one gets.
 local old, id = table.remove(ARGV), ARGV[2]
@@ -98,7 +87,6 @@ redis.call('COPY', 'raw:m:' .. old, 'raw:m:' .. id)
 redis.call('COPY', 'raw:i:' .. old, 'raw:i:' .. id)
 save()
 return redis.call('LLEN', 'raw:m:' .. id)
-
 --- summaries
 local found = {}
 for i, id in ipairs(ARGV) do
@@ -106,7 +94,6 @@ for i, id in ipairs(ARGV) do
     {redis.call('LLEN', 'raw:m:' .. id), redis.call('LINDEX', 'raw:m:' .. id, -1)}
 end
 return found
-
 --- delete image
 -- KEYS: image, its sessions. ARGV: its id.
 for _, session in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do

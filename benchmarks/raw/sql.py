@@ -43,9 +43,6 @@ class RawSql(Raw):
     def _begin(self) -> None:
         self._do(self.BEGIN)
 
-    def _commit(self) -> None:
-        self._do("COMMIT")
-
     def _missing(self, id: str) -> LookupError:
         self._do("ROLLBACK")
         return LookupError(id)
@@ -76,7 +73,7 @@ class RawSql(Raw):
         else:
             rows = [(session_id, first + n, *message) for n, message in enumerate(messages)]
             self._connection.cursor().executemany(self.SQL["insert"], rows)
-        self._commit()
+        self._do("COMMIT")
         return last
 
     def _reserve(self, session_id: str, number: int, at: int) -> int | None:
@@ -101,7 +98,7 @@ class RawSql(Raw):
         removed = [json.loads(body) for _, body in sorted(self._cut(session_id, kept))]
         self._run("insert", session_id, kept + 1, id, text)
         self._run("set count", at, _latest(at), kept + 1, session_id)
-        self._commit()
+        self._do("COMMIT")
         return removed
 
     def pop(self, session_id: str, at: int) -> Any:
@@ -111,7 +108,7 @@ class RawSql(Raw):
             raise self._missing(session_id)
         ((_, body),) = self._cut(session_id, count)
         message = json.loads(body)
-        self._commit()
+        self._do("COMMIT")
         return message
 
     def _cut(self, session_id: str, kept: int) -> Any:
@@ -123,7 +120,7 @@ class RawSql(Raw):
         if not self._run("fork session", *_row("sessions", *new), session_id).rowcount:
             raise self._missing(session_id)
         copied = self._run("fork messages", new[0], session_id).rowcount
-        self._commit()
+        self._do("COMMIT")
         return int(copied)
 
     def summaries(self, session_ids: Sequence[str]) -> dict[str, tuple[int, Any]]:
@@ -134,7 +131,7 @@ class RawSql(Raw):
         self._begin()
         self._run("delete sessions", id)
         self._run("delete image", id)
-        self._commit()
+        self._do("COMMIT")
 
 
 def _latest(at: int) -> int:

@@ -1,15 +1,10 @@
-"""Keeps what was measured in benchmarks/results, and writes the figures of docs/performance.md."""
+"""Writes the figures of docs/performance.md from docs/measurements, which benchmarks/ measured."""
 
 from __future__ import annotations
 
 import json
-import platform
 import re
-import subprocess
-import sys
 from collections.abc import Iterable, Sequence
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +20,7 @@ matplotlib.rcParams["svg.fonttype"] = "none"
 _SIDES = ("ours", "raw")
 _PANELS = ("SQLite, no disk", "PostgreSQL", "MariaDB", "Redis")
 _WIDEST = 2.5
-_RESULTS = Path(__file__).parent / "results"
 _DOCS = Path(__file__).parents[1] / "docs"
-_LIBRARIES = ("pydantic", "SQLAlchemy", "psycopg", "PyMySQL", "redis", "pymongo")
 _BACKENDS = {
     "sqlite-full": "SQLite",
     "sqlite-normal": "SQLite, NORMAL",
@@ -53,22 +46,11 @@ _FIRST = {
 }
 
 
-def keep(what: str, runs: int, sizes: Sequence[str]) -> None:
-    """Measure this and keep the results."""
-    # Each run is a process of its own: what one did to its memory must not help or hinder the next.
-    command = [sys.executable, "-m", "benchmarks", what, "--json", *sizes]
-    kept = {
-        "date": date.today().isoformat(),
-        "python": platform.python_version(),
-        "libraries": {name: version(name) for name in _LIBRARIES},
-        "runs": [json.loads(subprocess.check_output(command)) for _ in range(runs)],
-    }
-    (_RESULTS / f"{what}.json").write_text(json.dumps(kept, indent=1) + "\n")
-
-
 def write() -> None:
     """Write plots and tables anew; what was not measured is not in them."""
-    results = {path.stem: json.loads(path.read_text()) for path in _RESULTS.glob("*.json")}
+    results = {
+        path.stem: json.loads(path.read_text()) for path in (_DOCS / "measurements").glob("*.json")
+    }
     measured = {name: results[name] for name in _BACKENDS if name in results}
     raw = _medians(measured)
     first = raw.assign(operation=raw["operation"].map(_FIRST)).dropna()
@@ -207,3 +189,7 @@ def _save(figure: Any, path: Path, bottom: float = 0) -> None:
     figure.tight_layout(rect=(0, bottom, 1, 1))
     figure.savefig(path, format="svg", metadata={"Date": None})
     pyplot.close(figure)
+
+
+if __name__ == "__main__":
+    write()
