@@ -22,7 +22,7 @@ from tests.conftest import BACKENDS  # noqa: E402
 _PAGE = ROOT / "docs" / "capabilities.md"
 _BEGIN, _END = "<!-- tables: written by scripts/capabilities.py -->\n", "<!-- end of tables -->"
 
-_COLUMNS: dict[str, tuple[str, type[Storage]]] = {
+_ROWS: dict[str, tuple[str, type[Storage]]] = {
     "memory": ("memory", MemoryStorage),
     "fs": ("filesystem", FileStorage),
     "sqlite": ("SQLite", SqlStorage),
@@ -40,28 +40,29 @@ def _has(capability: str) -> Callable[[str], bool]:
     return lambda name: capability in BACKENDS[name]
 
 
-_ROWS: dict[str, Callable[[str], bool]] = {
+_COLUMNS: dict[str, Callable[[str], bool]] = {
     "passes the suite of the contract": lambda name: name in BACKENDS,
     "threads of one process share a store": lambda name: name in BACKENDS,
     "several processes share a store, and it outlives them": _has(backend.SHARED),
     "you can limit the connections of a process": _has(backend.POOLED),
     "`within`: calls inside your own transaction": lambda name: (
-        _COLUMNS[name][1].within is not Storage.within
+        _ROWS[name][1].within is not Storage.within
     ),
 }
 
 
 def _table() -> Iterator[str]:
-    yield "| | " + " | ".join(title for title, _ in _COLUMNS.values()) + " |"
+    yield "| | " + " | ".join(_COLUMNS) + " |"
     yield "|---" + "|:-:" * len(_COLUMNS) + "|"
-    for claim, holds in _ROWS.items():
-        yield "| " + " | ".join([claim, *("✓" if holds(n) else "–" for n in _COLUMNS)]) + " |"
+    for name, (title, _) in _ROWS.items():
+        cells = ("✓" if holds(name) else "–" for holds in _COLUMNS.values())
+        yield "| " + " | ".join([title, *cells]) + " |"
 
 
 def _exceptions() -> Iterator[str]:
     claims = list(_claims())
     for need in dict.fromkeys(need for _, need in claims):
-        lacking = [title for name, (title, _) in _COLUMNS.items() if need not in BACKENDS[name]]
+        lacking = [title for name, (title, _) in _ROWS.items() if need not in BACKENDS[name]]
         yield f"Not on {', '.join(lacking)}:"
         yield ""
         yield from (f"* {claim}" for claim, needed in claims if needed == need)
