@@ -33,15 +33,19 @@ def interrupted_at_each_point(
     """
     for number in count(first, step):
         profiler = _Profiler(number, places)
+        tracer = _Tracer(profiler, again, places)
         try:
             try:
                 if again:
-                    sys.settrace(_Tracer(profiler, again, places).follow)
+                    sys.settrace(tracer.follow)
                 sys.setprofile(profiler.hear)
                 call()
             finally:
                 sys.setprofile(None)
                 sys.settrace(None)
+                # CPython 3.11 can keep a tracer that has raised, and that the frames with their
+                # connections.
+                tracer.last.clear()
         except Interrupt as interrupt:
             yield interrupt
         else:
@@ -79,18 +83,18 @@ class _Tracer:
     def __init__(self, first: _Profiler, again: int, places: tuple[str, ...]) -> None:
         self._first, self._left, self._places = first, again, places
         # What each frame did last.
-        self._last: dict[FrameType, str] = {}
+        self.last: dict[FrameType, str] = {}
 
     def follow(self, frame: FrameType, event: str, argument: Any) -> Any:
         if not any(place in frame.f_code.co_filename for place in self._places):
             return None
         frame.f_trace_opcodes = True
         if event == "exception":
-            self._last[frame] = event
+            self.last[frame] = event
         elif event == "opcode":
-            last = self._last.get(frame, "RESUME")
+            last = self.last.get(frame, "RESUME")
             now = dis.opname[frame.f_code.co_code[frame.f_lasti]]
-            self._last[frame] = "ENTER" if (last, now) == ("LOAD_SPECIAL", "CALL") else now
+            self.last[frame] = "ENTER" if (last, now) == ("LOAD_SPECIAL", "CALL") else now
             if self._first.raised and last.startswith(("RESUME", "CALL", "JUMP_BACKWARD")):
                 self._left -= 1
                 if self._left == 0:
