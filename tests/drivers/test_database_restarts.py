@@ -14,7 +14,7 @@ from agentx_persistence import BackendUnavailableError, create_persistence
 from tests.contract.records import message, saved_session, texts
 from tests.servers.process import server_folder
 
-_SECONDS_DOWN = 5
+_SECONDS_DOWN = 3
 
 
 @pytest.fixture(params=["mysql", "mariadb", "postgresql"])
