@@ -190,9 +190,14 @@ class _SqliteFlavour(Flavour):
         # it is None also where a listener begins the transactions. Python 3.12 has `autocommit`.
         if connection._is_autocommit_isolation() or getattr(driver, "autocommit", None) is True:
             self.refuse_autocommit()
+        # The first statement would call the listeners to "begin", and one of them may begin a
+        # transaction right before it.
+        if not connection.in_transaction():
+            connection.begin()
         # A savepoint as the first statement would begin a transaction, and its release would commit
         # that.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        if not driver.in_transaction:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     def upsert(self, table: Table, columns: Collection[str]) -> Insert:
         statement = insert(table)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, orm, text
+from sqlalchemy import create_engine, event, orm, text
 
 from agentx_persistence import (
     BackendUnavailableError,
@@ -20,7 +20,6 @@ from agentx_persistence import (
     SchemaError,
     create_persistence,
 )
-from agentx_persistence._sql import schema
 from agentx_persistence.sqlite import sqlite_driver
 from tests.contract.records import image, message, saved_session, texts
 
@@ -239,12 +238,24 @@ def test_a_connection_that_commits_each_statement_is_refused(path: Path, way: st
     engine.dispose()
 
 
-def test_a_transaction_that_listeners_begin_can_be_joined(path: Path) -> None:
+@pytest.mark.parametrize("begin", ["BEGIN", "BEGIN IMMEDIATE"])
+@pytest.mark.parametrize("kind", ["connection", "session"])
+@pytest.mark.parametrize("begun", [False, True], ids=["first statement", "later statement"])
+def test_a_transaction_that_listeners_begin_can_be_joined(
+    path: Path, kind: str, begun: bool, begin: str
+) -> None:
     engine = create_engine(f"sqlite:///{path}")
-    schema.begin_immediately(engine)
+    event.listen(engine, "connect", lambda new, _: setattr(new, "isolation_level", None))
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     with create_persistence(sqlite_driver(path)) as persistence:
         saved_session(persistence)
-        with engine.begin() as connection:
-            assert persistence.within(connection).sessions.add_message("session", message("a")) == 1
-        assert texts(persistence) == ["a"]
+        for end, kept in (("rollback", []), ("commit", ["a"])):
+            transaction: Any = engine.connect() if kind == "connection" else orm.Session(engine)
+            with transaction:
+                if begun:
+                    transaction.execute(text("SELECT 1"))
+                inside = persistence.within(transaction).sessions
+                assert inside.add_message("session", message("a")) == 1
+                getattr(transaction, end)()
+            assert texts(persistence) == kept
     engine.dispose()
