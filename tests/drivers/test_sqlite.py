@@ -259,3 +259,13 @@ def test_a_transaction_that_listeners_begin_can_be_joined(
                 getattr(transaction, end)()
             assert texts(persistence) == kept
     engine.dispose()
+
+
+def test_a_raw_connection_is_refused(path: Path) -> None:
+    engine = create_engine(f"sqlite:///{path}")
+    with create_persistence(sqlite_driver(path)) as persistence:
+        raw = engine.raw_connection()
+        with pytest.raises(ConfigurationError, match="give an open sqlalchemy Connection"):
+            persistence.within(raw)
+        raw.close()
+    engine.dispose()
