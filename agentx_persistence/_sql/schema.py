@@ -193,8 +193,9 @@ def split_schema(url: URL) -> tuple[URL, str | None]:
 def migrating_engine(url: URL, **options: Any) -> Engine:
     """Return an engine to migrate with, which keeps no connections."""
     if url.get_backend_name() != "sqlite":
-        engine = create_sqlalchemy_engine(url, poolclass=pool.NullPool, **options)
-        hosts.prepare_connecting(engine)
+        with hosts.checked_options(url.get_backend_name().replace("mariadb", "mysql")):
+            engine = create_sqlalchemy_engine(url, poolclass=pool.NullPool, **options)
+            hosts.prepare_connecting(engine)
         return engine
     options.setdefault("connect_args", {"timeout": 60})
     options.setdefault("module", sqlite_module())
