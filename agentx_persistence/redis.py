@@ -14,6 +14,7 @@ from agentx_persistence.errors import (
     ConfigurationError,
     InvalidRecordError,
     MissingDependencyError,
+    PersistenceError,
 )
 
 try:
@@ -139,7 +140,7 @@ def _behind_sentinel(
     name, _, password = user.partition(":")
     service, _, db = path.partition("/")
     addresses = [host.rpartition(":") for host in hosts.split(",")]
-    if not service or not (db or "0").isdigit() or not all(p.isdigit() for *_, p in addresses):
+    if not service or not (db or "0").isdecimal() or not all(p.isdecimal() for *_, p in addresses):
         raise InvalidRecordError("argument", "url", _FORMS)
     if dropped:
         reason = f"{_SENTINEL} takes no ?query and no #fragment; give options as arguments"
@@ -181,7 +182,7 @@ def _without_secrets(url: str) -> str:
     if parts is None:  # raised outside of `except`, as redis-py's error can contain the password
         raise InvalidRecordError("argument", "url", _FORMS)
     # redis-py would use database 0 if the path is not a number.
-    if "path" not in parts and not (address.path.strip("/") or "0").isdigit():
+    if "path" not in parts and not (address.path.strip("/") or "0").isdecimal():
         raise InvalidRecordError(
             "argument", "url", "its path must be a database's number, as in /0"
         )
@@ -205,12 +206,13 @@ class _RedisDriver(PersistenceDriver):
         connection = Connection(self.target)
         try:
             limit, dangers = examine(connection, self.base)
-        except TypeError as error:  # an option that redis-py does not know, or of a wrong type
+        except BaseException as error:
             connection.close()
+            # What redis-py raises for an option that it does not know, or of a wrong type or value.
+            wrong = isinstance(error, (AttributeError, OverflowError, TypeError, ValueError))
+            if not wrong or isinstance(error, PersistenceError):
+                raise
             raise ConfigurationError("redis", f"an option is wrong: {error}") from error
-        except BaseException:
-            connection.close()
-            raise
         for danger in sorted(dangers):
             # The warning points to the caller of `create_persistence`, who can change the settings.
             warnings.warn(f"{self.target.place}: {danger}", DataLossWarning, stacklevel=3)

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Collection
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 from agentx_persistence.errors import (
@@ -44,6 +43,7 @@ from agentx_persistence._sql.engine import Database
 from agentx_persistence._sql.flavour import Flavour, replacement
 from agentx_persistence._sql.kept import KeptConnections
 from agentx_persistence._sql.locking_rewriting import LockingRewriting
+from agentx_persistence._sql.sqlite_library import begin_immediately, sqlite_module
 from agentx_persistence._sql.storage import SqlStorage
 
 # SQLITE_PERM, SQLITE_READONLY, SQLITE_CANTOPEN, SQLITE_NOTADB
@@ -116,7 +116,7 @@ class _SqliteDriver(PersistenceDriver):
             _prepare_place(Path(self._path))
         engine = create_engine(
             url,
-            module=_sqlite_module(),
+            module=sqlite_module(),
             connect_args={"timeout": self._timeout, "check_same_thread": False},
             # Each connection to ":memory:" would be a database of its own.
             poolclass=pool.StaticPool if in_memory else pool.NullPool,
@@ -190,9 +190,14 @@ class _SqliteFlavour(Flavour):
         # it is None also where a listener begins the transactions. Python 3.12 has `autocommit`.
         if connection._is_autocommit_isolation() or getattr(driver, "autocommit", None) is True:
             self.refuse_autocommit()
+        # The first statement would call the listeners to "begin", and one of them may begin a
+        # transaction right before it.
+        if not connection.in_transaction():
+            connection.begin()
         # A savepoint as the first statement would begin a transaction, and its release would commit
         # that.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        if not driver.in_transaction:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     def upsert(self, table: Table, columns: Collection[str]) -> Insert:
         statement = insert(table)
@@ -227,24 +232,10 @@ def _code(error: BaseException) -> int:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
-def _sqlite_module() -> ModuleType:
-    """Return a module with an SQLite new enough for ``RETURNING``."""
-    try:
-        import sqlite3 as module
-    except ModuleNotFoundError:
-        module = None  # type: ignore[assignment]
-    if module is None or module.sqlite_version_info < (3, 35):
-        try:
-            import pysqlite3 as module  # type: ignore[import-not-found, no-redef]
-        except ModuleNotFoundError as error:
-            raise MissingDependencyError("sqlite", "pysqlite3") from error
-    return module
-
-
 def _configure(
     engine: Engine, synchronous: str, in_memory: bool, timeout: float, migrate: bool
 ) -> None:
-    schema.begin_immediately(engine)
+    begin_immediately(engine)
     journal = "memory" if in_memory else "wal"
 
     @event.listens_for(engine, "connect")

@@ -29,6 +29,7 @@ from agentx_persistence._redis.refusals import (
     UNDONE,
     Subject,
     failure,
+    hide_options,
     is_wrong_type,
     may_pass,
 )
@@ -279,6 +280,7 @@ class Connection:
                     self._begin()
                 result = work()
             except (RedisError, RedisClusterException, UnicodeDecodeError) as error:
+                hide_options(error)
                 if self._closed:
                     self.close()
                     raise PersistenceClosedError from error

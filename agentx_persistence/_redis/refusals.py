@@ -40,6 +40,19 @@ UNDONE = (NotSentError, AskError, BusyLoadingError, ClusterDownError)
 # has exception classes instead.
 _PASSING = re.compile(r"\b(READONLY|NOREPLICAS|BUSY|LOADING|TRYAGAIN|CLUSTERDOWN|MASTERDOWN) ")
 _NO_CLUSTER = "Cluster mode is not enabled"
+# What redis-py says of a sentinel that does not answer: all its options, up to version 7 with the
+# password, and then the class of the error.
+_SENTINEL = re.compile(r"> - (?:\w+:)?(\w+)")
+
+
+def hide_options(error: BaseException | None) -> None:
+    """Shorten the text of an error that has the options of sentinels, and of its causes."""
+    while error is not None:
+        text = str(error)
+        if text.startswith("No master found for ") and " : " in text:
+            reasons = ", ".join(dict.fromkeys(_SENTINEL.findall(text)))
+            error.args = (f"{text.partition(' : ')[0]}; not all sentinels answer ({reasons})",)
+        error = error.__cause__
 
 
 def may_pass(error: Exception) -> bool:

@@ -8,12 +8,13 @@ makes an engine try the hosts.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import URL, Engine, event, exc, make_url
 
-from agentx_persistence.errors import ConfigurationError, InvalidRecordError
+from agentx_persistence.errors import ConfigurationError, InvalidRecordError, PersistenceError
 
 # Connects with a dialect's client library and its options.
 Connect = Callable[[Any, dict[str, Any]], Any]
@@ -76,6 +77,8 @@ def _parse(url: str | URL) -> URL:
     if places == [""]:
         places = _listed(parsed, "host")
     if len(places) < 2:
+        if len(_listed(parsed, "host")) > 1:
+            raise ValueError("hosts are in two places")
         return parsed
     default = str(parsed.port or _PORTS.get(parsed.get_backend_name(), 0))
     ports = _listed(parsed, "port") or [default]
@@ -95,22 +98,37 @@ def several(url: URL) -> list[tuple[str, str]]:
     return list(zip(hosts, _listed(url, "port"), strict=True)) if len(hosts) > 1 else []
 
 
+@contextmanager
+def checked_options(backend: str) -> Iterator[None]:
+    """Make a `ConfigurationError` of what libraries raise for an option that they do not know, or
+    that has a wrong type or value."""
+    try:
+        yield
+    except (AttributeError, NotImplementedError, TypeError, ValueError, exc.ArgumentError) as error:
+        if isinstance(error, PersistenceError):
+            raise
+        said = "an option of the connection, such as its client_encoding, is wrong: " + str(error)
+        raise ConfigurationError(backend, said) from None
+
+
 def prepare_connecting(engine: Engine) -> None:
-    """Make a MySQL engine try several hosts.
+    """Make an engine tell which option is wrong, and a MySQL engine try several hosts.
 
     With PyMySQL, also send passwords in UTF-8, and let the server's greeting take no longer than
     `connect_timeout`.
     """
-    if engine.dialect.name not in ("mysql", "mariadb"):
-        return
+    backend = engine.dialect.name.replace("mariadb", "mysql")
     own = engine.dialect.driver == "pymysql"
     connect = _connect_pymysql if own else lambda dialect, options: dialect.connect(**options)
-    if places := several(engine.url):
+    if backend == "mysql" and (places := several(engine.url)):
         connect = _in_turn(places, connect)
 
     @event.listens_for(engine, "do_connect")
     def _connect(dialect: Any, record: Any, arguments: Any, options: dict[str, Any]) -> Any:
-        return connect(dialect, options)
+        with checked_options(backend):
+            if backend != "mysql":
+                return dialect.connect(*arguments, **options)
+            return connect(dialect, options)
 
 
 def _connect_pymysql(dialect: Any, options: dict[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
 
-from sqlalchemy import Connection, CursorResult, Dialect, Engine, exc
+from sqlalchemy import Connection, CursorResult, Dialect, Engine, PoolProxiedConnection, exc
 from sqlalchemy.engine.interfaces import DBAPICursor as Cursor
 
 from agentx_persistence._sql.connections import Connections, Rows, forgotten
@@ -179,9 +179,11 @@ class JoinedDatabase(Database):
 def _connecting(transaction: Any, backend: str) -> Callable[[], Connection]:
     if isinstance(transaction, Connection):
         return lambda: transaction
-    connect: Callable[[], Connection] | None = getattr(transaction, "connection", None)
-    if callable(connect) and not hasattr(transaction, "sync_session"):
-        return connect
+    # The `connection` of a raw connection is that of the client library.
+    if not isinstance(transaction, PoolProxiedConnection):
+        connect: Callable[[], Connection] | None = getattr(transaction, "connection", None)
+        if callable(connect) and not hasattr(transaction, "sync_session"):
+            return connect
     raise ConfigurationError(
         backend,
         "within: give an open sqlalchemy Connection or orm.Session, "

@@ -7,6 +7,7 @@ migration context of its own, and a migration gets its operations as an argument
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -29,8 +30,13 @@ from sqlalchemy.schema import CreateSchema
 
 from agentx_persistence._sql import hosts
 from agentx_persistence._sql.engine import Database
+from agentx_persistence._sql.sqlite_library import begin_immediately, sqlite_module
 from agentx_persistence._sql.tables import METADATA
-from agentx_persistence.errors import BackendUnavailableError, SchemaError
+from agentx_persistence.errors import (
+    BackendUnavailableError,
+    ConfigurationError,
+    SchemaError,
+)
 from agentx_persistence.storage._retrying import Retries
 
 # All migrations, oldest first. The list is here as well so that an application whose schema is
@@ -70,9 +76,10 @@ def revision(engine: Engine, schema: str | None = None) -> str | None:
     """Return the same as `current`, for an engine that nothing else uses.
 
     :raises SchemaError: if a table is missing though the revision says that it is there
+    :raises ConfigurationError: if the place of a SQLite file cannot be looked at
     """
     path = engine.url.database
-    if engine.dialect.name == "sqlite" and path and not Path(path).exists():
+    if engine.dialect.name == "sqlite" and path and not _exists(path):
         return None  # connecting would create the file
     with engine.connect() as connection:
         there = set(inspect(connection).get_table_names(schema=schema))
@@ -87,6 +94,16 @@ def revision(engine: Engine, schema: str | None = None) -> str | None:
             " and upgrade",
         )
     return found
+
+
+def _exists(path: str) -> bool:
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise ConfigurationError("sqlite", f"{path}: {error.strerror}") from error
+    return True
 
 
 def _question(dialect: Dialect, schema: str | None) -> str:
@@ -176,10 +193,12 @@ def split_schema(url: URL) -> tuple[URL, str | None]:
 def migrating_engine(url: URL, **options: Any) -> Engine:
     """Return an engine to migrate with, which keeps no connections."""
     if url.get_backend_name() != "sqlite":
-        engine = create_sqlalchemy_engine(url, poolclass=pool.NullPool, **options)
-        hosts.prepare_connecting(engine)
+        with hosts.checked_options(url.get_backend_name().replace("mariadb", "mysql")):
+            engine = create_sqlalchemy_engine(url, poolclass=pool.NullPool, **options)
+            hosts.prepare_connecting(engine)
         return engine
     options.setdefault("connect_args", {"timeout": 60})
+    options.setdefault("module", sqlite_module())
     engine = create_sqlalchemy_engine(url, poolclass=pool.NullPool, **options)
     begin_immediately(engine)
 
@@ -191,23 +210,6 @@ def migrating_engine(url: URL, **options: Any) -> Engine:
         connection.execute("PRAGMA foreign_keys = OFF").close()
 
     return engine
-
-
-def begin_immediately(engine: Engine) -> None:
-    """Make SQLAlchemy's transactions on SQLite real ones, which wait for the lock at their start.
-
-    The module sqlite3 would begin a transaction only before its first change. A transaction that
-    reads before it writes can be refused without waiting
-    (https://www.sqlite.org/lang_transaction.html).
-    """
-
-    @event.listens_for(engine, "connect")
-    def _no_implicit_begin(connection: Any, record: object) -> None:
-        connection.isolation_level = None
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def upgrade(engine: Engine, schema: str | None = None, seconds: float = _SECONDS) -> None:

@@ -55,7 +55,8 @@ class ServerDriver(PersistenceDriver):
         flavour = self.flavour(_place(self.url), self.schema)
         connections: Connections
         if self._engine is None:
-            engine = self.create_engine()
+            with hosts.checked_options(self.backend):
+                engine = self.create_engine()
             connections = PooledConnections(engine, flavour)
         else:
             engine = self._engine
@@ -63,7 +64,7 @@ class ServerDriver(PersistenceDriver):
         database = Database(engine, flavour, connections, retry_seconds=self._retry_seconds)
         deadline = time.monotonic() + self._opening_timeout
         try:
-            with database.opening(deadline):
+            with hosts.checked_options(self.backend), database.opening(deadline):
                 database.write(flavour.check)
                 revision = schema.current(database)
                 known = revision in (None, *schema.REVISIONS)
@@ -76,12 +77,6 @@ class ServerDriver(PersistenceDriver):
                 url = url.update_query_dict({"schema": self.schema})
             if problem := schema.problem(revision, url):
                 raise problem
-        except TypeError as error:  # from the client library's function that connects
-            database.close()
-            raise ConfigurationError(
-                self.backend,
-                "an option of the connection, such as its client_encoding, is wrong: " + str(error),
-            ) from None
         except BaseException:
             database.close()
             raise

@@ -89,6 +89,7 @@ def findings(url: str) -> Iterator[Finding]:
     from sqlalchemy.exc import DBAPIError
 
     from agentx_persistence._sql import schema
+    from agentx_persistence._sql.sqlite_library import sqlite_module
 
     address, name = schema.split_schema(schema.parse_url(url))
     if address.get_backend_name() == "sqlite" and address.database in (None, "", ":memory:"):
@@ -96,7 +97,8 @@ def findings(url: str) -> Iterator[Finding]:
     if name is not None:
         address = address.update_query_dict({"options": f"-csearch_path={name}"})
     if address.get_backend_name() == "sqlite":
-        engine = create_engine(address, poolclass=NullPool)  # which takes no lock to read
+        # Which takes no lock to read.
+        engine = create_engine(address, poolclass=NullPool, module=sqlite_module())
     else:
         engine = schema.migrating_engine(address)
     family = address.get_backend_name().replace("mariadb", "mysql")

@@ -3,45 +3,64 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from tempfile import SpooledTemporaryFile
 from typing import IO
 
 from agentx_persistence.errors import RecordConflictError, RecordNotFoundError
 from agentx_persistence.storage import SESSIONS, Storage, Stored
+from agentx_persistence.transfer import _walking as walking
 
-# How often a session is read at most, if others cut or replace messages meanwhile.
+# How often a session is read at most, if others change its record, or cut or replace messages.
 _ATTEMPTS = 5
 # How many bytes wait in memory; a longer session waits in a temporary file.
 _IN_MEMORY = 8_000_000
 
 
-def write_session(
-    storage: Storage, stored: Stored, write: Callable[[Stored, IO[bytes]], int], file: IO[bytes]
-) -> int | None:
-    """Write a session to the file; return what `write` returns.
+class WholeSessions:
+    """Writes each session once, though one that is saved or moved meanwhile is listed twice."""
 
-    Nothing is written, and ``None`` returned, if the session is deleted meanwhile.
+    def __init__(self, storage: Storage, containers: Sequence[str] | None) -> None:
+        self._storage, self._containers = storage, containers
+        # Python's own hash has 64 bits, too many to meet two ids with the same one by chance.
+        self._written = set[int]()
 
-    :param write: writes the session to the file that it gets. It is called again if messages were
-        cut or replaced before it had read all of them
-    :raises RecordConflictError: if that happens each time
-    """
-    found: Stored | None = stored
-    for left in reversed(range(_ATTEMPTS)):
-        if found is None:
+    def write(
+        self, stored: Stored, write: Callable[[Stored, IO[bytes]], int], file: IO[bytes]
+    ) -> int | None:
+        """Write a session to the file; return what `write` returns.
+
+        Nothing is written, and ``None`` returned, if the session was written before, or is deleted
+        or moved out of the containers meanwhile.
+
+        :param write: writes the session to the file that it gets. It is called again if the record
+            was changed, or messages were cut or replaced, before it had read all of them
+        :raises RecordConflictError: if that happens each time
+        """
+        if hash(stored.key) in self._written:
             return None
-        with SpooledTemporaryFile(_IN_MEMORY) as whole:
-            try:
-                written = write(found, whole)
-            except RecordNotFoundError:
+        for _ in range(_ATTEMPTS):
+            with SpooledTemporaryFile(_IN_MEMORY) as whole:
+                try:
+                    written = write(stored, whole)
+                except RecordNotFoundError:
+                    return None
+                except RecordConflictError:
+                    written = None
+                now = self._storage.get(SESSIONS, [stored.key]).get(stored.key)
+                if now is None:
+                    return None
+                if written is not None and walking.raw(now.text) == walking.raw(stored.text):
+                    whole.seek(0)
+                    shutil.copyfileobj(whole, file)
+                    self._written.add(hash(stored.key))
+                    return written
+            if not self._chosen(now):
                 return None
-            except RecordConflictError:
-                if not left:
-                    raise
-                found = storage.get(SESSIONS, [stored.key]).get(stored.key)
-                continue
-            whole.seek(0)
-            shutil.copyfileobj(whole, file)
-            return written
-    raise AssertionError
+            stored = now
+        reason = f"others changed it during {_ATTEMPTS} readings; try again"
+        raise RecordConflictError("session", stored.key, reason)
+
+    def _chosen(self, stored: Stored) -> bool:
+        fields = walking.document_of(self._storage, SESSIONS, stored).fields
+        return self._containers is None or fields.get("container_id") in self._containers

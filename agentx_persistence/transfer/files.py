@@ -30,7 +30,7 @@ from agentx_persistence.repositories._repository import RecordStore
 from agentx_persistence.storage import ITEMS, KINDS, SESSIONS, Entry, Kind, Storage, Stored
 from agentx_persistence.transfer import _foreign_sources as sources
 from agentx_persistence.transfer import _walking as walking
-from agentx_persistence.transfer._whole import write_session
+from agentx_persistence.transfer._whole import WholeSessions
 from agentx_persistence.transfer._writing import Writer
 from agentx_persistence.transfer.conversation import markdown
 from agentx_persistence.transfer.reports import ImportReport, Progress, Step
@@ -57,16 +57,16 @@ def export(
     `import_file` reads. A name that ends with ``.gz`` is compressed. The file gets its name when
     it is whole; a pipe or a device is written to as it is. A SQLite database is not replaced.
 
-    A session is read again from its beginning if others cut or replace messages of it meanwhile,
-    and left out if they delete it. One of more than 8 MB waits in a temporary file until it is
-    whole.
+    Each session comes once. It is read again from its beginning if others change its record, or cut
+    or replace messages of it meanwhile, and left out if they delete it, or move it out of the
+    containers. One of more than 8 MB waits in a temporary file until it is whole.
 
     :param containers: only these containers, with their images, sessions and items
     :param since: only what was changed at this time or later, in Unix milliseconds; the messages of
         a session come all or not at all
     :raises ConfigurationError: if the file is a SQLite database
     :raises CorruptRecordError: for a record that cannot be read
-    :raises RecordConflictError: if messages of a session are cut or replaced during five readings
+    :raises RecordConflictError: if a session is so changed during five readings
     """
     path = Path(file)
     readable = path.name.removesuffix(".gz").endswith(".md")
@@ -107,6 +107,7 @@ def _export_lines(
     progress: Progress | None,
 ) -> int:
     storage = walking.storage_of(persistence)
+    sessions = WholeSessions(storage, containers)
     file.write(b'{"format":"%s","version":%d}\n' % (FORMAT.encode(), VERSION))
     written, messages = 1, 0
     for kind in walking.ORDER:
@@ -116,9 +117,9 @@ def _export_lines(
                 if since is not None and stored.updated_at < since:
                     continue
                 if kind is SESSIONS:
-                    added = write_session(storage, stored, partial(_session_lines, storage), file)
+                    added = sessions.write(stored, partial(_session_lines, storage), file)
                     if added is None:
-                        continue  # deleted meanwhile
+                        continue
                     written, messages = written + added, messages + added
                 else:
                     file.write(_record_line(storage, kind, stored))
@@ -162,12 +163,12 @@ def _export_markdown(
 ) -> int:
     storage, messages, done = walking.storage_of(persistence), 0, 0
     total = walking.total(storage, SESSIONS, containers) if progress else 0
+    sessions = WholeSessions(storage, containers)
     for page in walking.pages(storage, SESSIONS, containers):
         for stored in page:
             if since is not None and stored.updated_at < since:
                 continue
-            write = partial(_session_text, persistence)
-            messages += write_session(storage, stored, write, file) or 0
+            messages += sessions.write(stored, partial(_session_text, persistence), file) or 0
         done += len(page)
         if progress:
             progress(Step("export", SESSIONS.name, done, total, messages))

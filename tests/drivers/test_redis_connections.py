@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from redis import Redis
 from redis import RedisCluster as ClusterClient
+from redis.sentinel import Sentinel
 
 from agentx_persistence import (
     BackendUnavailableError,
@@ -193,6 +194,27 @@ def test_sentinels_that_do_not_answer_are_an_error_after_asking_each_once() -> N
                 )
             )
         assert 1.4 < time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_sentinels_that_do_not_answer_are_told_without_their_options(
+    given: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    options: dict[str, Any] = {"username": "asker", "password": SECRET}
+    port = free_port()
+    if given:
+        sentinel = Sentinel([("127.0.0.1", port)], sentinel_kwargs=options)
+        driver = redis_driver(client=sentinel.master_for("main"), retry_seconds=0.1)
+    else:
+        url = f"redis+sentinel://127.0.0.1:{port}/main"
+        driver = redis_driver(url, sentinel_kwargs=options, retry_seconds=0.1)
+    with pytest.raises(BackendUnavailableError) as raised:
+        create_persistence(driver)
+    said = "No master found for 'main'; not all sentinels answer (ConnectionError)"
+    assert str(raised.value).endswith(said)
+    assert given or said in caplog.text
+    shown = caplog.text + "".join(traceback.format_exception(raised.value))
+    assert not any(word in shown for word in (SECRET, "asker", "ConnectionPool("))
 
 
 @pytest.mark.parametrize("login", ["app", "app:", ":p%40ss", "app:p%40ss"])

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import re
 import sqlite3
+import sqlite3.dbapi2
 import sys
 import time
 from contextlib import closing
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, orm, text
+from sqlalchemy import create_engine, event, orm, text
 
 from agentx_persistence import (
     BackendUnavailableError,
@@ -21,6 +24,7 @@ from agentx_persistence import (
     create_persistence,
 )
 from agentx_persistence._sql import schema
+from agentx_persistence.cli.app import run
 from agentx_persistence.sqlite import sqlite_driver
 from tests.contract.records import image, message, saved_session, texts
 
@@ -239,12 +243,84 @@ def test_a_connection_that_commits_each_statement_is_refused(path: Path, way: st
     engine.dispose()
 
 
-def test_a_transaction_that_listeners_begin_can_be_joined(path: Path) -> None:
+@pytest.mark.parametrize("begin", ["BEGIN", "BEGIN IMMEDIATE"])
+@pytest.mark.parametrize("kind", ["connection", "session"])
+@pytest.mark.parametrize("begun", [False, True], ids=["first statement", "later statement"])
+def test_a_transaction_that_listeners_begin_can_be_joined(
+    path: Path, kind: str, begun: bool, begin: str
+) -> None:
     engine = create_engine(f"sqlite:///{path}")
-    schema.begin_immediately(engine)
+    event.listen(engine, "connect", lambda new, _: setattr(new, "isolation_level", None))
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     with create_persistence(sqlite_driver(path)) as persistence:
         saved_session(persistence)
-        with engine.begin() as connection:
-            assert persistence.within(connection).sessions.add_message("session", message("a")) == 1
-        assert texts(persistence) == ["a"]
+        for end, kept in (("rollback", []), ("commit", ["a"])):
+            transaction: Any = engine.connect() if kind == "connection" else orm.Session(engine)
+            with transaction:
+                if begun:
+                    transaction.execute(text("SELECT 1"))
+                inside = persistence.within(transaction).sessions
+                assert inside.add_message("session", message("a")) == 1
+                getattr(transaction, end)()
+            assert texts(persistence) == kept
     engine.dispose()
+
+
+def test_a_raw_connection_is_refused(path: Path) -> None:
+    engine = create_engine(f"sqlite:///{path}")
+    with create_persistence(sqlite_driver(path)) as persistence:
+        raw = engine.raw_connection()
+        with pytest.raises(ConfigurationError, match="give an open sqlalchemy Connection"):
+            persistence.within(raw)
+        raw.close()
+    engine.dispose()
+
+
+@pytest.fixture
+def old_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make Python's own SQLite one that is too old, and that nothing may connect with."""
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    monkeypatch.setattr(sqlite3, "sqlite_version", "3.34.1")
+    for module in (sqlite3, sqlite3.dbapi2):  # SQLAlchemy takes the second one by itself
+        monkeypatch.setattr(module, "connect", None)
+
+
+def test_all_connections_are_of_pysqlite3_if_pythons_own_sqlite_is_too_old(
+    path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    newer = ModuleType("pysqlite3")
+    newer.__dict__.update({**vars(sqlite3), "__name__": "pysqlite3"})
+    monkeypatch.setitem(sys.modules, "pysqlite3", newer)
+    request.getfixturevalue("old_sqlite")
+    with create_persistence(sqlite_driver(path)) as persistence:
+        saved_session(persistence)
+    for command in ("check", "upgrade", "doctor"):
+        assert run([command, f"sqlite:///{path}"]) == 0
+
+
+@pytest.mark.parametrize("version", [None, "3.34.0"])
+@pytest.mark.usefixtures("old_sqlite")
+def test_a_sqlite_that_is_too_old_is_told_with_what_to_install(
+    path: Path, version: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other: Any = version and ModuleType("pysqlite3")
+    if version:
+        other.sqlite_version, other.sqlite_version_info = version, (3, 34, 0)
+    monkeypatch.setitem(sys.modules, "pysqlite3", other)
+    found = "sqlite3 has 3.34.1" + (", pysqlite3 has 3.34.0" if version else "")
+    words = f"SQLite 3.35 or newer is needed, and {found}; run: pip install --upgrade pysqlite3"
+    with pytest.raises(ConfigurationError, match=re.escape(words)):
+        create_persistence(sqlite_driver(path))
+    monkeypatch.setitem(sys.modules, "sqlite3", None)
+    monkeypatch.setitem(sys.modules, "pysqlite3", None)
+    with pytest.raises(ConfigurationError, match="and Python has none; run: pip install"):
+        create_persistence(sqlite_driver(path))
+
+
+def test_a_place_that_cannot_be_looked_at_has_no_unknown_revision(tmp_path: Path) -> None:
+    engine = schema.migrating_engine(schema.parse_url(f"sqlite:///{tmp_path}/{'a' * 300}"))
+    with pytest.raises(ConfigurationError, match="aaa: File name too long"):
+        schema.revision(engine)
+    for nothing in ("absent", "absent/file"):
+        engine = schema.migrating_engine(schema.parse_url(f"sqlite:///{tmp_path}/{nothing}"))
+        assert schema.revision(engine) is None

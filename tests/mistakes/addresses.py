@@ -93,6 +93,11 @@ ADDRESSES: dict[str, Row] = {
         InvalidRecordError,
         "database's number",
     ),
+    "redis: a raised number": (
+        lambda: redis_driver("redis://h/²"),
+        InvalidRecordError,
+        "database's number",
+    ),
     "redis: Sentinel without a service": (
         lambda: redis_driver("redis+sentinel://h"),
         InvalidRecordError,
@@ -120,6 +125,7 @@ ADDRESSES: dict[str, Row] = {
         f"redis: {url!r} as URL": (partial(redis_driver, url), InvalidRecordError, "redis://…")
         for url in (
             *("redis+sentinel://host", "redis+sentinel://host/service", "redis+sentinel://h:1/s/x"),
+            *("redis+sentinel://h:1/s/²", "redis+sentinel://h:²/s"),
             *("http://host", "localhost:6379", "", None, b"redis://h"),
         )
     },

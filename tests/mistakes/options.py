@@ -46,6 +46,26 @@ OPTIONS: dict[str, Row] = {
         ConfigurationError,
         "'poolsize'",
     ),
+    **{
+        f"sql: {url!r} as URL": (partial(create_persistence, url), error, words)
+        for url, error, words in (
+            ("mysql://h/d?read_timeout=-1", ConfigurationError, "read_timeout should be > 0"),
+            ("mysql://h/d?local_infile=x", ConfigurationError, "not true/false: 'x'"),
+            ("mysql://h/d?compress=1", ConfigurationError, "compress and named_pipe"),
+            ("mysql://h/d?host=a,b", InvalidRecordError, "is no URL; write mysql://user"),
+            ("postgresql://h/d?port=x", ConfigurationError, "non-integer port"),
+        )
+    },
+    "redis: no Retry": (
+        lambda: create_persistence("redis://127.0.0.1:1", retry=3),
+        ConfigurationError,
+        "redis: an option is wrong: 'int' object",
+    ),
+    "redis: no Retry in the URL": (
+        lambda: create_persistence("redis://127.0.0.1:1?retry=3"),
+        ConfigurationError,
+        "redis: an option is wrong: 'str' object",
+    ),
     "redis: a misspelt option": (
         lambda: create_persistence("redis://127.0.0.1:1", soket_timeout=3),
         ConfigurationError,
