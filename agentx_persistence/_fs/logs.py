@@ -156,7 +156,7 @@ class Logs:
             or log.end > size
             or len(log.lines) > 2 * UNINDEXED
             or files.read_at(file, 0, len(log.header)) != log.header
-            or (locked and not ends_as_known(log, file))
+            or not ends_as_known(log, file)
         ):
             log, known = self._empty(key, file), self._index.head(name)
             if known is not None and known.header == log.header and known.end <= size:
@@ -183,7 +183,8 @@ class Logs:
             log = following
             if locked and len(log.lines) >= UNINDEXED:
                 log, _ = self._index.flush(name, log)
-        return self.remember(key, log)
+        # With the lock, nobody else is writing who could take the last call back.
+        return self.remember(key, log._replace(newest=None) if locked and log.newest else log)
 
     def _empty(self, key: str, file: FileIO) -> Log:
         found = read_header(file)
