@@ -42,7 +42,7 @@ _ATTEMPTS = 100
 
 
 class _Changed(Exception):
-    """Entries were cut off or replaced while the log was read."""
+    """Entries were cut off, replaced or taken back while the log was read."""
 
 
 def lock_of(kind: Kind, key: str) -> str:
@@ -116,8 +116,13 @@ class Logs:
             try:
                 result = work(file, state)
             except CorruptRecordError:
-                self._check(key, file, state)
-                result = work(file, advance(self._empty(key, file), file, sys.maxsize))
+                self._check(key, file, state, known=True)
+                read = advance(self._empty(key, file), file, sys.maxsize)
+                try:
+                    result = work(file, read)
+                except CorruptRecordError:
+                    self._check(key, file, read, known=True)
+                    raise
                 name = file_name(SESSIONS, key)
                 _LOGGER.warning("the index of %s was wrong: it is rebuilt", file.name)
                 self._logs.pop(name, None)
@@ -137,9 +142,11 @@ class Logs:
         log = self.with_log(key, lambda file: self.state(key, file, locked=True))
         return log.generation, log.count
 
-    def _check(self, key: str, file: FileIO, state: Log) -> None:
+    def _check(self, key: str, file: FileIO, state: Log, *, known: bool = False) -> None:
+        """:param known: whether a last call that was taken back is a change, too"""
         if (
             os.fstat(file.fileno()).st_nlink == 0
+            or (known and not ends_as_known(state, file))
             or self.state(key, file).generation != state.generation
         ):
             raise _Changed

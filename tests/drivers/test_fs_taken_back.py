@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agentx_persistence import Persistence, create_persistence
+from agentx_persistence._fs.entries import Entries
 from agentx_persistence.fs import fs_driver
 from tests.contract.records import message, saved_session, texts
 
@@ -96,3 +98,22 @@ def test_a_count_minds_a_cut_of_the_length_of_one_that_was_taken_back(
     _taken_back(another, lambda: persistence.sessions.pop_message(SESSION), monkeypatch)
     assert persistence.sessions.truncate_after(SESSION, "1") == 4
     assert another.sessions.count_messages(SESSION) == 1
+
+
+def test_a_reader_reads_again_though_call_after_call_is_taken_back(
+    base: Path, persistence: Persistence, another: Persistence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (log,) = base.rglob("*.jsonl")
+    size = log.stat().st_size
+    persistence.sessions.add_message(SESSION, message("6", id="6"))
+    line, ids, read = log.read_bytes()[size:], iter("789"), Entries.texts
+
+    def taken_back(*arguments: Any) -> Any:
+        if id := next(ids, ""):
+            with log.open("r+b") as file:
+                file.seek(size)
+                file.write(line.replace(b'"6"', f'"{id}"'.encode()))
+        return read(*arguments)
+
+    monkeypatch.setattr(Entries, "texts", taken_back)
+    assert [m.id for m in another.sessions.get_messages(SESSION)] == ["1", "2", "3", "4", "5", "9"]
