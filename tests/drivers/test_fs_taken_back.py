@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +119,20 @@ def test_a_reader_reads_again_though_call_after_call_is_taken_back(
 
     monkeypatch.setattr(Entries, "texts", taken_back)
     assert [m.id for m in another.sessions.get_messages(SESSION)] == ["1", "2", "3", "4", "5", "9"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "it failed"), KeyboardInterrupt()])
+def test_a_log_that_cannot_be_put_in_place_leaves_no_draft(
+    base: Path, persistence: Persistence, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    persistence.sessions.add_message(SESSION, message("x" * 100_000))
+
+    def fail(*_: str) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", fail)
+        with suppress(KeyboardInterrupt):
+            persistence.sessions.pop_message(SESSION)
+    assert list(base.rglob("*.draft")) == []
+    assert texts(persistence) == ["1", "2", "3", "4", "5"]
