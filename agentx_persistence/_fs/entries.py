@@ -115,7 +115,11 @@ class Entries(Logs):
         try:
             os.replace(files.draft(path, chunks), path)
             files.sync_folder(os.path.dirname(path))
-        except OSError as error:
+        except BaseException as error:
+            with suppress(OSError):
+                files.remove(f"{path}.draft")
+            if not isinstance(error, OSError):
+                raise
             _LOGGER.warning("%s could not be written anew: %s", path, error)
             return
         self._index.forget(file_name(SESSIONS, key))

@@ -132,7 +132,9 @@ class Index(IndexFile):
                 [(number, position, *line) for position, line in log.lines.items()],
             )
             sweep(connection, 2 * len(log.lines))
-            return log._replace(number=number, indexed=log.count, lines={}, ids={}), known + dead
+            # Only who holds the log's lock gets here, so nobody takes the last call back.
+            indexed = log._replace(number=number, indexed=log.count, lines={}, ids={}, newest=None)
+            return indexed, known + dead
 
         return self.write(work)
 

@@ -42,6 +42,9 @@ _LONGEST_HEADER = 4096
 _BLANK = bytes(byte if byte == ord("\n") else ord(" ") for byte in range(256))
 _CHUNK = 1 << 20
 _TAIL = 1 << 16
+# So many bytes at both ends of a call tell it from others: they have the id of its first entry, or
+# the token of its mark, and the position of its last entry.
+_KNOWN = 1024
 
 
 class Line(NamedTuple):
@@ -61,7 +64,8 @@ class Log(NamedTuple):
     """The content of a log file up to the offset `end`.
 
     `lines` has the entries that are not in the index or differ from it. The other entries, at
-    positions up to `indexed`, are in the index under the log's `number`.
+    positions up to `indexed`, are in the index under the log's `number`. `newest` is the offset of
+    the last call, and how it begins and ends, if its writer may still take it back.
     """
 
     header: bytes
@@ -74,6 +78,7 @@ class Log(NamedTuple):
     indexed: int
     lines: dict[int, Line]
     ids: dict[str, int]
+    newest: tuple[int, bytes, bytes] | None = None
 
 
 def new_header(session: str, generation: str, at: int) -> bytes:
@@ -155,7 +160,7 @@ def advance(log: Log, file: FileIO, limit: int) -> Log:
 
     Stop after the call with which `lines` reaches `limit` entries.
     """
-    _, end, count, generation, at, damaged, _, indexed, *_ = log
+    _, end, count, generation, at, damaged, _, indexed, *_, newest = log
     lines, ids, void = dict(log.lines), dict(log.ids), set(damaged)
     call: list[tuple[int, bytes]] = []
     for offset, data in _lines(file, end):
@@ -195,12 +200,14 @@ def advance(log: Log, file: FileIO, limit: int) -> Log:
                 lines[position] = Line(id, start, len(line), size)
                 ids[id], at = position, int(parsed[6])
             count = max(count, position)
+        newest = call[0][0], call[0][1][:_KNOWN], call[-1][1][-_KNOWN:]
         call.clear()
         end = offset + len(data)
         if len(lines) >= limit:
             break
     return Log(
-        *(log.header, end, count, generation, at, frozenset(void), log.number, indexed, lines, ids)
+        *(log.header, end, count, generation, at, frozenset(void), log.number, indexed, lines, ids),
+        newest,
     )
 
 
@@ -215,16 +222,16 @@ def _lines(file: FileIO, start: int) -> Iterator[tuple[int, bytes]]:
 
 
 def ends_as_known(log: Log, file: FileIO) -> bool:
-    """Return whether the file still has the last entry of `log.lines`.
+    """Return whether the file still has the last call that was read.
 
     A process that fails while it writes truncates the file again, and another process may have
-    written other entries in the same place.
+    written another call in the same place.
     """
-    last = log.lines.get(log.count)
-    if last is None or last.id is None:
+    if log.newest is None:
         return True
-    begin = b'{"id":' + to_json(last.id)
-    return read_at(file, last.offset, len(begin)) == begin
+    offset, begin, end = log.newest
+    found = read_at(file, offset, len(begin)), read_at(file, log.end - len(end), len(end))
+    return found == (begin, end)
 
 
 def last_call(file: FileIO) -> tuple[int, int] | None:

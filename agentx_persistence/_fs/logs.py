@@ -42,7 +42,7 @@ _ATTEMPTS = 100
 
 
 class _Changed(Exception):
-    """Entries were cut off or replaced while the log was read."""
+    """Entries were cut off, replaced or taken back while the log was read."""
 
 
 def lock_of(kind: Kind, key: str) -> str:
@@ -116,8 +116,13 @@ class Logs:
             try:
                 result = work(file, state)
             except CorruptRecordError:
-                self._check(key, file, state)
-                result = work(file, advance(self._empty(key, file), file, sys.maxsize))
+                self._check(key, file, state, known=True)
+                read = advance(self._empty(key, file), file, sys.maxsize)
+                try:
+                    result = work(file, read)
+                except CorruptRecordError:
+                    self._check(key, file, read, known=True)
+                    raise
                 name = file_name(SESSIONS, key)
                 _LOGGER.warning("the index of %s was wrong: it is rebuilt", file.name)
                 self._logs.pop(name, None)
@@ -137,9 +142,11 @@ class Logs:
         log = self.with_log(key, lambda file: self.state(key, file, locked=True))
         return log.generation, log.count
 
-    def _check(self, key: str, file: FileIO, state: Log) -> None:
+    def _check(self, key: str, file: FileIO, state: Log, *, known: bool = False) -> None:
+        """:param known: whether a last call that was taken back is a change, too"""
         if (
             os.fstat(file.fileno()).st_nlink == 0
+            or (known and not ends_as_known(state, file))
             or self.state(key, file).generation != state.generation
         ):
             raise _Changed
@@ -156,7 +163,7 @@ class Logs:
             or log.end > size
             or len(log.lines) > 2 * UNINDEXED
             or files.read_at(file, 0, len(log.header)) != log.header
-            or (locked and not ends_as_known(log, file))
+            or not ends_as_known(log, file)
         ):
             log, known = self._empty(key, file), self._index.head(name)
             if known is not None and known.header == log.header and known.end <= size:
@@ -183,7 +190,8 @@ class Logs:
             log = following
             if locked and len(log.lines) >= UNINDEXED:
                 log, _ = self._index.flush(name, log)
-        return self.remember(key, log)
+        # With the lock, nobody else is writing who could take the last call back.
+        return self.remember(key, log._replace(newest=None) if locked and log.newest else log)
 
     def _empty(self, key: str, file: FileIO) -> Log:
         found = read_header(file)

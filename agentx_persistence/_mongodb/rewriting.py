@@ -56,6 +56,8 @@ class Rewriting:
             answered, _, number = head.generation.rpartition(".")
             if answered == token:
                 log.release()
+                if number != "0":  # an attempt that failed may not have come to this
+                    self._clear(head, int(number))
                 return int(number)
             kept = self._kept(head, after, found)
             there = {id: found[id] for id in ids if id in found}

@@ -7,7 +7,7 @@ not be given back exactly is refused with `InvalidRecordError`.
 """
 
 from agentx_persistence.records._building import ready
-from agentx_persistence.records._fields import check_id, check_name, id_problem, new_id, now
+from agentx_persistence.records._fields import check_id, check_name, id_problem, new_id, now, plain
 from agentx_persistence.records._json_values import exact_json
 from agentx_persistence.records._record import Record
 from agentx_persistence.records._refusals import MisspeltFieldWarning
@@ -48,5 +48,6 @@ __all__ = [
     "new_id",
     "now",
     "parse_message",
+    "plain",
     "ready",
 ]

@@ -50,16 +50,23 @@ def id_problem(value: object) -> str | None:
     return None
 
 
-def check_id(kind: str, value: object) -> None:
-    """Refuse with `InvalidRecordError` what no record of this kind can have as its id."""
+def plain(id: object) -> str:
+    """Return the id as a `str` of no subclass: one can be formatted as another text, as the members
+    of ``class Color(str, Enum)`` are."""
+    return str.__str__(id)
+
+
+def check_id(kind: str, value: object) -> str:
+    """Return the id; refuse with `InvalidRecordError` what no record of this kind can have."""
     if problem := id_problem(value):
         raise InvalidRecordError(kind, "id", problem)
+    return plain(value)
 
 
-def check_name(value: object) -> None:
-    """Refuse with `InvalidRecordError` what no image can have as its name."""
+def check_name(value: object) -> str:
+    """Return the name; refuse with `InvalidRecordError` what no image can have."""
     try:
-        ready(_NAME).validate_python(value)
+        return ready(_NAME).validate_python(value)
     except ValidationError as error:
         raise InvalidRecordError("image", "name", error.errors()[0]["msg"]) from error
 
@@ -77,10 +84,10 @@ class _Id:
         )
 
     @staticmethod
-    def validate(value: object) -> object:
+    def validate(value: object) -> str:
         if problem := id_problem(value):
             raise PydanticCustomError("id", "{problem}", {"problem": problem})
-        return value
+        return plain(value)
 
 
 class _Time:

@@ -16,6 +16,7 @@ from agentx_persistence.records._fields import (
     Millis,
     Text,
     id_problem,
+    plain,
 )
 from agentx_persistence.records._json_values import exact
 from agentx_persistence.records._record import Record, many
@@ -27,7 +28,7 @@ def check_namespace(value: Any) -> tuple[str, ...]:
     """Return the namespace as a tuple; refuse with `InvalidRecordError` what no item can have."""
     if problem := _namespace_problem(value):
         raise InvalidRecordError("item", "namespace", problem)
-    return tuple(value)
+    return tuple(map(plain, value))
 
 
 def _namespace_problem(value: Any) -> str | None:
@@ -64,7 +65,7 @@ class _Namespace:
     def validate(value: Any) -> tuple[str, ...]:
         if problem := _namespace_problem(value):
             raise PydanticCustomError("namespace", "{problem}", {"problem": problem})
-        return tuple(value)
+        return tuple(map(plain, value))
 
 
 class _Value:

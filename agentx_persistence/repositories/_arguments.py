@@ -16,7 +16,7 @@ from agentx_persistence.errors import (
     InvalidRecordError,
     RecordConflictError,
 )
-from agentx_persistence.records import check_id, check_name, id_problem
+from agentx_persistence.records import check_id, check_name, id_problem, plain
 from agentx_persistence.storage import Order, Place, Storage
 
 _MAX_COUNT = 2**31 - 2  # one more still fits the 32-bit integers of all databases
@@ -57,11 +57,10 @@ def check_filters(filters: Mapping[str, str | None]) -> dict[str, str]:
     for field, value in filters.items():
         if value is None:
             continue
-        given[field] = value
         if field == "name":
-            check_name(value)
+            given[field] = check_name(value)
         else:
-            check_id(field.removesuffix("_id"), value)
+            given[field] = check_id(field.removesuffix("_id"), value)
     return given
 
 
@@ -84,19 +83,20 @@ def check_time(field: str, value: object) -> None:
 
 def check_ids(kind: str, ids: object) -> list[str]:
     """Return the ids of a collection, each once."""
-    if isinstance(ids, (str, bytes)) or not hasattr(ids, "__iter__"):
-        raise InvalidRecordError("argument", "ids", f"must be {kind} ids, not {type(ids).__name__}")
-    unique = dict.fromkeys(ids)
-    for id in unique:
+    if isinstance(ids, (str, bytes, type)) or not hasattr(ids, "__iter__"):
+        raise InvalidRecordError("argument", "ids", f"must be {kind} ids, not {named(ids)}")
+    given = list(ids)
+    for id in given:
         if problem := id_problem(id):
             raise InvalidRecordError(kind, "id", problem)
-    return list(unique)
+    return list(dict.fromkeys(map(plain, given)))
 
 
 def check_window(
     session_id: str, first: int | None, last: int | None, after: str | None, before: str | None
-) -> None:
-    check_id("session", session_id)
+) -> tuple[str, str | None, str | None]:
+    """Return the ids: that of the session, `after` and `before`."""
+    session_id = check_id("session", session_id)
     check_limit("first", first)
     check_limit("last", last)
     if first is not None and last is not None:
@@ -104,6 +104,11 @@ def check_window(
     for field, message_id in (("after", after), ("before", before)):
         if message_id is not None and (problem := id_problem(message_id)):
             raise InvalidRecordError("argument", field, f"{problem}; give the id of a message")
+    return (
+        session_id,
+        None if after is None else plain(after),
+        None if before is None else plain(before),
+    )
 
 
 def encode_cursor(order: Order, place: Place) -> str:

@@ -189,7 +189,7 @@ class Repository(RecordStore[R], Generic[R]):
             function: to another time than the old one).
         :raises RecordNotFoundError: if there is no such record
         """
-        check_id(self.kind.noun, id)
+        id = check_id(self.kind.noun, id)
         return self._update(id, change)
 
     def get(self, id: str) -> R:
@@ -197,7 +197,7 @@ class Repository(RecordStore[R], Generic[R]):
 
         :raises RecordNotFoundError: if there is none
         """
-        check_id(self.kind.noun, id)
+        id = check_id(self.kind.noun, id)
         found = self._find(id)
         if found is None:
             raise RecordNotFoundError(self.kind.noun, id)
@@ -205,7 +205,7 @@ class Repository(RecordStore[R], Generic[R]):
 
     def find(self, id: str) -> R | None:
         """Return the record, or ``None`` if there is none."""
-        check_id(self.kind.noun, id)
+        id = check_id(self.kind.noun, id)
         return self._find(id)
 
     def find_many(self, ids: Iterable[str]) -> dict[str, R]:
@@ -214,7 +214,7 @@ class Repository(RecordStore[R], Generic[R]):
 
     def exists(self, id: str) -> bool:
         """Tell whether there is such a record."""
-        check_id(self.kind.noun, id)
+        id = check_id(self.kind.noun, id)
         return bool(self._storage.get(self.kind, (id,)))
 
     def delete(self, id: str) -> bool:
@@ -226,7 +226,7 @@ class Repository(RecordStore[R], Generic[R]):
         another owner meanwhile is not touched. One that is saved into this owner meanwhile may be
         deleted or stay.
         """
-        check_id(self.kind.noun, id)
+        id = check_id(self.kind.noun, id)
         return self._storage.delete(self.kind, id)
 
 

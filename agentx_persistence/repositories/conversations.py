@@ -44,7 +44,7 @@ class Conversations(Histories):
             names the first difference. Or if the number of messages is not the expected one
         :raises RecordTooLargeError: if the backend cannot hold the message
         """
-        check_id("session", session_id)
+        session_id = check_id("session", session_id)
         entry = entry_of(message)
         if create is None and expected is None:
             added = self._storage.append(session_id, (entry,), now())
@@ -66,7 +66,7 @@ class Conversations(Histories):
         `add_message`, whose errors this method raises as well. If all are there already, it returns
         their positions, whatever `expected` says.
         """
-        check_id("session", session_id)
+        session_id = check_id("session", session_id)
         if expected is not None:
             check_count("expected", expected)
         given = unique_entries(messages)
@@ -128,7 +128,7 @@ class Conversations(Histories):
             messages is not the expected one; nothing changes then
         :raises RecordTooLargeError: if the backend cannot hold a message
         """
-        check_window(session_id, None, None, after, None)
+        session_id, after, _ = check_window(session_id, None, None, after, None)
         if expected is not None:
             check_count("expected", expected)
         entries = list(unique_entries(messages).values())
@@ -139,7 +139,7 @@ class Conversations(Histories):
 
         :raises RecordNotFoundError: if there is no such session
         """
-        check_id("session", session_id)
+        session_id = check_id("session", session_id)
         removed = self._replace_tail(session_id, Window(last=1, headed=True))
         return removed[0] if removed else None
 
@@ -182,7 +182,7 @@ class Conversations(Histories):
         :raises RecordNotFoundError: if there is no such session, or no such message in it
         :raises RecordTooLargeError: if the backend cannot hold the message
         """
-        check_id("session", session_id)
+        session_id = check_id("session", session_id)
         self._storage.swap(session_id, entry_of(message), now(), new_token())
 
     def clear_messages(self, session_id: str) -> int:
@@ -190,7 +190,7 @@ class Conversations(Histories):
 
         :raises RecordNotFoundError: if there is no such session
         """
-        check_id("session", session_id)
+        session_id = check_id("session", session_id)
         return self._cut(session_id, None)
 
     def truncate_after(self, session_id: str, message_id: str) -> int:
@@ -200,8 +200,8 @@ class Conversations(Histories):
 
         :raises RecordNotFoundError: if there is no such session, or no such message in it
         """
-        check_id("session", session_id)
-        check_id("message", message_id)
+        session_id = check_id("session", session_id)
+        message_id = check_id("message", message_id)
         return self._cut(session_id, message_id)
 
     def _cut(self, session_id: str, after: str | None) -> int:

@@ -53,7 +53,7 @@ class Histories(Repository[SessionRecord]):
         :param before: only those before the message with this id
         :raises RecordNotFoundError: if there is no such session, or no such message in it
         """
-        check_window(session_id, first, last, after, before)
+        session_id, after, before = check_window(session_id, first, last, after, before)
         window = Window(after, before, first, last)
         return self._messages(session_id, self._storage.read(session_id, window), window)
 
@@ -72,8 +72,8 @@ class Histories(Repository[SessionRecord]):
 
         :raises RecordNotFoundError: if there is no such session
         """
-        check_id("session", session_id)
-        check_id("message", message_id)
+        session_id = check_id("session", session_id)
+        message_id = check_id("message", message_id)
         found = self._storage.lookup(session_id, [message_id]).there.get(message_id)
         return None if found is None else self._read(session_id, message_id, *found)
 
@@ -93,7 +93,7 @@ class Histories(Repository[SessionRecord]):
         :raises RecordConflictError: by the iterator, if messages were cut or replaced, or the
             session was deleted and created again, since the iterator began
         """
-        check_window(session_id, None, None, after, None)
+        session_id, after, _ = check_window(session_id, None, None, after, None)
         first, last = (None, _CHUNK_COUNT) if reverse else (_CHUNK_COUNT, None)
         window = Window(after, None, first, last, size=_CHUNK_BYTES, headed=True)
         return self._stream(session_id, window, self._storage.read(session_id, window))
@@ -138,7 +138,7 @@ class Histories(Repository[SessionRecord]):
 
         :raises RecordNotFoundError: if there is no such session
         """
-        check_id("session", session_id)
+        session_id = check_id("session", session_id)
         return self._storage.head(session_id).count
 
     def summaries(self, session_ids: Sequence[str]) -> dict[str, SessionSummary]:

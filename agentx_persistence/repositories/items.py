@@ -12,6 +12,7 @@ from agentx_persistence import records
 from agentx_persistence.errors import InvalidRecordError, RecordNotFoundError
 from agentx_persistence.records import ItemRecord, check_id, check_namespace
 from agentx_persistence.records._fields import MAX_ID_LENGTH
+from agentx_persistence.repositories._arguments import named
 from agentx_persistence.repositories._changes import Change
 from agentx_persistence.repositories._repository import Page, RecordStore
 from agentx_persistence.storage import ITEMS, Document, Order, Place, Query
@@ -59,7 +60,17 @@ class ItemRepository(RecordStore[ItemRecord]):
         self, keys: Iterable[tuple[Namespace, str]]
     ) -> dict[tuple[tuple[str, ...], str], ItemRecord]:
         """Return those of the items that exist, by namespace and key, in the order of `keys`."""
-        asked = {_key(namespace, key): (tuple(namespace), key) for namespace, key in keys}
+        if isinstance(keys, (str, bytes, type)) or not hasattr(keys, "__iter__"):
+            reason = f"must be pairs of a namespace and a key, not {named(keys)}"
+            raise InvalidRecordError("argument", "keys", reason)
+        asked = {}
+        for pair in keys:
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                reason = "each must be a pair of a namespace and a key"
+                raise InvalidRecordError("argument", "keys", reason)
+            namespace, key = pair
+            document_key = _key(namespace, key)
+            asked[document_key] = tuple(namespace), key
         return {asked[key]: item for key, item in self._find_many(list(asked))}
 
     def exists(self, namespace: Namespace, key: str) -> bool:
@@ -181,5 +192,4 @@ def _after(namespace: Namespace) -> Place:
 
 
 def _key(namespace: Namespace, key: str) -> str:
-    check_id("item", key)
-    return item_key(_text(namespace), key)
+    return item_key(_text(namespace), check_id("item", key))

@@ -73,7 +73,7 @@ class SessionRepository(Conversations):
 
     def find_by_image(self, image_id: str) -> SessionRecord | None:
         """Return the newest session of the image, or ``None`` if it has none."""
-        check_id("image", image_id)
+        image_id = check_id("image", image_id)
         newest = self.find_all(image_id=image_id, limit=1)
         return newest[0] if newest else None
 
@@ -87,10 +87,10 @@ class SessionRepository(Conversations):
         :raises RecordNotFoundError: if there is no such session, or no such message in it
         :raises RecordConflictError: if the id of `new` is taken
         """
-        check_id("session", session_id)
+        session_id = check_id("session", session_id)
         origin = ForkOrigin(session_id=session_id)
         if through is not None:
-            check_id("message", through)
+            through = check_id("message", through)
             origin = ForkOrigin(session_id=session_id, message_id=through)
         if not isinstance(new, SessionRecord):
             reason = f"must be SessionRecord, not {named(new)}"

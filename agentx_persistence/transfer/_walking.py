@@ -75,9 +75,9 @@ def _each_once(containers: Sequence[str] | None) -> Sequence[str] | None:
     """:raises InvalidRecordError: if one of them can be no container's id"""
     if isinstance(containers, str):
         raise InvalidRecordError("argument", "containers", "must be a sequence of ids, not str")
-    for container in containers or ():
-        check_id("container", container)
-    return containers and list(dict.fromkeys(containers))
+    return containers and list(
+        dict.fromkeys(check_id("container", container) for container in containers)
+    )
 
 
 def listing(storage: Storage, kind: Kind, query: Query) -> Iterator[Sequence[Stored]]:

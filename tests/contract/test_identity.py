@@ -1,10 +1,22 @@
 from __future__ import annotations
 
+from enum import Enum
+from typing import Any
+
 import pytest
 
 from agentx_persistence import InvalidRecordError, Persistence
 from tests.contract import hostile
-from tests.contract.records import container, image, message, session, texts
+from tests.contract.records import container, ids_of, image, item, message, session, texts
+
+
+class Name(str, Enum):  # noqa: UP042  # a StrEnum is formatted as what it is
+    """Texts that are formatted as ``Name.BOX``, not as what they are."""
+
+    BOX = "box of an enum"
+    RED = "red of an enum"
+    ONE = "one of an enum"
+    TWO = "two of an enum"
 
 
 def test_every_id_is_a_record_of_its_own(persistence: Persistence) -> None:
@@ -62,6 +74,34 @@ def test_every_name_is_found_exactly(persistence: Persistence) -> None:
         assert (found.image_id, found.name) == (f"i{number}", name)
         (found,) = persistence.images.find_all(container_id="box", name=name)
         assert found.image_id == f"i{number}"
+
+
+def test_the_members_of_an_enum_are_the_ids_that_they_equal(persistence: Persistence) -> None:
+    box, red, one, two = (str.__str__(name) for name in Name)
+    containers, images, sessions = persistence.containers, persistence.images, persistence.sessions
+    containers.save(container(Name.BOX))
+    images.save(image(Name.RED, container_id=Name.BOX, name=Name.ONE))
+    sessions.save(session(Name.ONE, image_id=Name.RED, container_id=Name.BOX))
+    sessions.add_messages(Name.ONE, [message("1", id=Name.ONE), message("2", id=Name.TWO)])
+    persistence.items.save(item((Name.BOX,), Name.RED))
+    saved: Any
+    for saved in (containers.get(box), containers.get(Name.BOX), *containers.find_all()):
+        assert type(saved.container_id) is str
+        assert saved.container_id == box
+    for name in (one, Name.ONE):
+        for owner in (box, Name.BOX):
+            assert ids_of(images.find_all(container_id=owner, name=name)) == [red]
+    assert list(images.find_many([Name.RED])) == ids_of(images.find_all()) == [red]
+    assert sessions.find_by_image(Name.RED) == sessions.find_by_image(red) == sessions.get(one)
+    assert texts(persistence, Name.ONE, after=Name.ONE) == texts(persistence, one, after=one)
+    assert texts(persistence, Name.ONE, before=Name.TWO) == ["1"]
+    assert [m.id for m in sessions.iter_messages(Name.ONE, after=Name.ONE)] == [two]
+    assert sessions.get_message(Name.ONE, Name.TWO).text == "2"
+    assert sessions.fork(Name.ONE, session(Name.TWO), through=Name.ONE) == 1
+    assert sessions.truncate_after(Name.ONE, Name.ONE) == 1
+    assert persistence.items.get((box,), red) == persistence.items.get((Name.BOX,), Name.RED)
+    assert containers.delete(Name.BOX)
+    assert not sessions.exists(one)
 
 
 @pytest.mark.parametrize("id", hostile.NOT_IDS, ids=ascii)

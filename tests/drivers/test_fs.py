@@ -7,6 +7,7 @@ import re
 import shutil
 import stat
 from collections.abc import Iterator
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from agentx_persistence.errors import ConfigurationError
 from agentx_persistence.fs import fs_driver
 from tests.backends.fs import place
 from tests.contract.records import container, image, message, saved_session, session, texts
+from tests.drivers.killing import exit_status, in_child
 
 
 @pytest.fixture
@@ -274,3 +276,17 @@ def test_the_file_of_another_record_is_not_taken_for_this_one(
         persistence.images.get("two")
     with pytest.raises(CorruptRecordError, match="'two'"):
         persistence.sessions.get_messages("two")
+
+
+def test_other_processes_find_what_the_member_of_an_enum_names(
+    base: Path, persistence: Persistence
+) -> None:
+    class Color(str, Enum):  # noqa: UP042  # a StrEnum is formatted as what it is
+        RED = "red"
+
+    def save() -> None:
+        with create_persistence(fs_driver(base)) as persistence:
+            persistence.images.save(image(Color.RED))
+
+    assert exit_status(in_child(save)) == 0
+    assert persistence.images.exists("red")

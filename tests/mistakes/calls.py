@@ -138,6 +138,21 @@ CALLS: dict[str, Row] = {
         InvalidRecordError,
         "must be a string, not int",
     ),
+    "lists as ids": (
+        lambda p: p.sessions.find_many([["s"]]),
+        InvalidRecordError,
+        "must be a string, not list",
+    ),
+    "one key for many": (
+        lambda p: p.items.find_many("key"),
+        InvalidRecordError,
+        "keys: must be pairs of a namespace and a key, not str",
+    ),
+    "keys without namespaces": (
+        lambda p: p.items.find_many(["key"]),
+        InvalidRecordError,
+        "keys: each must be a pair of a namespace and a key",
+    ),
     "a number as owner": (
         lambda p: p.sessions.find_all(container_id=42),
         InvalidRecordError,
