@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from pydantic import Field, GetCoreSchemaHandler, Strict, TypeAdapter, ValidationError
@@ -50,10 +51,9 @@ def id_problem(value: object) -> str | None:
     return None
 
 
-def plain(id: object) -> str:
-    """Return the id as a `str` of no subclass: one can be formatted as another text, as the members
-    of ``class Color(str, Enum)`` are."""
-    return str.__str__(id)
+# Returns a string as a `str` of no subclass: one can be formatted as another text, as the members
+# of ``class Color(str, Enum)`` are.
+plain: Callable[[Any], str] = str.__str__
 
 
 def check_id(kind: str, value: object) -> str:
