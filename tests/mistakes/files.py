@@ -90,7 +90,7 @@ def _while_another_writes(request: pytest.FixtureRequest) -> Iterator[tuple[Any,
     path = request.getfixturevalue("tmp_path") / "busy.db"
     patch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
     connect: Callable[..., sqlite3.Connection] = sqlite3.connect
-    patch.setattr(sqlite3.dbapi2, "connect", lambda *a, **o: connect(*a, **{**o, "timeout": 0.1}))
+    patch.setattr(sqlite3, "connect", lambda *a, **o: connect(*a, **{**o, "timeout": 0.1}))
     with closing(connect(path)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield f"sqlite:///{path}", request.getfixturevalue("capsys")
