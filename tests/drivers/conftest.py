@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,12 @@ from tests.backends.backend import Backend
 def server(backend: Backend, request: pytest.FixtureRequest) -> Any:
     """The server of the backend."""
     return request.getfixturevalue(f"{backend.name}_server")
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    """The folder of a store on the filesystem, which is not there yet."""
+    return tmp_path / "store"
 
 
 @pytest.fixture

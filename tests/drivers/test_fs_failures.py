@@ -34,11 +34,6 @@ from tests.servers.process import UNPRIVILEGED
 
 
 @pytest.fixture
-def base(tmp_path: Path) -> Path:
-    return tmp_path / "store"
-
-
-@pytest.fixture
 def persistence(base: Path) -> Iterator[Persistence]:
     with create_persistence(fs_driver(base)) as persistence:
         yield persistence

@@ -31,11 +31,6 @@ MESSAGES = [message(str(number), id=f"m{number}") for number in range(700)]
 
 
 @pytest.fixture
-def base(tmp_path: Path) -> Path:
-    return tmp_path / "store"
-
-
-@pytest.fixture
 def persistence(base: Path) -> Iterator[Persistence]:
     """A store with a history that is longer than what the index lacks of it."""
     with create_persistence(fs_driver(base)) as persistence:

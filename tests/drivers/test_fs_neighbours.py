@@ -30,11 +30,6 @@ from tests.drivers.killing import exit_status, in_child
 
 
 @pytest.fixture
-def base(tmp_path: Path) -> Path:
-    return tmp_path / "store"
-
-
-@pytest.fixture
 def persistence(base: Path) -> Iterator[Persistence]:
     with create_persistence(fs_driver(base, timeout=0.3)) as persistence:
         yield persistence

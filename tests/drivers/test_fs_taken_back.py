@@ -20,11 +20,6 @@ SESSION = "session"
 
 
 @pytest.fixture
-def base(tmp_path: Path) -> Path:
-    return tmp_path / "store"
-
-
-@pytest.fixture
 def persistence(base: Path) -> Iterator[Persistence]:
     with create_persistence(fs_driver(base)) as persistence:
         saved_session(persistence)
