@@ -75,6 +75,8 @@ class SentinelGroup(Nodes):
             master.wait(2, _MILLISECONDS)
             sentinel.execute_command("SENTINEL FAILOVER", _SERVICE)
             self.take_over(old)
+            # As the sentinels do by themselves, some twenty seconds later.
+            master.replicaof("127.0.0.1", _port(self.servers[self.primary()]))
             wait_until(lambda: master.role()[0] == b"slave", "the end of the old master")
             master.execute_command("CLIENT UNPAUSE")
         self.wait()
