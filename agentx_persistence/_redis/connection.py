@@ -10,20 +10,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 from redis.client import NEVER_DECODE
-from redis.exceptions import (
-    NoScriptError,
-    RedisClusterException,
-    RedisError,
-    ResponseError,
-)
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
 from agentx_persistence._redis.cluster import Cluster, Exchange
-from agentx_persistence._redis.pool import (
-    Argument,
-    Command,
-    Pool,
-    exchange_with,
-)
+from agentx_persistence._redis.pool import Argument, Command, Pool, exchange_with
 from agentx_persistence._redis.refusals import (
     LOST,
     UNDONE,

@@ -107,7 +107,7 @@ def checked_options(backend: str) -> Iterator[None]:
     except (AttributeError, NotImplementedError, TypeError, ValueError, exc.ArgumentError) as error:
         if isinstance(error, PersistenceError):
             raise
-        said = "an option of the connection, such as its client_encoding, is wrong: " + str(error)
+        said = f"an option of the connection is wrong: {error}"
         raise ConfigurationError(backend, said) from None
 
 

@@ -32,11 +32,7 @@ from agentx_persistence._sql import hosts
 from agentx_persistence._sql.engine import Database
 from agentx_persistence._sql.sqlite_library import begin_immediately, sqlite_module
 from agentx_persistence._sql.tables import METADATA
-from agentx_persistence.errors import (
-    BackendUnavailableError,
-    ConfigurationError,
-    SchemaError,
-)
+from agentx_persistence.errors import BackendUnavailableError, ConfigurationError, SchemaError
 from agentx_persistence.storage._retrying import Retries
 
 # All migrations, oldest first. The list is here as well so that an application whose schema is

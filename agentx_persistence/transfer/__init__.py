@@ -1,8 +1,8 @@
 """Calls on whole stores: copy, compare, export, import, count, examine and prune.
 
 All work on open `Persistence` objects of any backend, and can be repeated after any interruption.
-`copy`, `compare`, `import_file` and `prune` take bounded memory. `export` also holds a number for
-each session. The others hold at least the ids of some records.
+`copy`, `compare`, `import_file` and `prune` take bounded memory. The others hold at least the ids
+of some records: `export` holds those of all sessions that it has written.
 """
 
 from __future__ import annotations

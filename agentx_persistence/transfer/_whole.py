@@ -22,8 +22,7 @@ class WholeSessions:
 
     def __init__(self, storage: Storage, containers: Sequence[str] | None) -> None:
         self._storage, self._containers = storage, containers
-        # Python's own hash has 64 bits, too many to meet two ids with the same one by chance.
-        self._written = set[int]()
+        self._written = set[str]()
 
     def write(
         self, stored: Stored, write: Callable[[Stored, IO[bytes]], int], file: IO[bytes]
@@ -37,7 +36,7 @@ class WholeSessions:
             was changed, or messages were cut or replaced, before it had read all of them
         :raises RecordConflictError: if that happens each time
         """
-        if hash(stored.key) in self._written:
+        if stored.key in self._written:
             return None
         for _ in range(_ATTEMPTS):
             with SpooledTemporaryFile(_IN_MEMORY) as whole:
@@ -53,7 +52,7 @@ class WholeSessions:
                 if written is not None and walking.raw(now.text) == walking.raw(stored.text):
                     whole.seek(0)
                     shutil.copyfileobj(whole, file)
-                    self._written.add(hash(stored.key))
+                    self._written.add(stored.key)
                     return written
             if not self._chosen(now):
                 return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -36,7 +37,7 @@ pytestmark = [
 # Where all points count: in what these backends consist of.
 _OWN = {"memory": "/agentx_persistence/_memory/", "fs": "/agentx_persistence/_fs/"}
 # Elsewhere one in so many does, in each run others.
-_STEP = 41
+_STEP = int(os.environ.get("AGENTX_TEST_INTERRUPT_STEP", "41"))
 
 
 @pytest.fixture
