@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ssl import SSLError
 from typing import Any
 
 from sqlalchemy import URL, Engine, event, exc, make_url
@@ -98,13 +99,18 @@ def several(url: URL) -> list[tuple[str, str]]:
     return list(zip(hosts, _listed(url, "port"), strict=True)) if len(hosts) > 1 else []
 
 
+# Other errors of the system are not about an option.
+_WRONG_FILE = (FileNotFoundError, IsADirectoryError, PermissionError, SSLError)
+_WRONG_OPTION = (AttributeError, NotImplementedError, TypeError, ValueError, *_WRONG_FILE)
+
+
 @contextmanager
 def checked_options(backend: str) -> Iterator[None]:
     """Make a `ConfigurationError` of what libraries raise for an option that they do not know, or
-    that has a wrong type or value."""
+    that has a wrong type or value, such as the path of a certificate that is not there."""
     try:
         yield
-    except (AttributeError, NotImplementedError, TypeError, ValueError, exc.ArgumentError) as error:
+    except (*_WRONG_OPTION, exc.ArgumentError) as error:
         if isinstance(error, PersistenceError):
             raise
         said = f"an option of the connection is wrong: {error}"

@@ -51,6 +51,8 @@ OPTIONS: dict[str, Row] = {
         for url, error, words in (
             ("mysql://h/d?read_timeout=-1", ConfigurationError, "read_timeout should be > 0"),
             ("mysql://h/d?local_infile=x", ConfigurationError, "not true/false: 'x'"),
+            ("mysql://h/d?ssl_ca=/absent", ConfigurationError, "No such file"),
+            ("mysql://h/d?ssl_ca=/dev/null", ConfigurationError, "no certificate"),
             ("mysql://h/d?compress=1", ConfigurationError, "compress and named_pipe"),
             ("mysql://h/d?host=a,b", InvalidRecordError, "is no URL; write mysql://user"),
             ("postgresql://h/d?port=x", ConfigurationError, "non-integer port"),
