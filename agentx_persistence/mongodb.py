@@ -139,8 +139,9 @@ class _MongoDriver(PersistenceDriver):
                 _pool_class=SafePool,
                 **{**defaults, **self._options},
             )
-        except (PyMongoError, ValueError, TypeError) as error:
-            # Without pymongo's message, which can quote the connection string with its password.
+        except (PyMongoError, OSError, ValueError, TypeError) as error:
+            # An OSError is about the file of a certificate. pymongo's message can quote the connection
+            # string with its password.
             raise ConfigurationError(
                 "mongodb",
                 "the connection string or an option is refused by pymongo"

@@ -73,6 +73,11 @@ OPTIONS: dict[str, Row] = {
         ConfigurationError,
         "'soket_timeout'",
     ),
+    "mongodb: a certificate that is not there": (
+        lambda: create_persistence("mongodb://127.0.0.1:1/d?tls=true&tlsCAFile=/absent"),
+        ConfigurationError,
+        "names and values of the options",
+    ),
     "mongodb: a misspelt option": (
         lambda: create_persistence("mongodb://127.0.0.1:1/d", maxPoolsSize=3),
         ConfigurationError,
