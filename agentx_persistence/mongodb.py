@@ -140,8 +140,8 @@ class _MongoDriver(PersistenceDriver):
                 **{**defaults, **self._options},
             )
         except (PyMongoError, OSError, ValueError, TypeError) as error:
-            # An OSError is about the file of a certificate. pymongo's message can quote the connection
-            # string with its password.
+            # An OSError is about the file of a certificate. pymongo's message can quote the
+            # connection string with its password.
             raise ConfigurationError(
                 "mongodb",
                 "the connection string or an option is refused by pymongo"
