@@ -113,7 +113,8 @@ def checked_options(backend: str) -> Iterator[None]:
     except (*_WRONG_OPTION, exc.ArgumentError) as error:
         if isinstance(error, PersistenceError):
             raise
-        said = f"an option of the connection is wrong: {error}"
+        such = "client_encoding" if backend == "postgresql" else "charset"
+        said = f"an option of the connection, such as its {such}, is wrong: {error}"
         raise ConfigurationError(backend, said) from None
 
 

@@ -41,13 +41,15 @@ def limited(
         yield persistence
 
 
-def _connections(server: MysqlServer, backend: Any) -> list[Any]:
-    return list(
-        server.execute(
+def _connections(server: MysqlServer, backend: Any) -> set[Any]:
+    """Return all connections to the database: also those, closed a moment ago, that the server has
+    not ended yet. A connection made anew shows as an id that was not there before."""
+    return {
+        *server.execute(
             "SELECT id FROM information_schema.processlist WHERE db = %s",
             backend.options["database"],
         )
-    )
+    }
 
 
 @pytest.mark.parametrize(
@@ -68,7 +70,7 @@ def test_what_is_over_the_packet_limit_is_refused_before_it_is_sent(
     with pytest.raises(RecordTooLargeError):
         limited.images.save(image(description=text))
     assert limited.sessions.add_message("session", message("small")) == 1
-    assert _connections(mysql_server, mysql_backend) == before
+    assert _connections(mysql_server, mysql_backend) <= before
 
 
 def test_what_is_larger_than_a_packet_by_now_is_listed(
@@ -112,7 +114,7 @@ def test_what_is_just_below_the_packet_limit_arrives(
             high = middle
     stored = limited.sessions.get_messages("session")
     assert max(len(str(each.content)) for each in stored if isinstance(each, UserMessage)) == low
-    assert _connections(mysql_server, mysql_backend) == before
+    assert _connections(mysql_server, mysql_backend) <= before
 
 
 def test_a_batch_larger_than_a_packet_is_sent_in_several(limited: Persistence) -> None:
