@@ -154,8 +154,8 @@ class PooledConnections(Connections):
                     raise LostConnectionError from error
                 raise
         finally:
-            # An interrupt of giving back, or a second one. Nothing that could be interrupted
-            # precedes the assignment.
+            # Here, an interrupt came during `give`, or a second one during `_give_up`. Nothing that
+            # could be interrupted precedes the assignment.
             if not given:
                 self._torn = used
                 if busy:

@@ -120,9 +120,9 @@ def rows_of_each(
     """Return the query of rows whose column has one of the ids in this parameter, which joins them
     by U+001F: psycopg takes long to send an array.
 
-    Each id is searched for by itself. If all are searched for together, PostgreSQL may filter all
-    rows that meet the other conditions, if it thinks that these are few. OFFSET prevents that it
-    merges the two queries.
+    Each id is searched for separately. If all are searched for together, PostgreSQL may filter all
+    rows that meet the other conditions, if it estimates that these are few. OFFSET keeps it from
+    merging the two queries.
     """
     ids = func.string_to_array(bindparam(name, type_=Text), literal_column("chr(31)"))
     # In a subquery, because PostgreSQL otherwise estimates their number anew in each call, and so

@@ -217,7 +217,7 @@ class Rewriting:
 class FirstAttempt:
     """Makes sure that the earlier attempts of a repeated call have changed nothing.
 
-    They have not if the generation is neither the call's token nor changed.
+    That is certain if the generation is still the one that the first attempt found.
     """
 
     def __init__(self, database: Database) -> None:

@@ -143,7 +143,7 @@ class Windows:
         """Return the condition for the positions that the limit can reach, as there are no gaps.
 
         Without it, PostgreSQL may read and sort a whole session for some of its messages, if it
-        takes sessions for short.
+        estimates that sessions are short.
         """
         position = _messages.position
         if shape.newest_first:
