@@ -42,8 +42,8 @@ _LONGEST_HEADER = 4096
 _BLANK = bytes(byte if byte == ord("\n") else ord(" ") for byte in range(256))
 _CHUNK = 1 << 20
 _TAIL = 1 << 16
-# So many bytes at both ends of a call tell it from others: they have the id of its first entry, or
-# the token of its mark, and the position of its last entry.
+# How many bytes at each end of a call identify it. They have the id of its first entry, or the
+# token of its mark, and the position of its last entry.
 _KNOWN = 1024
 
 
