@@ -131,7 +131,7 @@ class Log:
         :param latest: True for writers. Readers do not wait for a holder
         """
         if head.pending is not None:
-            # Its own call is most likely about to move the messages, so wait once before doing it.
+            # The call that set `pending` is most likely about to move the messages, so wait once.
             if self._waiting is not None and self._waiting[0] == head.pending["log"]:
                 self.settle(head)
             self._waiting = head.pending["log"], time.monotonic()
