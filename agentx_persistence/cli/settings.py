@@ -1,4 +1,4 @@
-"""What the schema, the settings and the place of a store say that `doctor` should report."""
+"""What `doctor` reports about the schema, the settings and the place of a store."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def findings(url: str) -> Iterator[Finding]:
     if name is not None:
         address = address.update_query_dict({"options": f"-csearch_path={name}"})
     if address.get_backend_name() == "sqlite":
-        # Which takes no lock to read.
+        # Unlike `migrating_engine`, this engine takes no lock to read.
         engine = create_engine(address, poolclass=NullPool, module=sqlite_module())
     else:
         engine = schema.migrating_engine(address)

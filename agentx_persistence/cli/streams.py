@@ -1,4 +1,4 @@
-"""Where a command writes: readers that go away end no work, and no password is shown."""
+"""The output of a command: passwords are hidden, and the work goes on if its reader goes away."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def answered(run: Callable[[], int], tell: Callable[[OSError], int], *urls: str)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # what the encoding does not have
-    # A full disk behind it ends no work either: nothing could be said about that.
+    # No error of stderr, such as a full disk, stops the work: it could not be reported.
     with redirect_stderr(cast(TextIO, Lasting(sys.stderr, *urls, lost=OSError))):
         status = run()
         try:

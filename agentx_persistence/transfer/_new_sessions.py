@@ -16,7 +16,7 @@ from agentx_persistence.transfer.reports import CopyReport
 
 @dataclass
 class _New:
-    """A session, and what was done of it."""
+    """A session, and how much of it is copied."""
 
     document: Document
     generation: str  # that of the source's log, before it was read
@@ -64,7 +64,7 @@ class NewSessions:
             document = walking.document_of(self._source, SESSIONS, mine)
             new = _New(document, newest.head.generation)
             self._begun.append(new)
-            # The same if it is cut or deleted in the source.
+            # If the source cuts or deletes it meanwhile, the comparison finds what is missing, too.
             with suppress(RecordConflictError, RecordNotFoundError):
                 for texts in walking.batches(self._source, mine.key, 0):
                     after = new.position
