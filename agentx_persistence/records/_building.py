@@ -46,9 +46,9 @@ class Building:
     """One lock for building the schemas of all records, and for the first record of each class.
 
     pydantic before 2.14 builds a class twice if two threads use it first, and the second one takes
-    away what the first one is using. Later versions have a lock of their own, which stays locked in
-    a child that is forked meanwhile. So do locks of pydantic-core, which it takes when it first
-    runs each part of its code. So a fork waits for this one.
+    away what the first one is using. Later versions have a lock of their own, and pydantic-core
+    takes a lock when it first runs a part of its code. In a child that is forked meanwhile, such a
+    lock stays locked. So a fork waits for this lock.
     """
 
     lock = RLock()

@@ -52,7 +52,7 @@ class TransactionalStorage(Storage):
 
     Subclasses implement the five abstract methods. The keys of the map are ordered by code point
     and hold no NUL. A text holds any character. Each method of `Storage` is one transaction, even
-    the deletion of a container with all that it owns. Only `exchange` and `append_each` are
+    the deletion of a container with all that it owns. Only `exchange` and `append_each` use
     several.
     """
 
