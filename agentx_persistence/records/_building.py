@@ -57,9 +57,9 @@ class Building:
     def wait(cls) -> None:
         """Before a fork or building, wait until no other thread builds or forks.
 
-        A fork that has this lock may wait, in a hook of others, for a thread that wants to build.
-        So nobody waits for ever. A thread that has waited too long goes on without the lock; its
-        `release` then raises RuntimeError.
+        A fork that has this lock may wait, in a hook of other code, for a thread that wants to
+        build. So the wait has a limit. After it, a thread goes on without the lock, and its
+        `release` raises RuntimeError.
         """
         cls.lock.acquire(timeout=_LONGEST)
 
