@@ -163,7 +163,7 @@ class Clients:
             return
         # If no thread can be started, `close` ends these clients.
         with contextlib.suppress(RuntimeError):
-            # Not with `threading.Thread.start`, which an interrupt can leave half done.
+            # `threading.Thread.start` is not used, because an interrupt can leave it half done.
             start_new_thread(self._end_unused, ())
 
     def _end_unused(self) -> None:

@@ -13,7 +13,7 @@ from agentx_persistence._redis.read_scripts import LOOKUP, NEWEST, READ
 from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
 from agentx_persistence.storage import Found, Head, Slice, Window
 
-# Of how many logs one script reads the last entry.
+# For how many logs one script reads the last entry.
 _TOGETHER = 200
 
 

@@ -168,7 +168,7 @@ class PooledConnections(Connections):
         """Return a connection to the pool after an error; return whether it was lost."""
         lost = False
         if not isinstance(error, self._known):
-            # Such as Ctrl-C. The server's answer may still arrive on this connection.
+            # After Ctrl-C, for example, the server's answer may still arrive on this connection.
             entry.invalidate(error)
         elif lost := self._is_lost(entry.dbapi_connection, error):
             used.invalidate_generation(entry, error)

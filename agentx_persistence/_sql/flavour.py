@@ -28,7 +28,7 @@ from sqlalchemy.sql.dml import Delete, Insert
 from agentx_persistence._sql.statements import named, numbered
 from agentx_persistence.errors import ConfigurationError, RecordTooLargeError
 
-# What is in a row beside its texts, in bytes.
+# About how many bytes a row has besides its texts.
 _ROW = 500
 
 

@@ -1,4 +1,4 @@
-"""Reading logs. Each result shows the log at one moment: that of one statement, as a rule."""
+"""Reading logs. Each result shows the log at one moment, mostly that of one statement."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ class Reading:
 
 
 def expected_places(window: Window, count: int, places: Sequence[int | None] = ()) -> range:
-    """Return the positions of the window in a log with so many entries, whatever its size.
+    """Return the positions of the window, without its `size`, in a log with `count` entries.
 
     :param places: those of the entries that the window names
     :raises RecordNotFoundError: if one of them is not there

@@ -60,7 +60,7 @@ def entry_values(entry: Entry) -> tuple[Any, ...]:
 
 
 def _short(value: object) -> str | None:
-    # PostgreSQL's text type holds no NUL. In the body it is escaped, as JSON demands.
+    # For NUL, see `documents.row_of`.
     return value[:255].replace("\x00", "\ufffd") if isinstance(value, str) else None
 
 
