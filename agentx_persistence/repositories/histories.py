@@ -110,8 +110,8 @@ class Histories(Repository[SessionRecord]):
             del messages
             window = window._replace(before=start) if reverse else window._replace(after=stop - 1)
             found = self._read_on(session_id, window, head)
-        # The storage has found nothing at this position. One that finds the entry `after` by its id
-        # knows its place and raises by itself.
+        # The storage has found nothing at this position. If `after` is an id, the storage knows the
+        # position of that entry and raises itself.
         if not isinstance(window.after, str):
             before = window.before or head.count + 1
             assert isinstance(before, int)

@@ -232,7 +232,7 @@ class Storage(ABC):
         except RecordNotFoundError as error:
             if error.kind != "message":
                 raise
-            return Found(self.head(log), {})  # so much was cut meanwhile that this position is gone
+            return Found(self.head(log), {})  # others have cut this position off meanwhile
         return None if isinstance(answer, int) else answer
 
     @abstractmethod

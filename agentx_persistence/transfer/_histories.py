@@ -27,7 +27,7 @@ class History:
         self.messages, self.is_restless = 0, False
 
     def damages(self) -> Iterator[tuple[str, str]]:
-        """Yield what is wrong, and where. Nothing, if the session is not there any more."""
+        """Yield what is wrong, and where. Yield nothing if the session was deleted."""
         for _ in range(_ATTEMPTS):
             self.messages = 0
             generation, found = None, list[tuple[str, str]]()

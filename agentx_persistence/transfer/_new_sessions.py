@@ -45,7 +45,7 @@ class NewSessions:
         with suppress(RecordConflictError, RecordNotFoundError):
             for answer in self._target.append_each(self._additions(sessions)):
                 new, batch = self._sent.popleft()
-                if isinstance(answer, int):  # else somebody else writes to the target
+                if isinstance(answer, int):  # otherwise, another writer changed the target
                     new.written.append(batch)
                     self._report.messages += batch.size
                 if not new.is_counted:

@@ -83,7 +83,7 @@ class _Examination:
         self.progress = progress
         # How many records each index should show, by its fields and values.
         self.indexed: dict[Kind, Counter[Values]] = {}
-        # Of the kind that is being read: its listings, the keys that were met, those of records
+        # For the kind that is being read: its listings, the keys that were met, those of records
         # that exist but were not met, what was reported as unreadable, and the key and time of the
         # last record.
         self.listed: Listed
