@@ -6,6 +6,8 @@ The first line names the session. Each other line is an entry or a mark (with `k
     {"id":"m1","message":{…},"position":1,"left":0,"at":1700000000000}
     {"keep":1,"generation":"t1.4","left":1,"at":1700000000000}
 
+A message with line feeds is in `text` instead of `message`, as a JSON string.
+
 `left` is the number of lines of the same call that follow. A call takes effect when its last line,
 with `left` 0, is complete with its line feed. `at` is the latest time of any call so far. A mark
 cuts off all entries after the first `keep`. The entries that follow it in the same call are added,

@@ -203,7 +203,7 @@ class Log:
         first = next(rows, None)
         if first is None or "_id" in first:
             return self.head_of(first), rows
-        # There is no session, or the head comes later: MongoDB leaves the order of a union open.
+        # There is no session, or the head comes later: a union has no fixed order in MongoDB.
         rows.close()
         return self.fetch(places, *stages, latest=latest, apart=True, fields=fields)
 

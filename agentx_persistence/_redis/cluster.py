@@ -91,7 +91,7 @@ class Cluster:
             if node.name not in numbers:
                 numbers[node.name], exchanges[node.name] = [], self._exchange_with(node)
             numbers[node.name].append(number)
-        # In the same order in all threads, which may wait for each other's connections.
+        # The order is the same in all threads, because they may wait for each other's connections.
         parts = [(exchanges[name], numbers[name]) for name in sorted(numbers)]
         replies: list[Any] = [None] * len(commands)
         _exchange_parts(parts, commands, replies)

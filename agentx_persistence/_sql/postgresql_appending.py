@@ -125,8 +125,8 @@ def rows_of_each(
     merging the two queries.
     """
     ids = func.string_to_array(bindparam(name, type_=Text), literal_column("chr(31)"))
-    # In a subquery, because PostgreSQL otherwise estimates their number anew in each call, and so
-    # plans the statement each time.
+    # This is a subquery, because PostgreSQL otherwise estimates the number of ids in each call, and
+    # so plans the statement each time.
     wanted = (
         func.unnest(select(ids).scalar_subquery())
         .table_valued("id", name="wanted")

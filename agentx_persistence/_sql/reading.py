@@ -191,8 +191,8 @@ class Reading:
         return f"{place}, table agentx_messages, session_id = {log!r}, position = {position}"
 
     def _newest(self, size: int) -> Select[Any]:
-        # In order, because PostgreSQL, while it has no statistics of a table, otherwise reads the
-        # messages of the session in the index of their ids.
+        # The ORDER BY keeps PostgreSQL from reading all messages of the session in the index of ids
+        # while it has no statistics of the table.
         count, position = _sessions.message_count, _messages.position
         last = (
             select(self._text)

@@ -221,7 +221,7 @@ class LogRows:
     def clear(self, cursor: Cursor, log: str, count: int, walk: Walk) -> bool:
         """Delete a chunk of the rows after the first `count`; return whether none are left."""
         (place,) = walk.place or (0,)
-        # In ascending order, because InnoDB takes twice as long in the other one.
+        # The order is ascending, because InnoDB takes twice as long in descending order.
         first = self._end(cursor, log, max(count, place), last=False)
         if first is None:
             return walk.reached(None)

@@ -102,7 +102,7 @@ class Windows:
     def _fitting(self, shape: Shape) -> Select[Any]:
         """Return the query of the positions whose texts fit into the size together; the first one
         is always included."""
-        # In a subquery, because window functions are computed before LIMIT is applied.
+        # This is a subquery, because window functions are computed before LIMIT is applied.
         sizes = self._sizes(shape).subquery()
         order = sizes.c.position.desc() if shape.newest_first else sizes.c.position
         total = func.sum(sizes.c.size).over(order_by=order).label("total")

@@ -50,7 +50,7 @@ def drop(stream: TextIO) -> None:
 
 
 def answered(run: Callable[[], int], tell: Callable[[OSError], int], *urls: str) -> int:
-    """Run a command, whatever becomes of what it prints; return the exit status.
+    """Run a command, even if what it prints cannot be written; return the exit status.
 
     :param tell: reports an error of the output, and returns the exit status for it
     :param urls: as for `Lasting`

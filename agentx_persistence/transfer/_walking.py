@@ -101,7 +101,7 @@ def fitting(count: int, size: int) -> int:
 
 
 def total(storage: Storage, kind: Kind, containers: Sequence[str] | None) -> int:
-    """Return how many documents `pages` yields, about."""
+    """Return about how many documents `pages` yields."""
     containers = _each_once(containers)
     if containers is None:
         return storage.count(kind, Query(order="key" if kind is ITEMS else "newest"))

@@ -55,7 +55,7 @@ def examine(persistence: Persistence, *, progress: Progress | None = None) -> It
 
     * records and messages that cannot be read, with the place where they lie
     * ids that are not those under which a record is stored; message ids that occur twice
-    * histories that have not the number of messages that they say
+    * histories whose number of messages is not the stored one
     * messages that are not found by their ids
     * records that a listing of their container, image, name or namespace does not show, or shows
       too often, or in another order
