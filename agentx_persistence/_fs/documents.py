@@ -87,8 +87,6 @@ class FileDocuments(Storage, ForkAware):
         self.closed = True
         self._index.close()
 
-    # Documents
-
     @port_call
     def put(self, kind: Kind, document: Document) -> None:
         self._locked(kind, document.key, lambda: self._save(kind, document))

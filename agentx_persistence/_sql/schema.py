@@ -52,8 +52,7 @@ _LOCK = 4_017_322_951
 # changed. They occur if a process migrates at the same moment through another node of a Galera
 # cluster, where `_lock` has no effect.
 _OVERTAKEN = {1050, 1060, 1061, 1062, 1684}
-# How many seconds a migration waits for those of other processes, and how many seconds pass between
-# two attempts.
+# How many seconds a migration waits for those of other processes, and for its next attempt.
 _SECONDS, _PAUSE = 60.0, 0.05
 
 

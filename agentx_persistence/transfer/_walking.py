@@ -92,11 +92,7 @@ def listing(storage: Storage, kind: Kind, query: Query) -> Iterator[Sequence[Sto
 
 
 def fitting(count: int, size: int) -> int:
-    """Return how many to read next, so that they most likely have a few megabytes together.
-
-    :param count: how many were read before
-    :param size: the size of these together
-    """
+    """Return how many to read next to get a few megabytes, after `count` had this size together."""
     return max(1, min(count * _BATCH_BYTES // max(size, 1), 2 * count, _MANY))
 
 
