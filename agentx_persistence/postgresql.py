@@ -105,7 +105,7 @@ def postgresql_driver(
         "pool_recycle": pool_recycle,
     }
     defaults: dict[str, Any] = {
-        "connect_timeout": connect_timeout,
+        "connect_timeout": connect_timeout or 1,  # to psycopg, 0 is 130 seconds
         # A host that vanished is noticed within a minute, not after hours.
         "keepalives_idle": 30,
         "keepalives_interval": 10,

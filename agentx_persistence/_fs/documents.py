@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sqlite3
 import sys
@@ -48,7 +47,6 @@ from agentx_persistence.storage._forking import ForkAware, renew_after_fork
 
 T = TypeVar("T")
 
-_LOGGER = logging.getLogger("agentx_persistence")
 _PAGE = 1_000
 
 

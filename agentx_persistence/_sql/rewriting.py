@@ -107,7 +107,9 @@ class Rewriting:
             if isinstance(after, str):
                 kept = self.rows.position(cursor, log, after, head.count)
             else:
-                kept = min(after or 0, head.count)
+                kept = after or 0
+                if kept > head.count:
+                    raise RecordNotFoundError("message", f"#{kept}")
             if ids and (there := self.rows.there(cursor, log, ids, kept)):
                 return Found(head, there)
             removed = head.count - kept

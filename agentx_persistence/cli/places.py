@@ -29,8 +29,9 @@ def secret_free(text: str, *urls: str) -> str:
             if "pass" in name.lower()
         ]
         # Replacing a shorter one would damage other words.
-        for secret in (secret for secret in secrets if len(secret) > 2):
-            text = text.replace(secret, "***").replace(unquote(secret), "***")
+        for secret in (form for each in secrets for form in (each, unquote(each))):
+            if len(secret) > 2:
+                text = text.replace(secret, "***")
     return text
 
 

@@ -209,6 +209,8 @@ class TransactionalStorage(Storage):
         if last_token == token:
             return int(cut)
         kept = self._rows.position(log, after, 0)
+        if kept > head.count:
+            raise RecordNotFoundError("message", f"#{kept}")
         there = self._rows.there(log, entries)
         there = {id: found for id, found in there.items() if found[0] <= kept}
         if there or not _matches(head, expected, generation):
