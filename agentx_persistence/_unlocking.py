@@ -1,4 +1,4 @@
-"""What `RLock.release` raised, and what a signal handler raised right after it."""
+"""Tells an error of `RLock.release` from one that a signal handler raised right after it."""
 
 from __future__ import annotations
 

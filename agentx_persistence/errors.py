@@ -135,7 +135,7 @@ class SchemaError(PersistenceError):
 
 
 class PersistenceClosedError(PersistenceError):
-    """The persistence was closed before this call."""
+    """The persistence was closed before or during this call."""
 
     def __str__(self) -> str:
         return "this persistence is closed"

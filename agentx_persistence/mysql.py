@@ -26,7 +26,7 @@ from agentx_persistence._sql.pool import ServerPool
 from agentx_persistence._sql.server import ServerDriver, check_numbers, server_url
 
 _LOCK_TIMEOUT = "innodb_lock_wait_timeout"
-# The highest value of it, in seconds.
+# The highest value of this variable, in seconds.
 _LONGEST = 2**30
 # About the longest time-out of a socket, in seconds.
 _LONGEST_WAIT = 2_000_000

@@ -14,7 +14,7 @@ from agentx_persistence.repositories import (
 )
 from agentx_persistence.storage import PersistenceDriver, Storage
 
-# No wait is endless. In seconds; about 30 years.
+# The longest time-out, in seconds: about 30 years.
 _LONGEST = 1_000_000_000
 
 

@@ -105,8 +105,8 @@ def postgresql_driver(
         "pool_recycle": pool_recycle,
     }
     defaults: dict[str, Any] = {
-        "connect_timeout": connect_timeout,
-        # So that a host that vanished is noticed within a minute, not after hours.
+        "connect_timeout": connect_timeout or 1,  # to psycopg, 0 is 130 seconds
+        # A host that vanished is noticed within a minute, not after hours.
         "keepalives_idle": 30,
         "keepalives_interval": 10,
         "keepalives_count": 3,
@@ -164,7 +164,7 @@ class _PostgresqlDriver(ServerDriver):
             return connection
 
         if self.lock_timeout is not None:
-            # As a statement, because PgBouncer refuses this setting in the startup packet.
+            # This is a statement, because PgBouncer refuses the setting in the startup packet.
             # 0 would mean no limit.
             milliseconds = max(1, round(min(self.lock_timeout * 1000, _LONGEST)))
             setting = f"SET lock_timeout = {milliseconds}"

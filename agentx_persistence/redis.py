@@ -111,8 +111,8 @@ def _cluster(url: str, **options: Any) -> RedisCluster:
     try:
         return RedisCluster(url=url, startup_nodes=nodes, **options)
     except BaseException:
-        # Nobody gets the client, whose connections would stay open until the garbage collector
-        # finds them.
+        # The client is lost, and its connections would stay open until the garbage collector finds
+        # them.
         for node in nodes:
             if node.redis_connection is not None:
                 node.redis_connection.connection_pool.disconnect()

@@ -160,7 +160,7 @@ def _prepare_place(path: Path) -> None:
         is_index = path.name == "index.sqlite3" and path.with_name("index.stamp").exists()
     except OSError as error:
         raise ConfigurationError("sqlite", f"{path}: {error}") from error
-    if is_other:  # SQLite would tell of a device that it is broken
+    if is_other:  # SQLite would report a device as broken
         reason = "check that the path is that of a file; this is a folder or a device"
         raise ConfigurationError("sqlite", f"{path}: {reason}")
     if is_index:
@@ -186,8 +186,9 @@ class _SqliteFlavour(Flavour):
         driver: Any = connection.connection.driver_connection
         if driver.in_transaction:
             return
-        # Nobody would commit what is begun here. The `isolation_level` of the module does not tell:
-        # it is None also where a listener begins the transactions. Python 3.12 has `autocommit`.
+        # In AUTOCOMMIT, nobody would commit the transaction that is begun here. The module's
+        # `isolation_level` does not show that: it is also None if a listener begins transactions.
+        # Python 3.12 has `autocommit`.
         if connection._is_autocommit_isolation() or getattr(driver, "autocommit", None) is True:
             self.refuse_autocommit()
         # The first statement would call the listeners to "begin", and one of them may begin a

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sqlite3
 import sys
@@ -48,7 +47,6 @@ from agentx_persistence.storage._forking import ForkAware, renew_after_fork
 
 T = TypeVar("T")
 
-_LOGGER = logging.getLogger("agentx_persistence")
 _PAGE = 1_000
 
 
@@ -86,8 +84,6 @@ class FileDocuments(Storage, ForkAware):
     def close(self) -> None:
         self.closed = True
         self._index.close()
-
-    # Documents
 
     @port_call
     def put(self, kind: Kind, document: Document) -> None:

@@ -79,7 +79,7 @@ def make_folder(path: str) -> None:
     except FileNotFoundError:
         above = os.path.dirname(path)
         if os.path.isdir(above):
-            # Such as in /proc. Repeating does not help.
+            # For example in /proc, where repeating does not help.
             raise PermissionError(errno.EPERM, "no folder can be made there", path) from None
         make_folder(above)
         return make_folder(path)

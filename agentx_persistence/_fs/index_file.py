@@ -44,14 +44,15 @@ class IndexFile(ForkAware):
         self._closed = self._using = self._torn = False
         renew_after_fork(self)
 
-    # A child that opens a file which its process has open already, believes that it holds the
-    # parent's locks (https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_across_a_fork_).
+    # SQLite records the locks of a process in memory. So a child that inherits a connection would
+    # believe that it holds the locks of its parent; see `KeptConnections`.
 
     def before_fork(self, deadline: float) -> None:
         # Nothing that an interrupt could end may precede `acquire` inside of the `try`.
         seconds = max(0.0, deadline - time.monotonic())
         try:
-            # Not held until the fork: in a hook of others, it may wait for a thread that wants it.
+            # The lock is released before the fork, which may wait, in a hook of other code, for a
+            # thread that wants this lock.
             locked = self._lock.acquire(timeout=seconds)
             # A call that comes later is `_using`, too, but then waits for the fork.
             used = self._using or not locked

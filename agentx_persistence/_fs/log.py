@@ -6,6 +6,8 @@ The first line names the session. Each other line is an entry or a mark (with `k
     {"id":"m1","message":{…},"position":1,"left":0,"at":1700000000000}
     {"keep":1,"generation":"t1.4","left":1,"at":1700000000000}
 
+A message with line feeds is in `text` instead of `message`, as a JSON string.
+
 `left` is the number of lines of the same call that follow. A call takes effect when its last line,
 with `left` 0, is complete with its line feed. `at` is the latest time of any call so far. A mark
 cuts off all entries after the first `keep`. The entries that follow it in the same call are added,
@@ -42,8 +44,8 @@ _LONGEST_HEADER = 4096
 _BLANK = bytes(byte if byte == ord("\n") else ord(" ") for byte in range(256))
 _CHUNK = 1 << 20
 _TAIL = 1 << 16
-# So many bytes at both ends of a call tell it from others: they have the id of its first entry, or
-# the token of its mark, and the position of its last entry.
+# How many bytes at each end of a call identify it. They have the id of its first entry, or the
+# token of its mark, and the position of its last entry.
 _KNOWN = 1024
 
 

@@ -190,7 +190,7 @@ class Logs:
             log = following
             if locked and len(log.lines) >= UNINDEXED:
                 log, _ = self._index.flush(name, log)
-        # With the lock, nobody else is writing who could take the last call back.
+        # While this call holds the lock, no writer can take the last call back.
         return self.remember(key, log._replace(newest=None) if locked and log.newest else log)
 
     def _empty(self, key: str, file: FileIO) -> Log:

@@ -24,7 +24,7 @@ class Record(NamedTuple):
     """The content of a record file: JSON on two lines. The second line is the text, unchanged.
 
     `log` has the generation and the number of entries that a session's log had when the record was
-    saved. If the log has others by now, its `at` says when the session last changed.
+    saved. If those of the log differ, its `at` says when the session last changed.
     """
 
     key: str

@@ -17,7 +17,7 @@ _LOGGER = logging.getLogger("agentx_persistence")
 def scan(records: Records, logs: Logs) -> Iterator[tuple[Kind, Row, bool]]:
     """Yield the kind and the row of each record of the store, and whether the row is sure.
 
-    That of a hidden record is not: it only leads a repeated deletion to the record.
+    The row of a hidden record is not sure: it only leads a repeated deletion to the record.
     """
     for kind in KINDS:
         for folder in records.folders(kind):

@@ -1,4 +1,4 @@
-"""The tables of the index, and how a log leaves them."""
+"""The tables of the index, and how a log is removed from them."""
 
 from __future__ import annotations
 

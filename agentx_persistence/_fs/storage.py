@@ -171,7 +171,7 @@ class FileStorage(FileDocuments):
         def forking() -> int | None:
             try:
                 found = self._logs.reading(log, work)
-            except BaseException:  # others changed or deleted the session after it was copied
+            except BaseException:  # `work` may have left a draft, if the source was cut since
                 path = self._records.path(SESSIONS, document.key, "jsonl")
                 with suppress(OSError):
                     files.remove(f"{path}.draft")

@@ -117,7 +117,7 @@ class MemoryStorage(Storage):
     ) -> int | Found:
         changes = self._changes
         lock = changes.lock
-        try:  # as `Changes.run`, without its two calls: it is the most frequent one
+        try:  # as in `Changes.run`, which would take two more calls; appends are most frequent
             lock.acquire()
             if changes.busy:
                 changes.refuse_nested()

@@ -125,7 +125,7 @@ class Append:
         if log.change_head(head, self._at, {"$set": {"count": count}}):
             return True
         # pymongo repeats an update whose answer was lost. If the server does not recognise the
-        # repetition, it finds the head changed by the first attempt. So look who changed it.
+        # repetition, it finds the head changed by the first attempt. So look for the messages.
         latest, found = log.look(self._ids, apart=True)
         if latest is not None and latest.log == head.log and len(found) == len(rows):
             return True

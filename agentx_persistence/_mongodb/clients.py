@@ -29,9 +29,9 @@ Client = MongoClient[dict[str, Any]]
 Rows = Collection[dict[str, Any]]
 T = TypeVar("T")
 
-# How many seconds an interrupted client may take to end its sessions on the server; and how long a
-# pool's lock is waited for. pymongo holds it for microseconds, so one that is locked for longer was
-# left locked by the interrupt.
+# How many seconds an interrupted client may take to end its sessions on the server, and how many
+# seconds a call waits for a pool's lock. pymongo holds such a lock for microseconds. The interrupt
+# has left it locked if it is locked for longer.
 _GOODBYE, _LONGEST_HOLD = 1.0, 0.5
 
 
@@ -163,7 +163,7 @@ class Clients:
             return
         # If no thread can be started, `close` ends these clients.
         with contextlib.suppress(RuntimeError):
-            # Not with `threading.Thread.start`, which an interrupt can leave half done.
+            # `threading.Thread.start` is not used, because an interrupt can leave it half done.
             start_new_thread(self._end_unused, ())
 
     def _end_unused(self) -> None:

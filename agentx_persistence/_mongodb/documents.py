@@ -225,7 +225,7 @@ class Documents:
 
 
 def cannot_tell(kind: Kind, key: str) -> BackendUnavailableError:
-    """Return the error for a call of which nobody can tell whether it was applied."""
+    """Return the error for a call that may or may not have been applied."""
     return BackendUnavailableError(
         "mongodb",
         f"other clients changed {kind.noun} {key!r} while the server could not be reached; read"

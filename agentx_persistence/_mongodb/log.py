@@ -131,7 +131,7 @@ class Log:
         :param latest: True for writers. Readers do not wait for a holder
         """
         if head.pending is not None:
-            # Its own call is most likely about to move the messages, so wait once before doing it.
+            # The call that set `pending` is most likely about to move the messages, so wait once.
             if self._waiting is not None and self._waiting[0] == head.pending["log"]:
                 self.settle(head)
             self._waiting = head.pending["log"], time.monotonic()
@@ -203,7 +203,7 @@ class Log:
         first = next(rows, None)
         if first is None or "_id" in first:
             return self.head_of(first), rows
-        # There is no session, or the head comes later: MongoDB leaves the order of a union open.
+        # There is no session, or the head comes later: a union has no fixed order in MongoDB.
         rows.close()
         return self.fetch(places, *stages, latest=latest, apart=True, fields=fields)
 

@@ -56,7 +56,7 @@ class Rewriting:
             answered, _, number = head.generation.rpartition(".")
             if answered == token:
                 log.release()
-                if number != "0":  # an attempt that failed may not have come to this
+                if number != "0":  # the earlier attempt may have failed before it did this
                     self._clear(head, int(number))
                 return int(number)
             kept = self._kept(head, after, found)
@@ -128,7 +128,7 @@ class Rewriting:
         log, documents = self._log, Documents(self._scope, SESSIONS)
         target = Messages(self._scope, document.key)
         for _ in log.scope.attempts(log.what):
-            # Before the log is looked at, as others may have changed or deleted it since.
+            # This comes first, because others may have changed or deleted the log since.
             if self._copied is not None and self._has_made(document):
                 return self._copied
             head, found = self._look([] if through is None else [through])

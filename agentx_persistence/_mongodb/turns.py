@@ -1,7 +1,7 @@
 """Turns: the threads of one process write to the same session one after another.
 
-The server alone decides which of two writers succeeds. Turns only save commands, as the slower
-writer has to repeat its own. So a thread waits for its turn only for a short time, then goes ahead
+The server alone decides which of two writers succeeds. Turns only save commands that the slower
+writer would have to repeat. So a thread waits for its turn only for a short time, then goes ahead
 without it. Neither an interrupted call nor a slow one stops the others.
 """
 

@@ -38,8 +38,8 @@ class Cluster:
         self._client = client
         self._limit, self._wait = limit, wait
         self._pools: dict[str, Pool] = {}
-        # Another thread asks for the slots until this time of `time.monotonic()`. It is no lock, as
-        # an interrupt could leave that locked.
+        # Another thread asks for the slots until this time of `time.monotonic()`. There is no lock,
+        # because an interrupt could leave it locked.
         self._asking_until = 0.0
 
     def exchange(self, commands: Sequence[Command]) -> list[Any]:
@@ -91,7 +91,7 @@ class Cluster:
             if node.name not in numbers:
                 numbers[node.name], exchanges[node.name] = [], self._exchange_with(node)
             numbers[node.name].append(number)
-        # In the same order in all threads, which may wait for each other's connections.
+        # The order is the same in all threads, because they may wait for each other's connections.
         parts = [(exchanges[name], numbers[name]) for name in sorted(numbers)]
         replies: list[Any] = [None] * len(commands)
         _exchange_parts(parts, commands, replies)
@@ -142,7 +142,7 @@ class Cluster:
                 node.redis_connection.connection_pool.disconnect()
 
     def _some_of(self, given: dict[str, Any]) -> list[Any]:
-        """Return nodes to ask, of which one at least is given and not known, if there is such one.
+        """Return nodes to ask. At least one is given but not known, if there is such a node.
 
         With redis-py's `dynamic_startup_nodes=False`, that is the address in the URL. It leads to
         the cluster even if all known nodes have new addresses.

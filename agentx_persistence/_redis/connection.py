@@ -94,7 +94,7 @@ class Connection:
         return reply
 
     def answer_lost(self, subject: Subject) -> BackendUnavailableError:
-        """Return the error for a call of which nobody can tell whether it did its work."""
+        """Return the error for a call that may or may not have done its work."""
         return BackendUnavailableError(
             "redis",
             f"{self.target.place}: the connection was lost, and others have changed "

@@ -5,8 +5,8 @@ from __future__ import annotations
 from agentx_persistence._redis.log_scripts import ADD, PLACED
 from agentx_persistence._redis.scripts import ATOMIC_WRITE, JOURNALLED_WRITE, Script
 
-# The most entries that the command COPY copies in one step. For so many it takes half as long as a
-# chunk of `Logs._copy`.
+# The most entries that the command COPY copies in one step. With that many it takes half as long as
+# a chunk of `Logs._copy`.
 COPIED = 20_000
 # The most bytes, if all entries were as large as the larger one of the first and the last.
 COPIED_BYTES = 64 * 2**20

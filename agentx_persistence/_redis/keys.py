@@ -193,7 +193,7 @@ def member(place: bytes, version: bytes) -> bytes:
 
 
 class Member(NamedTuple):
-    """An index member, taken apart. `time` is that of the index's order."""
+    """The parts of an index member. `time` is that of the index's order."""
 
     place: bytes
     id: str

@@ -13,7 +13,7 @@ from agentx_persistence._redis.read_scripts import LOOKUP, NEWEST, READ
 from agentx_persistence.errors import CorruptRecordError, RecordNotFoundError
 from agentx_persistence.storage import Found, Head, Slice, Window
 
-# Of how many logs one script reads the last entry.
+# For how many logs one script reads the last entry.
 _TOGETHER = 200
 
 
@@ -72,7 +72,7 @@ class LogReading(Documents):
     ) -> Head | None:
         if version is None:
             return None
-        if generation is None or int(count or 0) != length:
+        if generation is None or (count or b"0") != b"%d" % length:
             raise self._damaged_log(log)
         return Head(length, generation.decode())
 
@@ -110,7 +110,7 @@ class LogReading(Documents):
         wanted = range(length)[start : None if stop == -1 else stop + 1]
         if (
             version is None
-            or int(count or 0) != length
+            or (count or b"0") != b"%d" % length
             or len(texts) != len(wanted)
             or again not in ([], [[generation]])
         ):

@@ -71,7 +71,7 @@ def examine(connection: Connection, base: str) -> tuple[int, set[str]]:
     except BackendError as error:
         if type(error) is not BackendError:
             raise
-        # Such as a database number that does not exist.
+        # For example, the database number does not exist.
         raise ConfigurationError("redis", error.reason) from error
     for info, *answers, pong in replies:
         if isinstance(pong, Exception):

@@ -1,1 +1,1 @@
-"""The relational family: SQLite, MySQL and PostgreSQL on one set of mappings."""
+"""The parts of the SQLite, MySQL and PostgreSQL backends, which share their tables."""

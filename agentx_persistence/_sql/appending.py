@@ -75,8 +75,8 @@ class Appending:
             if count is not None:
                 return count
             # If no id is taken and the call brings a session to create, this session is most likely
-            # missing. `_append_with_care` creates it, and makes the same checks.
-            # In the caller's transaction, that lookup may not see what has taken the id.
+            # missing. `_append_with_care` creates it, and makes the same checks. A lookup in a
+            # snapshot of the caller's transaction may not see what has taken the id.
             if not self.database.reads_with_locks and (taken or call.create is None):
                 try:
                     found = self._reading.lookup(call.log, [entry.id for entry in call.entries])

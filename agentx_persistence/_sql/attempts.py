@@ -36,7 +36,7 @@ class Attempts:
 
 
 def answer_lost(backend: str, what: str) -> BackendUnavailableError:
-    """Return the error for a change of which nobody can tell whether it was made."""
+    """Return the error for a change that may or may not have been made."""
     reason = (
         f"the answer to a change of {what} was lost, and others have changed it since; read it to"
         " see whether this call was applied"

@@ -154,8 +154,8 @@ class PooledConnections(Connections):
                     raise LostConnectionError from error
                 raise
         finally:
-            # An interrupt of giving back, or a second one. Nothing that could be interrupted
-            # precedes the assignment.
+            # Here, an interrupt came during `give`, or a second one during `_give_up`. Nothing that
+            # could be interrupted precedes the assignment.
             if not given:
                 self._torn = used
                 if busy:
@@ -168,7 +168,7 @@ class PooledConnections(Connections):
         """Return a connection to the pool after an error; return whether it was lost."""
         lost = False
         if not isinstance(error, self._known):
-            # Such as Ctrl-C. The server's answer may still arrive on this connection.
+            # After Ctrl-C, for example, the server's answer may still arrive on this connection.
             entry.invalidate(error)
         elif lost := self._is_lost(entry.dbapi_connection, error):
             used.invalidate_generation(entry, error)

@@ -213,7 +213,7 @@ class Documents:
         return new(Stored, (key, row[0], row[1] if kind is SESSIONS else 0, ""))
 
     def _peek(self, kind: Kind) -> Statement:
-        # The times of others are in their texts. PyMySQL takes long to read one more column.
+        # The times of other kinds are in their texts. PyMySQL takes long to read one more column.
         columns = self.columns(TABLES[kind])[: 2 if kind is SESSIONS else 1]
         statement = self._database.statement((kind.name, "peek"), lambda: self._one(kind, columns))
         self._peeks[kind] = statement

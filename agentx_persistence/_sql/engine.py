@@ -31,8 +31,8 @@ T = TypeVar("T")
 # For how many seconds opening a storage is repeated since a server last answered. It is short, so
 # that an application that cannot start reports it soon.
 _OPENING = 2.0
-# In seconds. A first attempt that takes long, such as connecting to a silent server, extends that
-# time by at most this, so that there is a second one.
+# By how many seconds at most a long first attempt, such as connecting to a silent server, extends
+# `_OPENING`, so that there is a second attempt.
 _CONNECTING = 3.0
 
 

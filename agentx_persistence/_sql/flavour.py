@@ -28,7 +28,7 @@ from sqlalchemy.sql.dml import Delete, Insert
 from agentx_persistence._sql.statements import named, numbered
 from agentx_persistence.errors import ConfigurationError, RecordTooLargeError
 
-# What is in a row beside its texts, in bytes.
+# About how many bytes a row has besides its texts.
 _ROW = 500
 
 
@@ -50,7 +50,7 @@ class Flavour(ABC):
     # subquery is compared with every row.
     finds_bounds_by_join: ClassVar[bool] = False
     # Whether only one of several upper bounds ends a range of an index. The others are compared
-    # with every row. If so, `earlier` is NULL if one of its arguments is.
+    # with every row. If True, `earlier` must return NULL if one of its arguments is NULL.
     takes_one_bound: ClassVar[bool] = False
     # Whether the client library takes so long to read a value that a listing joins those of a row.
     joins_values: ClassVar[bool] = False

@@ -128,7 +128,7 @@ class JoinedConnections(Connections):
 class JoinedDatabase(Database):
     """A database within the caller's transaction, which it never ends."""
 
-    # More attempts help only if the key became free between two statements, or after leftovers.
+    # Another attempt helps only if a key became free meanwhile, or if leftovers were in the way.
     attempts = 3
 
     def __init__(self, database: Database, transaction: Any) -> None:

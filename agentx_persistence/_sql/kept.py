@@ -24,7 +24,7 @@ from agentx_persistence.storage._forking import forking, outlasting, wait_for_fo
 T = TypeVar("T")
 
 # Seconds between two attempts to write. The pauses of SQLite's own busy handler grow to 100 times
-# this: the longer a writer has waited, the longer it pauses, with all threads that wait for it.
+# this, and the threads that wait for the writer would pause with it.
 _PAUSE = 0.001
 # Seconds between two checks whether the file was deleted or replaced.
 _LOOK = 1.0
@@ -144,8 +144,8 @@ class KeptConnections(Connections):
                 result = work(cursor)
                 connection.commit()
             finally:
-                # The traceback of an error keeps the cursor. Some other thread may free that at any
-                # time, in code of SQLite that takes locks, for which a fork would not wait.
+                # The traceback of an error keeps the cursor alive. Another thread could free it at
+                # any time. SQLite takes locks for that, and a fork would not wait for them.
                 cursor.close()
         except BaseException:
             # No other call precedes the rollback, so that a second interrupt cannot prevent it.
@@ -235,7 +235,7 @@ class KeptConnections(Connections):
         # `_inside`, then reads `forking`. So at least one of the two notices the other.
         # A call that comes later adds itself, too, but then waits for the fork.
         while True:
-            # A copy, as on a free-threaded Python the others change it in the middle of a loop.
+            # Copied, because on a free-threaded Python other threads can change it during a loop.
             inside = self._inside.copy()
             if not set(inside.values()) - {get_ident()} or time.monotonic() > deadline:
                 break

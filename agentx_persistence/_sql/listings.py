@@ -108,9 +108,9 @@ class Listings:
             listing = listing.limit(bindparam("limit"))
         if shape.size is None:
             return listing
-        # PostgreSQL keeps one plan for all values. The number in the SQL makes it read an index in
-        # order if listings are long on average, the limit that is a parameter if they are short.
-        # With the number alone, it would read and sort the whole of a longer listing.
+        # PostgreSQL keeps one plan for all values. It reads an index in order because of the number
+        # in the SQL if listings are long on average, and because of the parameter if they are
+        # short. With the number alone, it would read and sort the whole of a longer listing.
         page = listing.add_columns(*(c for c in order if not c.primary_key)).subquery("page")
         rows = _sorted(select(*[*page.c][: len(columns)]), [page.c[c.name] for c in order], shape)
         return rows.limit(literal_column(str(shape.size + 1)))

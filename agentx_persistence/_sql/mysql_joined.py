@@ -5,8 +5,8 @@ itself: InnoDB shows these in their latest form
 (https://dev.mysql.com/doc/refman/8.4/en/innodb-consistent-read.html). After the transaction has
 changed the row of a session, it sees the latest count and generation, but the messages of the
 snapshot. If others have changed the log in between, the two do not fit, and no statement without
-locks shows the messages that do. So reading such a log raises `RecordConflictError`. Changes need
-not: they read with locks, and so the latest rows.
+locks shows the messages that do. So reading such a log raises `RecordConflictError`. Changes do
+not raise it: they read with locks, which gives the latest rows.
 """
 
 from __future__ import annotations
@@ -213,7 +213,7 @@ class MysqlJoinedStorage(SqlStorage):
     def _require_one_moment(self, log: str) -> None:
         if _MIXED not in self._database.connection.info or log not in self._mixed():
             return
-        # The snapshot's state again: the change was refused, or undone with a savepoint.
+        # The heads are equal again if the change was refused, or undone with a savepoint.
         if self._head(log) != self._mixed()[log]:
             raise _conflict(log)
 

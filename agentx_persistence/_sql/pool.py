@@ -20,8 +20,8 @@ class ServerPool(pool.QueuePool):
     """A `QueuePool` that never lends a connection again after its use was interrupted.
 
     `take` and `give` are used instead of SQLAlchemy's `connect`. That creates an object which
-    returns the connection when it is garbage-collected, and looks for event listeners. Both are not
-    needed here, and take as long as the rest of the work.
+    returns the connection when it is garbage-collected, and looks for event listeners. Neither is
+    needed here, and both take as long as the rest of the work.
     """
 
     @property

@@ -120,13 +120,13 @@ def rows_of_each(
     """Return the query of rows whose column has one of the ids in this parameter, which joins them
     by U+001F: psycopg takes long to send an array.
 
-    Each id is searched for by itself. If all are searched for together, PostgreSQL may filter all
-    rows that meet the other conditions, if it thinks that these are few. OFFSET prevents that it
-    merges the two queries.
+    Each id is searched for separately. If all are searched for together, PostgreSQL may filter all
+    rows that meet the other conditions, if it estimates that these are few. OFFSET keeps it from
+    merging the two queries.
     """
     ids = func.string_to_array(bindparam(name, type_=Text), literal_column("chr(31)"))
-    # In a subquery, because PostgreSQL otherwise estimates their number anew in each call, and so
-    # plans the statement each time.
+    # This is a subquery, because PostgreSQL otherwise estimates the number of ids in each call, and
+    # so plans the statement each time.
     wanted = (
         func.unnest(select(ids).scalar_subquery())
         .table_valued("id", name="wanted")

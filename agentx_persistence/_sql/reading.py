@@ -1,4 +1,4 @@
-"""Reading logs. Each result shows the log at one moment: that of one statement, as a rule."""
+"""Reading logs. Each result shows the log at one moment, mostly that of one statement."""
 
 from __future__ import annotations
 
@@ -191,8 +191,8 @@ class Reading:
         return f"{place}, table agentx_messages, session_id = {log!r}, position = {position}"
 
     def _newest(self, size: int) -> Select[Any]:
-        # In order, because PostgreSQL, while it has no statistics of a table, otherwise reads the
-        # messages of the session in the index of their ids.
+        # The ORDER BY keeps PostgreSQL from reading all messages of the session in the index of ids
+        # while it has no statistics of the table.
         count, position = _sessions.message_count, _messages.position
         last = (
             select(self._text)
@@ -221,7 +221,7 @@ class Reading:
 
 
 def expected_places(window: Window, count: int, places: Sequence[int | None] = ()) -> range:
-    """Return the positions of the window in a log with so many entries, whatever its size.
+    """Return the positions of the window, without its `size`, in a log with `count` entries.
 
     :param places: those of the entries that the window names
     :raises RecordNotFoundError: if one of them is not there

@@ -107,7 +107,9 @@ class Rewriting:
             if isinstance(after, str):
                 kept = self.rows.position(cursor, log, after, head.count)
             else:
-                kept = min(after or 0, head.count)
+                kept = after or 0
+                if kept > head.count:
+                    raise RecordNotFoundError("message", f"#{kept}")
             if ids and (there := self.rows.there(cursor, log, ids, kept)):
                 return Found(head, there)
             removed = head.count - kept
@@ -217,7 +219,7 @@ class Rewriting:
 class FirstAttempt:
     """Makes sure that the earlier attempts of a repeated call have changed nothing.
 
-    They have not if the generation is neither the call's token nor changed.
+    That is certain if the generation is still the one that the first attempt found.
     """
 
     def __init__(self, database: Database) -> None:

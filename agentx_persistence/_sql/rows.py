@@ -60,7 +60,7 @@ def entry_values(entry: Entry) -> tuple[Any, ...]:
 
 
 def _short(value: object) -> str | None:
-    # PostgreSQL's text type holds no NUL. In the body it is escaped, as JSON demands.
+    # For NUL, see `documents.row_of`.
     return value[:255].replace("\x00", "\ufffd") if isinstance(value, str) else None
 
 
@@ -221,7 +221,7 @@ class LogRows:
     def clear(self, cursor: Cursor, log: str, count: int, walk: Walk) -> bool:
         """Delete a chunk of the rows after the first `count`; return whether none are left."""
         (place,) = walk.place or (0,)
-        # In ascending order, because InnoDB takes twice as long in the other one.
+        # The order is ascending, because InnoDB takes twice as long in descending order.
         first = self._end(cursor, log, max(count, place), last=False)
         if first is None:
             return walk.reached(None)

@@ -40,7 +40,7 @@ from agentx_persistence.storage._retrying import Retries
 REVISIONS = ("agentx_0001",)
 HEAD = REVISIONS[-1]
 
-# Not Alembic's default name, which the application's own migrations may use in the same database.
+# The application's own migrations may use Alembic's default name in the same database.
 # Besides `version_num`, the table has a column `oldest`: the oldest revision whose code can use the
 # schema as it is now.
 VERSION_TABLE = "agentx_alembic_version"
@@ -52,7 +52,7 @@ _LOCK = 4_017_322_951
 # changed. They occur if a process migrates at the same moment through another node of a Galera
 # cluster, where `_lock` has no effect.
 _OVERTAKEN = {1050, 1060, 1061, 1062, 1684}
-# For how many seconds a migration waits for those of other processes, and between two attempts.
+# How many seconds a migration waits for those of other processes, and for its next attempt.
 _SECONDS, _PAUSE = 60.0, 0.05
 
 
@@ -262,8 +262,8 @@ def _lock(connection: Connection, seconds: float) -> None:
     :raises BackendUnavailableError: if another process holds the lock for longer than `seconds`
     """
     if connection.dialect.name == "postgresql":
-        # Held by the transaction. A lock of the session would outlive this connection behind a
-        # pooler, which keeps the session open.
+        # The transaction holds the lock. A lock of the session would outlive this connection if a
+        # pooler keeps the session open.
         ask = text(f"SELECT pg_try_advisory_xact_lock({_LOCK})")
     elif connection.dialect.name in {"mysql", "mariadb"}:
         # MySQL ends the transaction at each DDL statement, so the session holds the lock. The
@@ -274,7 +274,7 @@ def _lock(connection: Connection, seconds: float) -> None:
     else:
         return  # SQLite's transaction has the file's lock
     deadline = time.monotonic() + seconds
-    # Not with one statement that waits, which would look like a server that does not answer.
+    # A statement that waits for the lock would look like a server that does not answer.
     while not connection.scalar(ask):
         if time.monotonic() > deadline:
             raise BackendUnavailableError(

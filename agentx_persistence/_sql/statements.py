@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import BindParameter, ColumnElement, Dialect, bindparam, literal_column
 from sqlalchemy.sql import ClauseElement
 
-# What a NamedTuple calls in the end. Its own function in Python takes twice as long, which counts
+# The class of a NamedTuple calls this from a Python function, and takes twice as long. That matters
 # where it is called for each row.
 new = tuple.__new__
 # How many keys one statement names; SQLite takes 32,766 parameters.

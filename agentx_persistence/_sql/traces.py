@@ -1,4 +1,4 @@
-"""Looks for rows that no listing and no reading returns; `tables` says which there can be."""
+"""Looks for rows that no listing and no reading returns; `tables` describes them."""
 
 from __future__ import annotations
 

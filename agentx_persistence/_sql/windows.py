@@ -102,7 +102,7 @@ class Windows:
     def _fitting(self, shape: Shape) -> Select[Any]:
         """Return the query of the positions whose texts fit into the size together; the first one
         is always included."""
-        # In a subquery, because window functions are computed before LIMIT is applied.
+        # This is a subquery, because window functions are computed before LIMIT is applied.
         sizes = self._sizes(shape).subquery()
         order = sizes.c.position.desc() if shape.newest_first else sizes.c.position
         total = func.sum(sizes.c.size).over(order_by=order).label("total")
@@ -143,7 +143,7 @@ class Windows:
         """Return the condition for the positions that the limit can reach, as there are no gaps.
 
         Without it, PostgreSQL may read and sort a whole session for some of its messages, if it
-        takes sessions for short.
+        estimates that sessions are short.
         """
         position = _messages.position
         if shape.newest_first:

@@ -1,8 +1,4 @@
-"""The command ``agentx-persistence``.
-
-Exit status 0: done as asked; 1: there is a difference or damage, or the schema is not current; 2: a
-mistake, or no answer; 130: interrupted by Ctrl-C.
-"""
+"""The command ``agentx-persistence``. Its help, in `app`, lists the exit statuses."""
 
 from __future__ import annotations
 

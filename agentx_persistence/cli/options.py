@@ -76,7 +76,7 @@ def opened(url: str, *, makes: bool = False) -> Persistence:
 
 
 def console(*, errors: bool = False) -> Console:
-    # Where there is no terminal, lines are as long as they are.
+    # Without a terminal, lines are not wrapped.
     wide = None if (sys.stderr if errors else sys.stdout).isatty() else 10_000
     return Console(stderr=errors, width=wide, highlight=False, soft_wrap=wide is not None)
 

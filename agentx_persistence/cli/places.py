@@ -1,4 +1,4 @@
-"""URLs on a command line: secrets are not repeated, and what is only read is not made."""
+"""URLs on a command line: secrets are hidden, and a store that is only read is not created."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ def secret_free(text: str, *urls: str) -> str:
     """Return the text without the passwords that these URLs hold."""
     for url in urls:
         rest = url.partition("://")[2]
-        # Also what the password would be if its special characters were encoded, and its pieces.
+        # The text up to the last @, in case the special characters in the password are not encoded,
+        # and its pieces, which an error may quote.
         password = "" if rest.startswith("/") else rest.rpartition("@")[0].partition(":")[2]
         secrets = [password, *re.split(r"[/?#@:\[\]]", password)]
         try:
@@ -27,9 +28,10 @@ def secret_free(text: str, *urls: str) -> str:
             for name, _, value in (pair.partition("=") for pair in parts.query.split("&"))
             if "pass" in name.lower()
         ]
-        # A shorter one would tear other words, and drivers show none.
-        for secret in (secret for secret in secrets if len(secret) > 2):
-            text = text.replace(secret, "***").replace(unquote(secret), "***")
+        # Replacing a shorter one would damage other words.
+        for secret in (form for each in secrets for form in (each, unquote(each))):
+            if len(secret) > 2:
+                text = text.replace(secret, "***")
     return text
 
 

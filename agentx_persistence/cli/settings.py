@@ -1,11 +1,11 @@
-"""What the schema, the settings and the place of a store say that `doctor` should report."""
+"""What `doctor` reports about the schema, the settings and the place of a store."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agentx_persistence.cli.places import path_of
 from agentx_persistence.errors import BackendUnavailableError
@@ -94,18 +94,31 @@ def findings(url: str) -> Iterator[Finding]:
     address, name = schema.split_schema(schema.parse_url(url))
     if address.get_backend_name() == "sqlite" and address.database in (None, "", ":memory:"):
         return
-    if name is not None:
-        address = address.update_query_dict({"options": f"-csearch_path={name}"})
     if address.get_backend_name() == "sqlite":
-        # Which takes no lock to read.
+        # Unlike `migrating_engine`, this engine takes no lock to read.
         engine = create_engine(address, poolclass=NullPool, module=sqlite_module())
     else:
         engine = schema.migrating_engine(address)
+    if name is not None:
+        _look_into(engine, name)
     family = address.get_backend_name().replace("mariadb", "mysql")
     try:
         yield from _of_database(engine, family, path)
     except DBAPIError as error:
         raise BackendUnavailableError(family, str(error.orig)) from error
+
+
+def _look_into(engine: Engine, schema: str) -> None:
+    """Make this schema of PostgreSQL the default one of the engine's connections."""
+    from sqlalchemy import event
+
+    # Before SQLAlchemy asks a connection for its default schema:
+    # https://docs.sqlalchemy.org/en/21/dialects/postgresql.html#setting-alternate-search-paths-on-connect
+    @event.listens_for(engine, "connect", insert=True)
+    def _set_search_path(connection: Any, record: object) -> None:
+        path = '"' + schema.replace('"', '""') + '"'
+        connection.execute("SELECT set_config('search_path', %s, false)", (path,))
+        connection.commit()
 
 
 def _of_database(engine: Engine, family: str, path: str) -> Iterator[Finding]:

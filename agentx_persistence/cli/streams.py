@@ -1,4 +1,4 @@
-"""Where a command writes: readers that go away end no work, and no password is shown."""
+"""The output of a command: passwords are hidden, and the work goes on if its reader goes away."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def drop(stream: TextIO) -> None:
 
 
 def answered(run: Callable[[], int], tell: Callable[[OSError], int], *urls: str) -> int:
-    """Run a command, whatever becomes of what it prints; return the exit status.
+    """Run a command, even if what it prints cannot be written; return the exit status.
 
     :param tell: reports an error of the output, and returns the exit status for it
     :param urls: as for `Lasting`
@@ -63,7 +63,7 @@ def answered(run: Callable[[], int], tell: Callable[[OSError], int], *urls: str)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # what the encoding does not have
-    # A full disk behind it ends no work either: nothing could be said about that.
+    # No error of stderr, such as a full disk, stops the work: it could not be reported.
     with redirect_stderr(cast(TextIO, Lasting(sys.stderr, *urls, lost=OSError))):
         status = run()
         try:

@@ -1,5 +1,5 @@
-"""What lets frameworks for agents keep their data here: one module each, imported only by name.
+"""Classes with which agent frameworks keep their data here: one module for each framework.
 
-Each class takes an open `Persistence` first. A module needs its framework, and nothing else of the
-package needs the module.
+Each class takes an open `Persistence` first. A module needs its framework, and no other module of
+the package imports it.
 """

@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 
 
 def _start() -> None:
-    # Not asyncio's own, in which calls would queue with those of the application. The threads wait
+    # In asyncio's own executor, calls would queue with those of the application. The threads wait
     # for databases most of the time, so more of them than processors make sense.
     global _executor
     _executor = ThreadPoolExecutor(32, "agentx-persistence")

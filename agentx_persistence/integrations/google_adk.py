@@ -184,7 +184,7 @@ class PersistentSessionService(BaseSessionService):
     def _seen(self, key: str, session: Session) -> tuple[str, int]:
         """Return the token of the session, and how many messages the writer has seen.
 
-        A session without a marker, as after a journey as JSON, must have the newest event.
+        A session without a marker, such as one read from JSON, must have the newest event.
         """
         record: Any = self._sessions.get(key)
         marker = session._storage_update_marker

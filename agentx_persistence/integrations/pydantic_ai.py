@@ -45,7 +45,7 @@ class PersistentHistory:
             return []
         if odd := {message.subtype for message in messages} - {_NAME}:
             raise errors.InvalidRecordError("message", "subtype", f"is {min(odd)!r}, not {_NAME!r}")
-        # As JSON, in which bytes are base64.
+        # In JSON, bytes are base64.
         return ModelMessagesTypeAdapter.validate_json(to_json([one.message for one in messages]))
 
     def append(self, messages: Sequence[ModelMessage]) -> None:

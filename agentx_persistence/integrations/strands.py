@@ -104,7 +104,7 @@ class PersistentStorage(Storage):
 class PersistentSessionRepository(SessionRepository):
     """Keeps sessions, agents, messages and groups of agents.
 
-    A message's index is that of the next message of its agent; another one is refused.
+    A new message is refused unless its index is the next one of its agent.
     """
 
     def __init__(self, persistence: Persistence) -> None:

@@ -46,9 +46,9 @@ class Building:
     """One lock for building the schemas of all records, and for the first record of each class.
 
     pydantic before 2.14 builds a class twice if two threads use it first, and the second one takes
-    away what the first one is using. Later versions have a lock of their own, which stays locked in
-    a child that is forked meanwhile. So do locks of pydantic-core, which it takes when it first
-    runs each part of its code. So a fork waits for this one.
+    away what the first one is using. Later versions have a lock of their own, and pydantic-core
+    takes a lock when it first runs a part of its code. In a child that is forked meanwhile, such a
+    lock stays locked. So a fork waits for this lock.
     """
 
     lock = RLock()
@@ -57,9 +57,9 @@ class Building:
     def wait(cls) -> None:
         """Before a fork or building, wait until no other thread builds or forks.
 
-        A fork that has this lock may wait, in a hook of others, for a thread that wants to build.
-        So nobody waits for ever. A thread that has waited too long goes on without the lock; its
-        `release` then raises RuntimeError.
+        A fork that has this lock may wait, in a hook of other code, for a thread that wants to
+        build. So the wait has a limit. After it, a thread goes on without the lock, and its
+        `release` raises RuntimeError.
         """
         cls.lock.acquire(timeout=_LONGEST)
 

@@ -305,4 +305,5 @@ def _field_name(record: type[Record], name: str) -> str:
 
 
 def many(record: type[R]) -> TypeAdapter[list[R]]:
+    """Return the adapter that reads a JSON array of these records in one pass."""
     return TypeAdapter(list[record], config={"defer_build": True})  # type: ignore[valid-type]

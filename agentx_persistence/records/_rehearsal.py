@@ -15,7 +15,7 @@ from pydantic_core import core_schema as core
 
 
 class _Model:
-    """What pydantic-core takes for a class of records."""
+    """Stands for a class of records."""
 
     __slots__ = (
         "__dict__",
@@ -26,7 +26,7 @@ class _Model:
 
 
 class _Subclass(_Model):
-    """One of a caller's."""
+    """Stands for a caller's subclass of a record."""
 
 
 def rehearse() -> None:

@@ -20,5 +20,4 @@ class ContainerRecord(
     config: JsonObject | None = None
 
 
-# Reads a JSON array of containers in one pass.
 CONTAINERS = many(ContainerRecord)

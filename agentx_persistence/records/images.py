@@ -46,5 +46,4 @@ class ImageRecord(
     updated_at: Millis = NOW
 
 
-# Reads a JSON array of images in one pass.
 IMAGES = many(ImageRecord)

@@ -152,5 +152,4 @@ class ItemRecord(
         check_namespace(values["namespace"])
 
 
-# Reads a JSON array of items in one pass.
 ITEMS = many(ItemRecord)

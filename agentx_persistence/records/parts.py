@@ -197,7 +197,7 @@ def _text_of_part(part: object) -> str:
     fields = (part.model_extra or {}) | {"type": part.type} if isinstance(part, OtherPart) else part
     if not isinstance(fields, dict):
         return ""
-    # Such as OpenAI's "output_text", or the parts without a type of Gemini and Bedrock.
+    # OpenAI has the type "output_text", for example. Parts of Gemini and Bedrock have no type.
     kind, text = fields.get("type"), fields.get("text")
     texts = kind is None or (isinstance(kind, str) and kind.endswith("text"))
     return text if texts and isinstance(text, str) and fields.get("thought") is not True else ""

@@ -31,5 +31,4 @@ class SessionRecord(
     updated_at: Millis = NOW
 
 
-# Reads a JSON array of sessions in one pass.
 SESSIONS = many(SessionRecord)

@@ -1,4 +1,4 @@
-"""The contract: what every backend does, said once, and its only implementation.
+"""The repositories. Their docstrings state what the package does on every backend.
 
 For all methods of all repositories:
 

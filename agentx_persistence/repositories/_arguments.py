@@ -31,7 +31,7 @@ def new_token() -> str:
 def attempts(storage: Storage, noun: str, id: str, seconds: float) -> Iterator[None]:
     """Yield for each attempt at a guarded change, with growing pauses.
 
-    :raises BackendUnavailableError: if other writers kept changing it for so many seconds
+    :raises BackendUnavailableError: if other writers kept changing it for `seconds`
     :raises RecordConflictError: in the caller's own transaction, instead of a second attempt
     """
     deadline = time.monotonic() + seconds

@@ -38,7 +38,7 @@ def as_function(record_type: type[R], change: Change[R]) -> Callable[[R], R]:
         wire = from_json(record._serialize())
         merged = merge(wire, patch)
         if "updatedAt" not in patch:
-            merged["updatedAt"] = now()  # here, as a copy of the record would take longer
+            merged["updatedAt"] = now()  # a copy of the record would take longer
         return record_type._read(to_json(merged))
 
     return apply

@@ -9,8 +9,8 @@ from agentx_persistence.records import Message, MessageRecord, difference
 from agentx_persistence.repositories._arguments import named
 from agentx_persistence.storage import Entry
 
-# What `Entry(…)` calls in the end. Its function in Python takes longer than all else in `entry_of`
-# but the JSON.
+# `Entry(…)` calls this from a Python function, which takes longer than all of `entry_of` except
+# making the JSON.
 _new = tuple.__new__
 
 

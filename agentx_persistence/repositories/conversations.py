@@ -18,8 +18,8 @@ from agentx_persistence.storage import Document, Entry, Found, Head, Slice, Wind
 
 
 class Conversations(Histories):
-    """Every change of messages sets the session's `updated_at` to the time of the call, and never
-    lowers it.
+    """Every change of messages sets the session's `updated_at` to the time of the call, if that is
+    later.
     """
 
     def add_message(

@@ -16,11 +16,11 @@ from agentx_persistence.repositories._loading import load, readable_id
 from agentx_persistence.repositories._repository import Repository
 from agentx_persistence.storage import SESSIONS, Head, Slice, Stored, Text, Window
 
-# A stream reads at most so many messages at a time, and at most so many bytes of their JSON. The
-# parsed messages take about three times as much memory.
+# How many messages, and how many bytes of their JSON, a stream reads at a time. The parsed messages
+# take about three times as much memory.
 _CHUNK_COUNT = 500
 _CHUNK_BYTES = 2_000_000
-# What a NamedTuple calls in the end. Its own function in Python takes twice as long.
+# The class of a NamedTuple calls this from a Python function, and takes twice as long.
 _new = tuple.__new__
 
 
@@ -33,7 +33,7 @@ class SessionSummary(NamedTuple):
 
 class Histories(Repository[SessionRecord]):
     """The messages of a session have positions from 1 up, without gaps, in the order in which they
-    were added. Timestamps order nothing.
+    were added. Timestamps do not affect the order.
     """
 
     def get_messages(
@@ -110,8 +110,8 @@ class Histories(Repository[SessionRecord]):
             del messages
             window = window._replace(before=start) if reverse else window._replace(after=stop - 1)
             found = self._read_on(session_id, window, head)
-        # The storage has found nothing at this position. One that finds the entry `after` by its id
-        # knows its place and raises by itself.
+        # The storage has found nothing at this position. If `after` is an id, the storage knows the
+        # position of that entry and raises itself.
         if not isinstance(window.after, str):
             before = window.before or head.count + 1
             assert isinstance(before, int)

@@ -179,7 +179,7 @@ def _text(namespace: Any) -> str:
 
 @lru_cache
 def _known(namespace: tuple[str, ...]) -> str:
-    """Return the text of a namespace. An application uses the same few over and over."""
+    """Return the text of a namespace. It is kept, as an application uses a few again and again."""
     return _joined(check_namespace(namespace))
 
 

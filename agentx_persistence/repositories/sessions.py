@@ -105,7 +105,7 @@ class SessionRepository(Conversations):
         return copied
 
 
-# Python's errors about arguments name a function by this, and users know only this class.
+# Python's errors about arguments show `__qualname__`, and users only know `SessionRepository`.
 for _verb in [*vars(Histories).values(), *vars(Conversations).values()]:
     if isinstance(_verb, FunctionType):
         _verb.__qualname__ = f"SessionRepository.{_verb.__name__}"

@@ -4,7 +4,7 @@
 
     select(User, SessionRow).join(SessionRow, SessionRow.container_id == User.id)
 
-Read them, and change nothing through them: the repositories keep columns and texts alike. `body` is
+Read them, and change nothing through them: the columns must agree with the text in `body`, which is
 the record as JSON. A session or an image with an empty `revision` is being deleted: `visible`
 leaves it out. Messages past their session's `message_count` are leftovers: `SessionRow.messages`
 leaves them out; elsewhere add ``MessageRow.position <= SessionRow.message_count``.

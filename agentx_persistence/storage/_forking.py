@@ -84,8 +84,8 @@ def _after_fork() -> None:
 def renew_after_fork(thing: ForkAware) -> None:
     """Prepare `thing` for every fork, for as long as it exists."""
     _open[id(thing)] = thing
-    # A fork that has begun before does not prepare it. It may wait, in a hook of others, for this
-    # very thread, so the wait ends.
+    # A fork that has begun before does not prepare it. That fork may wait, in a hook of other code,
+    # for this very thread, so the wait has a limit.
     _wait_for_fork(_LONGEST)
 
 

@@ -112,6 +112,6 @@ def item_key(namespace: str, key: str) -> str:
 
 
 def split_item_key(key: str) -> tuple[str, str]:
-    """Return the two arguments of `item_key` that gave this key."""
+    """Return the namespace and the key from which `item_key` made this key."""
     namespace, _, own = key.rpartition(SEPARATOR)
     return namespace, own

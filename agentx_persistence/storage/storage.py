@@ -180,14 +180,15 @@ class Storage(ABC):
         """Cut off all entries after the entry `after`, append `entries`, and return how many were
         cut off.
 
-        `after` is an id or a position; ``None`` or 0 cuts off everything. No two of `entries` have
-        the same id, and they may use the ids that are cut off. If the kept part has one of their
-        ids, or the log does not have the `expected` number of entries or this `generation`, write
-        nothing and return `Found`. Otherwise the log's generation becomes
-        ``f"{token}.{number cut off}"``, from which a repeated call takes its answer, and the
-        session's `updated_at` becomes at least `at`. If one of these checks fails and `after` is
-        missing as well, the call may return `Found` or raise `RecordNotFoundError`. Readers see
-        even a large cut as one step; the entries cut off are deleted in bounded chunks.
+        `after` is an id or a position; ``None`` or 0 cuts off everything, and a position after the
+        last entry is missing. No two of `entries` have the same id, and they may use the ids that
+        are cut off. If the kept part has one of their ids, or the log does not have the `expected`
+        number of entries or this `generation`, write nothing and return `Found`. Otherwise the
+        log's generation becomes ``f"{token}.{number cut off}"``, from which a repeated call takes
+        its answer, and the session's `updated_at` becomes at least `at`. If one of these checks
+        fails and `after` is missing as well, the call may return `Found` or raise
+        `RecordNotFoundError`. Readers see even a large cut as one step; the entries cut off are
+        deleted in bounded chunks.
         """
 
     def exchange(
@@ -232,7 +233,7 @@ class Storage(ABC):
         except RecordNotFoundError as error:
             if error.kind != "message":
                 raise
-            return Found(self.head(log), {})  # so much was cut meanwhile that this position is gone
+            return Found(self.head(log), {})  # others have cut this position off meanwhile
         return None if isinstance(answer, int) else answer
 
     @abstractmethod

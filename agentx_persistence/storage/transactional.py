@@ -52,7 +52,7 @@ class TransactionalStorage(Storage):
 
     Subclasses implement the five abstract methods. The keys of the map are ordered by code point
     and hold no NUL. A text holds any character. Each method of `Storage` is one transaction, even
-    the deletion of a container with all that it owns. Only `exchange` and `append_each` are
+    the deletion of a container with all that it owns. Only `exchange` and `append_each` use
     several.
     """
 
@@ -209,6 +209,8 @@ class TransactionalStorage(Storage):
         if last_token == token:
             return int(cut)
         kept = self._rows.position(log, after, 0)
+        if kept > head.count:
+            raise RecordNotFoundError("message", f"#{kept}")
         there = self._rows.there(log, entries)
         there = {id: found for id, found in there.items() if found[0] <= kept}
         if there or not _matches(head, expected, generation):

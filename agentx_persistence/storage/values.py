@@ -149,8 +149,8 @@ class Slice(NamedTuple):
 class Trace(NamedTuple):
     """Something that is stored of a document or its log, and where it lies.
 
-    `key` is ``None`` if it cannot be told. A `stale` one is an index entry in another place than
-    its document has.
+    `key` is ``None`` if it is unknown. `stale` marks an index entry that is not at the place of its
+    document.
     """
 
     key: str | None

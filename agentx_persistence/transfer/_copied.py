@@ -9,7 +9,7 @@ from agentx_persistence.errors import RecordNotFoundError
 from agentx_persistence.storage import Head, Slice, Storage, Text, Window
 from agentx_persistence.transfer import _walking as walking
 
-# Of so many batches the digests are held, which takes a few megabytes. Histories beyond that are
+# How many digests of batches are held, which takes a few megabytes. Histories beyond that are
 # compared by reading both sides.
 _MOST = 20_000
 
@@ -45,8 +45,8 @@ class Copied:
             self._histories[log] = _History(*heads, batches)
 
     def proven(self, source: Storage, target: Storage, logs: Sequence[str]) -> dict[str, int]:
-        """Return the numbers of messages of those of the logs that the target certainly has as the
-        source has them. The target is read. Of the others nothing is known."""
+        """Return the logs that are certainly the same in both stores, with their numbers of
+        messages. Whole histories are read from the target only. The other logs may be the same."""
         proven = {}
         known, start, at_once = [log for log in logs if log in self._histories], 0, walking.FEW
         while some := known[start : start + at_once]:
@@ -63,8 +63,8 @@ class Copied:
 def _is_same(
     history: _History, target: Storage, log: str, mine: Slice | None, theirs: Slice | None
 ) -> bool:
-    # Only an append leaves a log's generation as it is: the source still has what was read, and
-    # the target has nothing else, which could take far more memory.
+    # Only an append leaves a log's generation as it is. So if the heads are the same, the source
+    # still has what was read, and the target has no other messages, which could be far larger.
     if (mine and mine.head, theirs and theirs.head) != (history.source, history.target):
         return False
     position = 0

@@ -104,7 +104,7 @@ def _redis(url: str) -> Iterator[Read]:
 
     def read(prefix: str) -> Iterator[tuple[str, str]]:
         start = f"{_BASE}{prefix}"
-        # Nothing in the prefixes means something in a pattern.
+        # The prefixes contain no character that is special in a pattern.
         for key in sorted(client.scan_iter(f"{start}*", count=1_000)):
             value = client.get(key)
             if value is not None:

@@ -14,7 +14,7 @@ from agentx_persistence.records import MESSAGES, ready
 from agentx_persistence.storage import SESSIONS, Storage, Text, Window
 from agentx_persistence.transfer import _walking as walking
 
-# So many messages are read at once, and so many bytes of them.
+# How many messages, and how many bytes of them, are read at once.
 _COUNT, _BYTES = 1_000, 4_000_000
 # How often a history is read at most, if others cut or replace messages meanwhile.
 _ATTEMPTS = 5
@@ -27,7 +27,7 @@ class History:
         self.messages, self.is_restless = 0, False
 
     def damages(self) -> Iterator[tuple[str, str]]:
-        """Yield what is wrong, and where. Nothing, if the session is not there any more."""
+        """Yield what is wrong, and where. Yield nothing if the session was deleted."""
         for _ in range(_ATTEMPTS):
             self.messages = 0
             generation, found = None, list[tuple[str, str]]()

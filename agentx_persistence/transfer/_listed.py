@@ -1,7 +1,7 @@
 """Whether listings show what they should, in a store that others may write to meanwhile.
 
-Each write of a record writes its index entries anew. So what looks wrong is damage only if the
-record stayed as it is while it was looked for, and a number only if it is wrong each time.
+Each write of a record writes its index entries anew. So a record in a wrong place is damaged only
+if it did not change while it was looked for, and a number is wrong only if it is wrong each time.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from agentx_persistence.transfer import _walking as walking
 
 # Fields and their values, by which a listing chooses records.
 Values: TypeAlias = tuple[tuple[str, str], ...]
-# How often one looks.
+# How often a record or a number is looked at.
 _ATTEMPTS = 3
 
 

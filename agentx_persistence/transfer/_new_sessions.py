@@ -16,7 +16,7 @@ from agentx_persistence.transfer.reports import CopyReport
 
 @dataclass
 class _New:
-    """A session, and what was done of it."""
+    """A session, and how much of it is copied."""
 
     document: Document
     generation: str  # that of the source's log, before it was read
@@ -45,7 +45,7 @@ class NewSessions:
         with suppress(RecordConflictError, RecordNotFoundError):
             for answer in self._target.append_each(self._additions(sessions)):
                 new, batch = self._sent.popleft()
-                if isinstance(answer, int):  # else somebody else writes to the target
+                if isinstance(answer, int):  # otherwise, another writer changed the target
                     new.written.append(batch)
                     self._report.messages += batch.size
                 if not new.is_counted:
@@ -64,7 +64,7 @@ class NewSessions:
             document = walking.document_of(self._source, SESSIONS, mine)
             new = _New(document, newest.head.generation)
             self._begun.append(new)
-            # The same if it is cut or deleted in the source.
+            # If the source cuts or deletes it meanwhile, the comparison finds what is missing, too.
             with suppress(RecordConflictError, RecordNotFoundError):
                 for texts in walking.batches(self._source, mine.key, 0):
                     after = new.position

@@ -1,4 +1,4 @@
-"""Walking through a whole store in bounded pieces, and texts as what a storage writes."""
+"""Reads a whole store in bounded pieces, and makes of its texts what a storage writes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ORDER = (CONTAINERS, IMAGES, ITEMS, SESSIONS)
 FEW, _MANY = 8, 64
 _BATCH_COUNT = 1_000
 _BATCH_BYTES = 4_000_000
-# What `Entry(…)` calls in the end. Its function in Python takes half as long as reading the text.
+# `Entry(…)` calls this from a Python function, which takes half as long as reading the text.
 _new = tuple.__new__
 # Reads the whole text, and makes objects of these fields only.
 _FIELDS = SchemaValidator(
@@ -92,13 +92,12 @@ def listing(storage: Storage, kind: Kind, query: Query) -> Iterator[Sequence[Sto
 
 
 def fitting(count: int, size: int) -> int:
-    """Return how many to read at once, so that they most likely have a few megabytes, after this
-    many had this size."""
+    """Return how many to read next to get a few megabytes, after `count` had this size together."""
     return max(1, min(count * _BATCH_BYTES // max(size, 1), 2 * count, _MANY))
 
 
 def total(storage: Storage, kind: Kind, containers: Sequence[str] | None) -> int:
-    """Return how many documents `pages` yields, about."""
+    """Return about how many documents `pages` yields."""
     containers = _each_once(containers)
     if containers is None:
         return storage.count(kind, Query(order="key" if kind is ITEMS else "newest"))
@@ -203,6 +202,6 @@ def token() -> str:
 
 
 def storage_of(persistence: Any) -> Storage:
-    """Return what the persistence stands on: copies need exact texts and times."""
+    """Return the storage of the persistence, which gives exact texts and times."""
     storage: Storage = persistence._storage
     return storage

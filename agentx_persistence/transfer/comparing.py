@@ -128,7 +128,7 @@ def first_difference(
 ) -> tuple[int, bytes | None, bytes | None] | None:
     """Return the first position at which two histories differ, and the two texts there."""
     position, others = 0, chain.from_iterable(_batches(b, log))
-    # After the last batch of `a` there is to be no other text.
+    # The empty list makes sure that `b` has no text after the last batch of `a`.
     for mine in chain(_batches(a, log), [[]]):
         theirs = list(islice(others, len(mine) or 1))
         if mine == theirs:

@@ -1,4 +1,4 @@
-"""A message as pieces to show: text, what was thought, calls and results of tools, and files."""
+"""A message as pieces to show: text, thinking, calls and results of tools, and files."""
 
 from __future__ import annotations
 

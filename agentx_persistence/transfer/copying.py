@@ -244,7 +244,7 @@ class _Copy:
             entries = walking.entries_of(self.source, log, position + 1, texts)
             added = self.target.append(log, entries, at, expected=position)
             if not isinstance(added, int):
-                return  # somebody else writes to the target; the comparison at the end tells
+                return  # another writer changed the target; the comparison at the end tells
             position = added
             self.report.messages += len(entries)
 

@@ -31,7 +31,7 @@ from agentx_persistence.transfer._histories import History
 from agentx_persistence.transfer._listed import Listed, Values
 from agentx_persistence.transfer.reports import Progress, Step, counted
 
-# After so many seconds one looks again for what may be the state of a moment.
+# The pauses, in seconds, before looking again for what may have been under way.
 _PAUSES = (0.05, 0.2)
 _RESTORE = "restore it from a backup, or write it anew; it is never skipped or repaired silently"
 _SAVE = "save the record again, which writes its index entries anew"
@@ -55,7 +55,7 @@ def examine(persistence: Persistence, *, progress: Progress | None = None) -> It
 
     * records and messages that cannot be read, with the place where they lie
     * ids that are not those under which a record is stored; message ids that occur twice
-    * histories that have not the number of messages that they say
+    * histories whose number of messages is not the stored one
     * messages that are not found by their ids
     * records that a listing of their container, image, name or namespace does not show, or shows
       too often, or in another order
@@ -83,7 +83,7 @@ class _Examination:
         self.progress = progress
         # How many records each index should show, by its fields and values.
         self.indexed: dict[Kind, Counter[Values]] = {}
-        # Of the kind that is being read: its listings, the keys that were met, those of records
+        # For the kind that is being read: its listings, the keys that were met, those of records
         # that exist but were not met, what was reported as unreadable, and the key and time of the
         # last record.
         self.listed: Listed
@@ -152,7 +152,8 @@ class _Examination:
             yield Finding("note", what, str(error), "look again with more rights")
 
     def _remains(self, kind: Kind) -> Iterator[Finding]:
-        """Yield what is not whole, and keep what is but was not met."""
+        """Yield stale index entries, and what is stored of damaged or absent records. Add to
+        `missed` the keys of records that exist but were not met."""
         looked, unreadable = set[str](), {*self.unreadable}
         for trace in self.storage.traces(kind):
             if trace.key is None:

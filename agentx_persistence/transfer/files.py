@@ -37,7 +37,7 @@ from agentx_persistence.transfer.reports import ImportReport, Progress, Step
 
 FORMAT = "agentx-persistence"
 VERSION = 1
-# How a line ends that has a later time than its record.
+# The end of a line that has a later time than its record.
 _LATER = re.compile(r',\s*"updatedAt"\s*:\s*-?[0-9]+\s*}\s*$')
 _BATCH_COUNT = 500
 _BATCH_BYTES = 4_000_000
@@ -282,7 +282,7 @@ def _stored(
     repository: RecordStore[Any] = getattr(persistence, kind.name)
     try:
         record = repository.record.model_validate_json(text)
-        # What is missing would get another value by each import.
+        # A missing field would get another value in each import.
         for name in ("createdAt", "updatedAt", *([] if kind is ITEMS else [to_camel(kind.key)])):
             values[name]
     except (InvalidRecordError, KeyError) as error:

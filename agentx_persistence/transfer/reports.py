@@ -1,4 +1,4 @@
-"""What the calls of this package tell: progress, differences, and what was done."""
+"""What the calls of this package report: progress, differences, and what was done."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ class CopyReport:
     """What `copy` did, or would do, if `dry_run`.
 
     `records` counts those that were written, by kind; `unchanged` those that were there already.
-    `messages` were written. `rewritten` are histories of the target that were no beginning of those
-    of the source. `comparison` is the one at the end; ``None`` for a dry run.
+    `messages` counts those that were written, `rewritten` the histories of the target that were cut
+    because they differed. `comparison` is the one at the end; ``None`` for a dry run.
     """
 
     dry_run: bool = False

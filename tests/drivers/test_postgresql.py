@@ -251,6 +251,7 @@ def test_the_tables_can_be_in_a_schema_of_their_own(postgresql_server: Postgresq
     engine.dispose()
     address = url.update_query_dict({"schema": name}).render_as_string(hide_password=False)
     assert main(["check", address]) == 0
+    assert main(["doctor", address]) == 0
     with create_persistence(address) as persistence:
         assert persistence.sessions.find_all() == []
     config = Config(Path(__file__).parents[2] / "alembic.ini", output_buffer=io.StringIO())

@@ -280,6 +280,26 @@ def test_a_log_that_lost_a_part_is_corrupt_and_never_looks_empty(
     assert keys_of(raw, redis_backend) == []
 
 
+@pytest.mark.parametrize("count", ["abc", "", "3"])
+def test_a_count_that_is_no_number_is_damage(
+    store: Persistence, redis_backend: Backend, raw: Redis, count: str
+) -> None:
+    saved_session(store)
+    store.sessions.add_messages("session", [message("first"), message("second")])
+    document, *_ = Keys(redis_backend.options["base"]).log("session")
+    raw.hset(document, "count", count)
+    sessions = store.sessions
+    for call in (
+        lambda: sessions.get_messages("session"),
+        lambda: sessions.get_messages("session", last=1),
+        lambda: sessions.summaries(["session"]),
+        lambda: sessions.add_message("session", message()),
+        lambda: sessions.pop_message("session"),
+    ):
+        with pytest.raises(CorruptRecordError, match="session"):
+            call()
+
+
 @pytest.mark.parametrize("position", [4, 999])
 def test_a_batch_leaves_a_log_as_it_is_whose_positions_are_damaged(
     store: Persistence, redis_backend: Backend, raw: Redis, position: int

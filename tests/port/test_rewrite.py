@@ -45,6 +45,15 @@ def test_rewrite_cuts_after_a_position(storage: Storage) -> None:
     assert history(storage) == ["a"]
 
 
+def test_a_position_after_the_last_entry_is_missing(storage: Storage) -> None:
+    log_of(storage, "abc")
+    head = storage.head("log")
+    for new in ([], entries("x")):
+        with pytest.raises(RecordNotFoundError, match="#4"):
+            storage.rewrite("log", 4, new, 1, "token")
+    assert (storage.head("log"), history(storage)) == (head, ["a", "b", "c"])
+
+
 def test_the_generation_becomes_the_token_with_the_number_cut_off(storage: Storage) -> None:
     log_of(storage, "abcde")
     storage.rewrite("log", "b", entries("x"), 1, "one")

@@ -18,7 +18,7 @@ from agentx_persistence.integrations.langgraph.items import Space
 from agentx_persistence.records import id_problem
 
 CHECKPOINT = "~checkpoint"
-# So the namespace of a checkpoint fits an item, unless the container's id is very long.
+# Then the namespace of a checkpoint fits an item, unless the container's id is very long.
 _MAX_ELEMENT = 64
 _COMPLEMENT = bytes(range(255, -1, -1))
 

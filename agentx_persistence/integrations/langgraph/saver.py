@@ -220,9 +220,9 @@ class PersistentSaver(BaseCheckpointSaver[str]):
         self._items.save(item)
 
     def _delete(self, items: Iterable[ItemRecord]) -> None:
-        """Delete the items in reverse: of each checkpoint itself, its run's entry, its writes.
+        """Delete the items in reverse: each checkpoint, then its run's entry, then its writes.
 
-        The newest checkpoint of a namespace goes last, so that no other one passes for it.
+        The newest checkpoint of a namespace is deleted last, so that no other becomes the newest.
         """
         found = [(item.namespace, item.key, item.value.get("runId")) for item in items]
         for space, key, run in reversed(found):
@@ -283,7 +283,8 @@ def _complete(items: Iterable[ItemRecord]) -> Iterator[list[Any]]:
 
 
 def _merged(old: Any, new: Any) -> Any:
-    """Return a task's writes with new ones. Of errors and the like, the index is negative."""
+    """Return a task's writes with new ones. Only those with a negative index, such as errors, are
+    replaced."""
     regular = {index: write for index, write in old["writes"].items() if int(index) >= 0}
     return {**old, "writes": {**old["writes"], **new["writes"], **regular}}
 

@@ -55,7 +55,7 @@ class PersistentStore(BaseStore):
             validate_op_namespace(op)
         gets = [(self._space(op.namespace), op.key) for op in ops if isinstance(op, GetOp)]
         found = self._items.find_many(gets)
-        # Of several writes of one item the last one counts. All are checked before the first.
+        # The last of several writes of one item counts. All are checked before the first is made.
         writes: dict[tuple[Space, str], ItemRecord | None] = {}
         results: list[Result] = []
         for op in ops:
