@@ -70,6 +70,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 @pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Leave what is there before the first test out of all later searches for garbage.
+
+    That is some hundred thousand objects, nearly all there are, and many tests search.
+    """
+    gc.collect()
+    if hasattr(gc, "freeze"):  # not on PyPy
+        gc.freeze()
+
+
+@pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     if terminal := config.pluginmanager.get_plugin("terminalreporter"):
         config.pluginmanager.register(FailuresAtOnce(terminal))

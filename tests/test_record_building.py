@@ -55,7 +55,9 @@ print(failed)
 _FORK = """
 import os, threading
 from agentx_persistence import SessionRecord
+from agentx_persistence.records import _building
 from agentx_persistence.records._building import Building
+_building._LONGEST = 0.5
 held, done = threading.Event(), threading.Event()
 def hold():
     with Building.lock:
@@ -298,6 +300,8 @@ import os, threading
 lock = threading.RLock()  # such as the one of `logging`
 os.register_at_fork(before=lock.acquire, after_in_parent=lock.release)
 from agentx_persistence import UserMessage, create_persistence
+from agentx_persistence.records import _building
+_building._LONGEST = 1.0  # more than the thread waits before it begins
 {before}
 
 held = threading.Event()
@@ -320,9 +324,17 @@ print("went on")
 """
 
 
+_OPENED = """
+create_persistence()
+from agentx_persistence.storage import _forking
+_forking._LONGEST = 1.0
+"""
+
+
 @pytest.mark.parametrize(
     ("before", "use"),
-    [("", "UserMessage(content='x')"), ("create_persistence()", "create_persistence()")],
+    [("", "UserMessage(content='x')"), (_OPENED, "create_persistence()")],
+    ids=["building", "opening"],
 )
 def test_a_fork_and_a_thread_do_not_wait_for_each_other_for_ever(before: str, use: str) -> None:
     """The fork holds the lock of building or opening while it waits in a hook of others."""

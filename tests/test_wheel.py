@@ -39,8 +39,9 @@ def test_the_wheel_has_the_migrations_the_types_and_no_tests(wheel: Path) -> Non
 
 def test_the_wheel_opens_a_new_database_away_from_the_checkout(wheel: Path, tmp_path: Path) -> None:
     python = tmp_path / "environment" / "bin" / "python"
-    _run([sys.executable, "-m", "venv", tmp_path / "environment"], tmp_path)
-    _run([python, "-m", "pip", "install", "--quiet", f"{wheel}[sqlite]"], tmp_path)
+    _run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "environment"], tmp_path)
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "--python", python]
+    _run([*pip, "install", "--quiet", f"{wheel}[sqlite]"], tmp_path)
     program = (
         "import agentx_persistence, pathlib\n"
         "from agentx_persistence import ContainerRecord, create_persistence\n"

@@ -245,7 +245,7 @@ def test_a_pop_beside_a_cut_takes_what_is_newest_then(
         nonlocal is_cut
         monkeypatch.undo()
         cut.append(thread.submit(sessions.truncate_after, "session", sent[1].id))
-        is_cut = not wait(cut, timeout=3).not_done  # no, where the session is locked
+        is_cut = not wait(cut, timeout=1).not_done  # no, where the session is locked
         return parse(*arguments)
 
     monkeypatch.setattr(sessions, "_messages", parse_beside_a_cut)

@@ -14,16 +14,15 @@ from agentx_persistence import BackendUnavailableError, create_persistence
 from tests.contract.records import message, saved_session, texts
 from tests.servers.process import server_folder
 
-_SECONDS_DOWN = 3
+_SECONDS_DOWN = 2
 
 
-@pytest.fixture(params=["mysql", "mariadb", "postgresql"])
+@pytest.fixture(scope="module", params=["mysql", "mariadb", "postgresql"])
 def restarted_server(request: pytest.FixtureRequest) -> Iterator[Any]:
     """A server of its own, which keeps what it acknowledged when it is killed."""
     with server_folder(request.param) as folder:
         module = importlib.import_module(f"tests.servers.{request.param}")
         server = module.start_server(folder, durable=True)
-        server.recreate("agentx")
         yield server
         server.stop()
 
@@ -34,6 +33,7 @@ def test_a_server_that_is_killed_and_comes_back_loses_nothing(
 ) -> None:
     """A call is repeated for so many seconds."""
     server = restarted_server
+    server.recreate("agentx")
     acknowledged: list[str] = []
     refused: list[str] = []
     done = threading.Event()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import multiprocessing
 import os
 import sqlite3
 import sys
@@ -25,6 +24,7 @@ from agentx_persistence import Persistence
 from tests.backends.backend import Backend
 from tests.contract.calls import all_calls
 from tests.contract.hostile import INJECTIONS
+from tests.processes import prepared
 from tests.servers.mongodb import Commands
 
 
@@ -229,5 +229,5 @@ def _touched_outside(backend: Backend) -> list[str]:
 
 def test_no_id_reaches_a_path_outside_of_the_store(fs_backend: Backend) -> None:
     Path(fs_backend.arguments[0]).mkdir()
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
+    with prepared().Pool(1) as pool:
         assert pool.apply(_touched_outside, (fs_backend,)) == []

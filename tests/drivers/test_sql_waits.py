@@ -24,6 +24,7 @@ from agentx_persistence import (
 )
 from agentx_persistence._sql import schema
 from agentx_persistence._sql.engine import Database
+from agentx_persistence.storage import _retrying
 from tests.backends.backend import DATABASE_SERVER, Backend
 from tests.contract.records import message, saved_session, texts
 
@@ -69,8 +70,10 @@ def test_what_passes_is_repeated_and_logged(
     backend: Backend,
     is_postgresql: bool,
     caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
     own: bool,
 ) -> None:
+    monkeypatch.setattr(_retrying, "_LONGEST_PAUSE", 0.05)
     url = schema.parse_url(server.url.set(database=backend.options["database"]))
     engine = create_engine(url)
     opened = (

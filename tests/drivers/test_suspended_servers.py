@@ -213,8 +213,8 @@ def test_a_cluster_that_is_silent_ends_the_calls_of_all_threads_in_time(
 
 
 _PIECE = {
-    "postgresql": "SELECT repeat('x', 100000), pg_sleep(0.6) FROM generate_series(1, 4)",
-    "mysql": "SELECT REPEAT('x', 100000), SLEEP(0.6) FROM (SELECT 1 UNION SELECT 2"
+    "postgresql": "SELECT repeat('x', 100000), pg_sleep(0.3) FROM generate_series(1, 4)",
+    "mysql": "SELECT REPEAT('x', 100000), SLEEP(0.3) FROM (SELECT 1 UNION SELECT 2"
     " UNION SELECT 3 UNION SELECT 4) AS four",
 }
 
@@ -223,11 +223,11 @@ _PIECE = {
 def test_only_silence_counts_so_an_answer_that_comes_in_pieces_may_take_longer(
     backend: Backend,
 ) -> None:
-    with _with(backend, answer_timeout=2, retry_seconds=0).open() as persistence:
+    with _with(backend, answer_timeout=1, retry_seconds=0).open() as persistence:
         database: Any = persistence._storage._database  # type: ignore[attr-defined]
         started = time.monotonic()
         slow = _PIECE.get(backend.name, _PIECE["mysql"])
         assert len(database.fetch(slow)) == 4
-        assert time.monotonic() - started > 2.2
-        silent = "SELECT pg_sleep(3)" if backend.name == "postgresql" else "SELECT SLEEP(3)"
-        assert _seconds_until_unavailable(lambda: database.fetch(silent)) < 3
+        assert time.monotonic() - started > 1.1
+        silent = "SELECT pg_sleep(2)" if backend.name == "postgresql" else "SELECT SLEEP(2)"
+        assert _seconds_until_unavailable(lambda: database.fetch(silent)) < 2

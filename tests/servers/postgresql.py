@@ -128,7 +128,7 @@ class PostgresqlServer:
             "SELECT pid, state, query FROM pg_stat_activity WHERE datname = %s", database
         ):
             assert time.monotonic() < deadline, f"connections are left open: {left}"
-            time.sleep(0.02)
+            time.sleep(0.005)
 
     def stop(self) -> None:
         if self.process:
