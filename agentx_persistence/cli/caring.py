@@ -78,7 +78,7 @@ def _findings(url: str, *, quiet: bool) -> Iterator[Finding]:
         except BackendError as error:
             yield Finding("damage", "the store cannot be opened", str(error), _BACKUP)
             return
-    advice = "change the server's configuration, if a crash must lose nothing"
+    advice = "if a crash must lose no data, change the server's configuration"
     for warning in said:
         yield Finding("note", str(warning.message), "the server's settings", advice)
     yield from settings.findings(url)
@@ -89,7 +89,7 @@ def _findings(url: str, *, quiet: bool) -> Iterator[Finding]:
         raise
     except (BackendError, SchemaError) as error:
         what = "the store cannot be read to its end"
-        yield Finding("damage", what, str(error), "correct what is named above, and look again")
+        yield Finding("damage", what, str(error), "correct this error, and run doctor again")
 
 
 def prune(
