@@ -95,15 +95,15 @@ def _findings(url: str, *, quiet: bool) -> Iterator[Finding]:
 def prune(
     url: Url,
     inactive: Annotated[
-        str, typer.Option(help="For how long nothing has happened, such as 90d, 12w or 36h.")
+        str, typer.Option(help="Delete sessions without activity for this long: 90d, 12w, 36h.")
     ],
     containers: Containers = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Delete the conversations in which nothing has happened for a while, one by one.
+    """Delete the conversations without activity for a given time, one by one.
 
-    It can be interrupted and run again.
+    You can interrupt it and run it again.
 
     \b
     agentx-persistence prune sqlite:///agentx.db --inactive 90d --dry-run
