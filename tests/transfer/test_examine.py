@@ -86,7 +86,7 @@ def test_each_damaged_record_is_found_with_its_place(backend: Backend) -> None:
         ),
         (
             "UPDATE agentx_messages SET body = replace(body, '\"m2\"', '\"m1\"')",
-            "message 3 of session 'session' has the id 'm1', which an earlier one has",
+            "message 3 of session 'session' has the id 'm1', which an earlier message has",
         ),
         (
             "UPDATE agentx_containers SET body = replace(body, '\"box\"', '\"bin\"')",
