@@ -171,7 +171,9 @@ class JoinedDatabase(Database):
         return RecordConflictError(noun, id, reason)
 
     def migrate(self, upgrade: Callable[[Engine], None], engine: Engine | None = None) -> NoReturn:
-        raise ConfigurationError(self.flavour.backend, "a migration needs its own transactions")
+        raise ConfigurationError(
+            self.flavour.backend, "a migration cannot run inside your transaction"
+        )
 
     def close(self) -> None:
         """Do nothing: the transaction is the caller's."""
