@@ -57,7 +57,7 @@ class RecordConflictError(PersistenceError):
     def __str__(self) -> str:
         if self.reason:
             return f"{self.kind} {self.id!r}: {self.reason}"
-        where = f", which differs in {self.field}" if self.field else ""
+        where = f"; the two differ in {self.field}" if self.field else ""
         return f"another {self.kind} has the id {self.id!r}{where}"
 
 

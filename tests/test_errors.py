@@ -13,7 +13,7 @@ ERRORS = [
     (
         errors.RecordConflictError("message", "m", field="content"),
         errors.PersistenceError,
-        "another message has the id 'm', which differs in content",
+        "another message has the id 'm'; the two differ in content",
     ),
     (
         errors.RecordConflictError("session", "s", "it has 1 message"),

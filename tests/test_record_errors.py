@@ -63,8 +63,12 @@ INTERNAL = {
         (AssistantMessage, {"usage": Usage}, "usage: must be a mapping"),
         (AssistantMessage, {"usage": {"inputTokens": 1.5}}, "usage.input_tokens: must be a whole"),
         (AssistantMessage, {"usage": {"inputTokens": "1"}}, "usage.input_tokens: must be a whole"),
-        (TextPart, {"txt": "x"}, "text: is missing (was it meant by 'txt'?)"),
-        (ErrorMessage, {"contents": "x"}, "content: is missing (was it meant by 'contents'?)"),
+        (TextPart, {"txt": "x"}, "text: is missing (did you misspell it as 'txt'?)"),
+        (
+            ErrorMessage,
+            {"contents": "x"},
+            "content: is missing (did you misspell it as 'contents'?)",
+        ),
         (ToolCallMessage, {"tool_call": {"id": "c", "name": "n"}}, "tool_call.input: is missing"),
         (
             ToolResultMessage,
@@ -105,7 +109,9 @@ def test_an_error_says_what_is_meant_and_names_no_class(
 def test_a_misspelt_field_is_kept_with_a_warning_that_names_the_field(
     make: Any, misspelt: str, meant: str
 ) -> None:
-    with pytest.warns(MisspeltFieldWarning, match=f"{misspelt!r}: is {meant!r} meant") as warned:
+    with pytest.warns(
+        MisspeltFieldWarning, match=f"{misspelt!r}: did you mean {meant!r}"
+    ) as warned:
         record = make()
     assert warned[0].filename == __file__
     assert misspelt in record.model_extra

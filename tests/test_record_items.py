@@ -74,7 +74,7 @@ def test_what_is_no_base64_is_refused(value: Any) -> None:
             read(wire)
         assert (raised.value.field, raised.value.reason) == (
             "value",
-            "must be base64 text, as bytes are",
+            "must be base64 text, because value_type is bytes",
         )
 
 

@@ -83,7 +83,7 @@ def _index_failed(base: str, error: sqlite3.Error) -> BackendError:
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
         return BackendError("fs", reason)
     if not os.access(base, os.W_OK):
-        needs = "reading takes locks there, too; copy the store to a folder that can be written"
+        needs = "readers also take locks there; copy the store to a folder that can be written"
         return ConfigurationError("fs", f"{base} cannot be written, and {needs}")
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return ConfigurationError("fs", f"{reason}; it must be a file that can be written")

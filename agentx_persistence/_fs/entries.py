@@ -74,7 +74,7 @@ class Entries(Logs):
             self._index.settle(SESSIONS, key, row)
         except (BackendUnavailableError, sqlite3.Error) as error:
             # The change is durable, and the file decides where an unsure row is listed.
-            _LOGGER.warning("%s: not settled in the index: %s", self._path(key), error)
+            _LOGGER.warning("%s: the index entry could not be updated: %s", self._path(key), error)
             return False
         return True
 
@@ -120,7 +120,7 @@ class Entries(Logs):
                 files.remove(f"{path}.draft")
             if not isinstance(error, OSError):
                 raise
-            _LOGGER.warning("%s could not be written anew: %s", path, error)
+            _LOGGER.warning("%s could not be rewritten without dead entries: %s", path, error)
             return
         self._index.forget(file_name(SESSIONS, key))
         self.with_log(key, lambda new: self.state(key, new, locked=True))

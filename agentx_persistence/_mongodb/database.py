@@ -109,7 +109,7 @@ class Database(ForkAware):
         except OperationFailure as error:
             if error.code in _INDEX_CONFLICTS:
                 raise SchemaError(
-                    f"database {self.name!r} has other indexes: {error}",
+                    f"database {self.name!r} has conflicting indexes: {error}",
                     "use another database_name or collection_prefix, or drop those indexes",
                 ) from error
             raise translated(error, self.name) from error

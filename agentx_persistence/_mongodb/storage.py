@@ -143,7 +143,9 @@ class MongoStorage(Storage):
             reason = "within: give a pymongo ClientSession in which a transaction has been started"
             raise ConfigurationError("mongodb", reason)
         if transaction.client is not self._scope.database.clients.given:
-            reason = "within: give one of the client that was given to mongodb_driver(client=)"
+            reason = (
+                "within: give a session of the client that was given to mongodb_driver(client=)"
+            )
             raise ConfigurationError("mongodb", reason)
         return MongoStorage(Scope(self._scope.database, transaction))
 

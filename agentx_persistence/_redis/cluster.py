@@ -133,7 +133,9 @@ class Cluster:
         except (RedisError, RedisClusterException, IndexError) as error:
             # The call is repeated with the slots that were known before. redis-py raises an
             # IndexError if there are no slots.
-            _logger.warning("redis: no node of the cluster has said where the slots are: %s", error)
+            _logger.warning(
+                "redis: no node of the cluster has answered which node has which slots: %s", error
+            )
         finally:
             self._asking_until = 0.0
             if manager.startup_nodes is asking:

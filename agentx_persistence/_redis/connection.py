@@ -98,7 +98,7 @@ class Connection:
         return BackendUnavailableError(
             "redis",
             f"{self.target.place}: the connection was lost, and others have changed "
-            f"{subject[0]} {subject[1]!r} since; read it to see whether this call did its work",
+            f"{subject[0]} {subject[1]!r} since; read it to see whether this call was applied",
         )
 
     def scripts(

@@ -125,7 +125,10 @@ def _second(pair: Any) -> str:
 def _dangers(facts: dict[str, str], config: dict[str, str]) -> Iterator[str]:
     # The server counts replicas only if min-replicas-to-write is set.
     if "min_slaves_good_slaves" in facts and facts["redis_version"].startswith("6."):
-        yield "Redis before 7.0 does not apply min-replicas-to-write to scripts, which write here"
+        yield (
+            "this server, older than Redis 7.0, does not apply min-replicas-to-write to scripts,"
+            " and this package writes with scripts"
+        )
     policy = facts.get("maxmemory_policy", "noeviction")
     # The policies "volatile-…" evict only keys that expire: here, only unfinished copies.
     if policy.startswith("allkeys"):
@@ -134,4 +137,4 @@ def _dangers(facts: dict[str, str], config: dict[str, str]) -> Iterator[str]:
         if config and not config["save"]:
             yield "neither appendonly nor save is on: a restart loses all data"
     elif config.get("appendfsync") == "no":
-        yield "appendfsync is no: a crash of the machine loses what it has not yet written"
+        yield "appendfsync is no: a crash of the machine loses data that is not yet on its disk"

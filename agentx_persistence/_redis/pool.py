@@ -86,7 +86,9 @@ class Pool:
         call, me = object(), threading.get_ident()
         if list(self._inside.values()).count(me) >= self._limit:
             raise BackendUnavailableError(
-                "redis", "this call is inside others of its thread, which use all connections"
+                "redis",
+                "this call is inside other calls of its thread, which use all connections;"
+                " make it after those, or raise max_connections",
             )
         try:
             self._inside[call] = me

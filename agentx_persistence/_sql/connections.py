@@ -118,7 +118,8 @@ class PooledConnections(Connections):
         if self._inside and list(self._inside.values()).count(me) >= self._pool().most:
             raise BackendUnavailableError(
                 self._flavour.backend,
-                "this call is inside others of its thread, which use all connections",
+                "this call is inside other calls of its thread, which use all connections;"
+                " make it after those, or raise pool_size",
             )
         try:
             self._inside[call] = me

@@ -177,8 +177,8 @@ class Database(ForkAware):
         """Return the error for what is still refused as a duplicate after all attempts."""
         return ConfigurationError(
             self.flavour.backend,
-            f"{noun} {id!r} is refused as a duplicate, though nothing has its id; remove the unique"
-            " index that was added to the tables of this package",
+            f"the database refuses the {noun} {id!r} as a duplicate, but no {noun} has this id;"
+            " remove the unique index that was added to the tables of this package",
         )
 
     def before_fork(self, deadline: float) -> None:

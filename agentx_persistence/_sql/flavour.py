@@ -101,8 +101,8 @@ class Flavour(ABC):
     def refuse_autocommit(self) -> NoReturn:
         raise ConfigurationError(
             self.backend,
-            "within: the connection is in AUTOCOMMIT, so that nothing could be undone; give one"
-            " with another isolation level",
+            "within: the connection is in AUTOCOMMIT and cannot roll back; give a connection with"
+            " another isolation level",
         )
 
     @abstractmethod

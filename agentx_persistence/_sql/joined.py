@@ -141,7 +141,8 @@ class JoinedDatabase(Database):
         ours, theirs = database.dialect, self._dialect
         if ours.name.replace("mariadb", "mysql") != theirs.name.replace("mariadb", "mysql"):
             raise ConfigurationError(
-                self.flavour.backend, f"within: the transaction is one of {theirs.name}"
+                self.flavour.backend,
+                f"within: the transaction belongs to {theirs.name}; give one of {ours.name}",
             )
         self._statements = database.statements_of(theirs)
         self._writing = set()
@@ -166,11 +167,13 @@ class JoinedDatabase(Database):
             raise DuplicateError(self.flavour.backend, str(error.orig)) from error.orig
 
     def refused(self, noun: str, id: str) -> PersistenceError:
-        reason = "others created it meanwhile, and your transaction does not see it; begin it anew"
+        reason = "others created it meanwhile, and your transaction cannot see it; begin a new one"
         return RecordConflictError(noun, id, reason)
 
     def migrate(self, upgrade: Callable[[Engine], None], engine: Engine | None = None) -> NoReturn:
-        raise ConfigurationError(self.flavour.backend, "a migration needs its own transactions")
+        raise ConfigurationError(
+            self.flavour.backend, "a migration cannot run inside your transaction"
+        )
 
     def close(self) -> None:
         """Do nothing: the transaction is the caller's."""

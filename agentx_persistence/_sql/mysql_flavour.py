@@ -45,8 +45,8 @@ _MISCONFIGURED: dict[object, str] = {
     1046: "name it in the URL: mysql://user:password@host/database",
     1049: "create the database first",
     1102: "check the name of the database",
-    1251: "the client library does not know how this user authenticates",
-    2059: "the client library does not know how this user authenticates",
+    1251: "the client library does not support the authentication method of this user",
+    2059: "the client library does not support the authentication method of this user",
 }
 # An upper bound for the length of a statement without its values.
 _STATEMENT = 4096

@@ -231,6 +231,6 @@ class MysqlJoinedStorage(SqlStorage):
 def _conflict(log: str) -> RecordConflictError:
     reason = (
         "your transaction sees only a part of what others have changed meanwhile; begin it anew, or"
-        " let it use READ COMMITTED (if this stays so, run: agentx-persistence doctor)"
+        " let it use READ COMMITTED (if this error persists, run: agentx-persistence doctor)"
     )
     return RecordConflictError("session", log, reason)

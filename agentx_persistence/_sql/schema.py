@@ -86,8 +86,8 @@ def revision(engine: Engine, schema: str | None = None) -> str | None:
     if found == HEAD and (missing := METADATA.tables.keys() - there):
         raise SchemaError(
             f"the schema has revision {found!r}, but no table {min(missing)}",
-            f"restore it; or, to begin with an empty one, run: DELETE FROM {VERSION_TABLE},"  # noqa: S608
-            " and upgrade",
+            f"restore the table; or, to create it empty, run: DELETE FROM {VERSION_TABLE}, and then"  # noqa: S608
+            " upgrade",
         )
     return found
 

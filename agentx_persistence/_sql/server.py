@@ -105,12 +105,16 @@ def server_url(
                 "argument", "engine", f"must be a sqlalchemy.Engine, not {type(engine).__name__}"
             )
         if url is not None or given:
-            raise InvalidRecordError("argument", "engine", "cannot be given beside an address")
+            raise InvalidRecordError(
+                "argument",
+                "engine",
+                "cannot be given together with url, user, password or database",
+            )
         url = engine.url
     elif url is None:
         url = URL.create(dialects[0], user, password, host, port, database)
     elif given:
-        raise InvalidRecordError("argument", given[0], "must be in the URL, not beside it")
+        raise InvalidRecordError("argument", given[0], "must be in the URL if you give a URL")
     address = schema.parse_url(url, dialects[0].partition("+")[0])
     if address.get_backend_name() not in dialects and address.drivername not in dialects:
         raise InvalidRecordError(

@@ -41,7 +41,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         return _run(arguments)
     except _Interrupted:
-        said = "interrupted; what was done stays, and the command can be run again"
+        said = "interrupted; finished work is kept, and the command can be run again"
         print(said, file=Lasting(sys.stderr, lost=OSError))
         return 130
     finally:
@@ -92,11 +92,11 @@ def _about(
     """Look into, copy, import and check stores of AI agents' conversations.
 
     A URL names a store: sqlite:///agentx.db, file:///folder, postgresql://user@host/database,
-    mysql://…, redis://…, mongodb://host/database. AGENTX_PERSISTENCE_URL is used where none is
-    given, except by copy and compare.
+    mysql://…, redis://…, mongodb://host/database. Commands that get no URL use the variable
+    AGENTX_PERSISTENCE_URL, except copy and compare.
 
-    Exit status: 0 done as asked; 1 a difference, damage, or not current; 2 a mistake, or no answer;
-    130 interrupted by Ctrl-C.
+    Exit status: 0 done as asked; 1 stores differ, a store is damaged, or its schema is not current;
+    2 an error, such as a wrong option or a server that does not answer; 130 interrupted by Ctrl-C.
     """
 
 
@@ -114,7 +114,7 @@ def upgrade(url: Url) -> None:
 @app.command()
 @to_its_end
 def check(url: Url) -> None:
-    """Tell whether a store answers, and its tables are current. Exit status 1 if they are not.
+    """Check that a store answers and that its tables are current. Exit status 1 if they are not.
 
     \b
     agentx-persistence check sqlite:///agentx.db

@@ -78,7 +78,7 @@ def _findings(url: str, *, quiet: bool) -> Iterator[Finding]:
         except BackendError as error:
             yield Finding("damage", "the store cannot be opened", str(error), _BACKUP)
             return
-    advice = "change the server's configuration, if a crash must lose nothing"
+    advice = "if a crash must lose no data, change the server's configuration"
     for warning in said:
         yield Finding("note", str(warning.message), "the server's settings", advice)
     yield from settings.findings(url)
@@ -89,21 +89,21 @@ def _findings(url: str, *, quiet: bool) -> Iterator[Finding]:
         raise
     except (BackendError, SchemaError) as error:
         what = "the store cannot be read to its end"
-        yield Finding("damage", what, str(error), "correct what is named above, and look again")
+        yield Finding("damage", what, str(error), "correct this error, and run doctor again")
 
 
 def prune(
     url: Url,
     inactive: Annotated[
-        str, typer.Option(help="For how long nothing has happened, such as 90d, 12w or 36h.")
+        str, typer.Option(help="Delete sessions without activity for this long: 90d, 12w, 36h.")
     ],
     containers: Containers = None,
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Delete the conversations in which nothing has happened for a while, one by one.
+    """Delete the conversations without activity for a given time, one by one.
 
-    It can be interrupted and run again.
+    You can interrupt it and run it again.
 
     \b
     agentx-persistence prune sqlite:///agentx.db --inactive 90d --dry-run

@@ -56,14 +56,14 @@ class Kind(StrEnum):
 
 def list_records(
     url: Url,
-    kind: Annotated[Kind, typer.Option(help="What to list.")] = Kind.sessions,
+    kind: Annotated[Kind, typer.Option(help="The kind of records to list.")] = Kind.sessions,
     container: Annotated[
-        str | None, typer.Option("--container", "-c", help="Only what this container owns.")
+        str | None, typer.Option("--container", "-c", help="Only records of this container.")
     ] = None,
     limit: Limit = 50,
     as_json: Json = False,
 ) -> None:
-    """List conversations, newest first (of one container by last activity), or other records.
+    """List conversations, newest first (with --container: last active first), or other records.
 
     \b
     agentx-persistence list sqlite:///agentx.db
@@ -133,13 +133,14 @@ def show(
         str | None, typer.Argument(metavar="SESSION", help="The id of the session.")
     ] = None,
     last: Annotated[
-        int | None, typer.Option("--last", "-n", min=1, help="Only the newest messages.")
+        int | None,
+        typer.Option("--last", "-n", min=1, help="Only this many of the newest messages."),
     ] = None,
-    full: Annotated[bool, typer.Option(help="Show calls and results of tools whole.")] = False,
+    full: Annotated[bool, typer.Option(help="Show tool calls and their results in full.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a conversation as one reads it.
+    """Show a conversation as readable text.
 
     \b
     agentx-persistence show sqlite:///agentx.db sess_1f00

@@ -49,11 +49,11 @@ def copy(
     dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
-    """Copy a store, with every byte and every time, and compare both at the end.
+    """Copy a store, with every byte and every timestamp, and compare both stores at the end.
 
-    Run it again after an interruption: what is there is not written twice. Records of SRC replace
-    those of DST with the same id; what only DST has stays. Exit status 1 if both still differ, as
-    SRC is being written to.
+    Run it again after an interruption: nothing is written twice. Records of SRC replace those of
+    DST with the same id; records that only DST has are kept. Exit status 1 if the stores still
+    differ, for example because other processes write to SRC.
 
     \b
     agentx-persistence copy sqlite:///agentx.db postgresql://user@host/agentx
@@ -104,10 +104,10 @@ def compare(
 
 def export(
     first: Annotated[str, typer.Argument(metavar="URL", help=URL_HELP)],
-    second: Annotated[str | None, typer.Argument(metavar="FILE", help="The file.")] = None,
+    second: Annotated[str | None, typer.Argument(metavar="FILE", help="The file to write.")] = None,
     containers: Containers = None,
     since: Annotated[
-        datetime | None, typer.Option(help="Only what was changed since then, in UTC.")
+        datetime | None, typer.Option(help="Only what was changed since this time, in UTC.")
     ] = None,
 ) -> None:
     """Write a store to a file: JSON Lines, or Markdown if its name ends with .md.
@@ -126,24 +126,26 @@ def export(
                 persistence, file, containers=containers, since=at, progress=tell
             )
     except BrokenPipeError:
-        typer.echo(f"error: {file}: its reader went away before the end", err=True)
+        typer.echo(f"error: {file}: the reader closed it before the end of the export", err=True)
         raise typer.Exit(2) from None
     # A pipe, such as /dev/stdout, has the export in it.
     typer.echo(f"{file}: {counted(messages, 'messages')}", err=not Path(file).is_file())
 
 
 def import_records(
-    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The file, or the other store.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="The file or the other store to read.")
+    ],
     url: Url,
     kind: Annotated[
-        Source, typer.Option("--from", help="What has written it.")
+        Source, typer.Option("--from", help="The program that wrote SOURCE.")
     ] = Source.agentx_persistence,
     keys: Annotated[
-        bool, typer.Option("--keys", help="Copy the API keys of providers, too (agentx).")
+        bool, typer.Option("--keys", help="Also copy the API keys of providers (from agentx).")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Read a file that `export` has written, or another program's store, into a store.
+    """Import a file that `export` wrote, or another program's store, into a store.
 
     A second import of the same source writes nothing.
 

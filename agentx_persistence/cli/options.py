@@ -27,13 +27,15 @@ Url = Annotated[
 ]
 Containers = Annotated[
     list[str] | None,
-    typer.Option("--container", "-c", help="Only this container; can be given several times."),
+    typer.Option("--container", "-c", help="Only this container; you can give several."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would be done.")]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show what would be done, and change nothing.")
+]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="List at most this many records.")]
 
-URL_HELP = f"The store; may be left out if {VARIABLE} is set."
+URL_HELP = f"The URL of the store; you can leave it out if {VARIABLE} is set."
 
 # Control characters, which a terminal would obey, as the pictures that Unicode has of them.
 _VISIBLE = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}

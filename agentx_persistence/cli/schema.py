@@ -16,7 +16,7 @@ from agentx_persistence.schemes import MODULES
 VARIABLE = "AGENTX_PERSISTENCE_URL"
 _RELATIONAL = ("sqlite", "postgres", "mysql", "mariadb")
 _OF_EXTRAS = ("alembic", "psycopg", "pymysql")
-_NEEDS_EXTRA = "the other commands need: pip install 'agentx-persistence[cli]'"
+_NEEDS_EXTRA = "for the other commands, run: pip install 'agentx-persistence[cli]'"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -54,7 +54,7 @@ def _told(error: OSError) -> int:
     return 2
 
 
-_HELP = ("upgrade: bring the schema up to date", "check: tell whether it is current")
+_HELP = ("upgrade: bring the schema up to date", "check: say whether the schema is current")
 
 
 def upgrade(url: str) -> int:

@@ -131,12 +131,13 @@ def _of_database(engine: Engine, family: str, path: str) -> Iterator[Finding]:
     with engine.connect() as connection:
         if family == "sqlite" and (damage := _damage_of_file(connection)):
             what = f"the database file is damaged: {damage}"
-            yield Finding("damage", what, path, "restore it from a backup; REINDEX cures indexes")
+            advice = "restore it from a backup; if only indexes are damaged, run REINDEX"
+            yield Finding("damage", what, path, advice)
             return
         context = MigrationContext.configure(connection, opts=_COMPARED)
         for difference in compare_metadata(context, METADATA):
-            advice = "undo the change; a migration of a newer version could fail on it"
-            what = "the tables are not as this version made them"
+            advice = "undo this change; a migration to a newer version could fail because of it"
+            what = "the tables differ from those that this version makes"
             yield Finding("damage", what, repr(difference), advice)
         for setting, (question, safe) in _DURABLE.get(family, {}).items():
             found = str(connection.scalar(text(question)))

@@ -100,6 +100,6 @@ def _message(item: TResponseInputItem) -> OtherMessage:
 
 def _item(message: Message) -> TResponseInputItem:
     if not isinstance(message, OtherMessage) or message.subtype != _NAME:
-        reason = f"is {message.subtype!r}, so it is no item that the Agents SDK has added"
+        reason = f"is {message.subtype!r}, so it is not an item that the Agents SDK added"
         raise InvalidRecordError("message", "subtype", reason)
     return cast(TResponseInputItem, message.item)

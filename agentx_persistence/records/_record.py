@@ -246,13 +246,17 @@ class Record(BaseModel):
             raise self._refusal("record", "nested too deep") from error
         if not exact:
             field = first_difference(self, again) or "record"
-            raise self._refusal(field, "would not be read back as it is")
+            raise self._refusal(
+                field, "cannot be stored exactly: it would be read back as another value"
+            )
 
     def _prove_as_stored(self, text: bytes) -> None:
         """Refuse the record unless the class that will read it, another one, gives it back."""
         again = self._read_back(text)
         if field := first_difference(from_json(text), from_json(again._serialize())):
-            raise self._refusal(field, "would not be read back as it is")
+            raise self._refusal(
+                field, "cannot be stored exactly: it would be read back as another value"
+            )
 
     @classmethod
     def _read_back(cls, text: bytes) -> "Record":

@@ -47,7 +47,7 @@ def invalid(
     if told["type"] == "string_type" and told["loc"][-1] == _TEXT_BRANCH:
         reason = "must be text or a list of parts"
     if told["type"] == "missing" and (meant := nearest(field, given)):
-        reason += f" (was it meant by {meant!r}?)"
+        reason += f" (did you misspell it as {meant!r}?)"
     return InvalidRecordError(kind, field or "record", reason)
 
 
@@ -87,7 +87,7 @@ def warn_of_misspelt(record: type[BaseModel], names: Iterable[str], given: Conta
     for name in names:
         meant = _misspelt_field(record, name)
         if meant and meant not in given:
-            message = f"{record.__name__} has no field {name!r}: is {meant!r} meant?"
+            message = f"{record.__name__} has no field {name!r}: did you mean {meant!r}?"
             warnings.warn(message, MisspeltFieldWarning, stacklevel=3)
 
 

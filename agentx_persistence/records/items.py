@@ -42,7 +42,7 @@ def _namespace_problem(value: Any) -> str | None:
     length = len("".join(value)) + len(value)
     if length > MAX_NAMESPACE_LENGTH:
         return (
-            f"has {length} characters, with one counted for each element;"
+            f"has {length} characters, including one for each element;"
             f" at most {MAX_NAMESPACE_LENGTH} are allowed"
         )
     return None
@@ -123,7 +123,9 @@ class ItemRecord(
             try:
                 values["value"] = base64.b64decode(values["value"], validate=True)
             except (TypeError, ValueError) as error:
-                problem = PydanticCustomError("base64", "must be base64 text, as bytes are")
+                problem = PydanticCustomError(
+                    "base64", "must be base64 text, because value_type is bytes"
+                )
                 line = InitErrorDetails(type=problem, loc=("value",), input=values["value"])
                 raise ValidationError.from_exception_data("item", [line]) from error
         return self

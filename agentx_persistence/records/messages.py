@@ -50,7 +50,7 @@ class MessageRecord(
     def _read_back(cls, text: bytes) -> Record:
         for name in ("subtype", "role", "timestamp"):
             if name not in cls.__pydantic_fields__:
-                reason = "is no field of {}; make one of its classes, or use parse_message"
+                reason = "is not a field of {}; use one of its subclasses, or parse_message"
                 raise InvalidRecordError("message", name, reason.format(cls.__name__))
         return parse_message(text)
 
@@ -116,7 +116,7 @@ def _unknown(subtype: str) -> str:
     """Refuse a known subtype: its own class has refused the message already."""
     if subtype in _SUBTYPES:
         raise PydanticCustomError(
-            "known", "'{subtype}' has a class of its own", {"subtype": subtype}
+            "known", "'{subtype}' has its own class; use that class", {"subtype": subtype}
         )
     return subtype
 

@@ -135,7 +135,7 @@ class RecordStore(Generic[R]):
             check_time("until", query.until)
         if order == "active" and tuple(sorted(query.where)) not in self.kind.active:
             fields = " or ".join(" and ".join(names) for names in self.kind.active)
-            reason = f"'active' lists by {fields}, and by nothing else"
+            reason = f"'active' lists by {fields}; give no other filter"
             raise InvalidRecordError("argument", "order", reason)
         return query
 

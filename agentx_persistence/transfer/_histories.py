@@ -64,7 +64,7 @@ class History:
                 if id is None:
                     yield f"{place} cannot be read", self._where(self.messages)
                 elif id in known:
-                    what = f"{place} has the id {id!r}, which an earlier one has"
+                    what = f"{place} has the id {id!r}, which an earlier message has"
                     yield what, self._where(self.messages)
                 else:
                     known.add(id)

@@ -29,7 +29,9 @@ class Writer:
             self.report.unchanged += 1
         elif there is not None and there.updated_at > record.updated_at:
             name = walking.name(kind, record.key)
-            self.report.skipped.append(f"{kind.noun} {name!r}: the stored one was changed later")
+            self.report.skipped.append(
+                f"{kind.noun} {name!r}: the stored {kind.noun} was changed later"
+            )
         else:
             self._storage.put(kind, walking.document_of(self._storage, kind, record))
             self.report.wrote(kind.name)

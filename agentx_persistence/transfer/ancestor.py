@@ -138,7 +138,7 @@ class _Import:
                 self.report.skipped.append(f"messages:{session_id}, message {position}: {error}")
                 continue
             if entry.id in ids:
-                reason = f"the id {entry.id!r} is taken by an earlier one"
+                reason = f"an earlier message has the same id {entry.id!r}"
                 self.report.skipped.append(f"messages:{session_id}, message {position}: {reason}")
                 continue
             ids.add(entry.id)
@@ -172,7 +172,7 @@ class _Import:
             stale += self.containers.get(image) != container
         if stale:
             self.report.notes.append(
-                f"{stale} index entries were stale; records are found by what they say"
+                f"{stale} index entries were stale; the owners are those that the records name"
             )
 
     def tell(self, kind: Kind | None = None) -> None:

@@ -122,7 +122,8 @@ class _Examination:
             if history.is_restless:
                 what = f"{self._named(kind, document.key)} was changed each time it was read"
                 where = self.storage.where(kind, document.key)
-                yield Finding("note", what, where, "look again when fewer write to it")
+                advice = "examine the store again when fewer processes write to it"
+                yield Finding("note", what, where, advice)
             self.messages += history.messages
 
     def _traces(self, kind: Kind) -> Iterator[Finding]:
@@ -148,8 +149,9 @@ class _Examination:
         except BackendUnavailableError:
             raise
         except PersistenceError as error:
-            what = f"nothing was found out about {kind.name} that no listing shows"
-            yield Finding("note", what, str(error), "look again with more rights")
+            what = f"the store could not be searched for {kind.name} that no listing shows"
+            advice = "give the user of the store the missing rights, and examine the store again"
+            yield Finding("note", what, str(error), advice)
 
     def _remains(self, kind: Kind) -> Iterator[Finding]:
         """Yield stale index entries, and what is stored of damaged or absent records. Add to
@@ -163,7 +165,7 @@ class _Examination:
                 continue
             name = self._named(kind, trace.key)
             if trace.stale:
-                what = f"a stale index entry of {name}"
+                what = f"an index entry of {name} is stale"
                 yield Finding("note", what, trace.where, _SAVE)
             if trace.key in self.met or trace.key in looked:
                 continue
@@ -180,7 +182,7 @@ class _Examination:
             if found:
                 self.missed.append(trace.key)
             else:
-                what = f"something is stored of {name}, which is not there"
+                what = f"{name} does not exist, but some of its data is stored"
                 yield Finding("note", what, trace.where, _REST)
 
     def _unreadable(self, what: str, where: str) -> Finding:
@@ -245,7 +247,7 @@ class _Examination:
             found, expected = doubtful[values, order]
             shown = " and ".join(f"{f} {self._shown(kind, value)!r}" for f, value in values)
             what = f"the listing of {kind.name}{' with ' * bool(shown)}{shown}"
-            what += f" shows {found} of {expected}"
+            what += f" shows {found} records, not {expected}"
             yield Finding("damage", what, f"order {order!r}", _SAVE)
 
     @staticmethod
@@ -277,7 +279,7 @@ class _Examination:
             if absent:
                 count = sum(owners[id] for id in absent)
                 owned, named = counted(count, kind.name), counted(len(absent), owner.name)
-                what = f"{owned} of {named} without a record"
-                where = f"the first one is {absent[0]!r}"
-                advice = f"save the {owner.name}, if you list them; nothing else needs it"
+                what = f"no record exists for {named} of {owned}"
+                where = f"the first {owner.noun} is {absent[0]!r}"
+                advice = f"save these records if you list {owner.name}; nothing else needs them"
                 yield Finding("note", what, where, advice)

@@ -221,12 +221,14 @@ def _import_lines(lines: IO[bytes], writer: Writer, progress: Progress | None) -
         name, values, text, updated_at = _parse(line, number)
         if number == 1:
             if name != "format" or values != FORMAT:
-                raise _refusal(1, f"is not that of a file of {FORMAT}")
+                raise _refusal(1, f"is not the first line of a file of {FORMAT}")
             if from_json(line).get("version") != VERSION:
-                raise _refusal(1, "names another version; run: pip install --upgrade " + FORMAT)
+                raise _refusal(
+                    1, "names another version of the format; run: pip install --upgrade " + FORMAT
+                )
             continue
         if ended:
-            raise _refusal(number, "comes after the end that an export writes")
+            raise _refusal(number, "comes after the line that ends an export")
         if name == "lines":
             ended = values == number - 1
             if not ended:
@@ -264,7 +266,9 @@ def _import_lines(lines: IO[bytes], writer: Writer, progress: Progress | None) -
         if progress:
             progress(Step("import", SESSIONS.name, done[SESSIONS], 0, writer.report.messages))
     if not ended:
-        raise _refusal(number, "is the last one, and not the end that an export writes: it was cut")
+        raise _refusal(
+            number, "is the last line, but not the line that ends an export: the file was cut"
+        )
 
 
 def _entry(number: int, values: Any, text: str) -> Entry:
@@ -301,7 +305,7 @@ def _parse(line: bytes, number: int) -> tuple[str, Any, str, int | None]:
     if "updatedAt" in values:
         later, end = values["updatedAt"], _LATER.search(text)
         if end is None or not -(2**53) < later < 2**53:
-            raise _refusal(number, "has an updatedAt that is no time, or not at its end")
+            raise _refusal(number, "has an updatedAt that is not a time, or not its last field")
         stop = end.start()
     return name, values[name], text[start:stop].strip(), later
 

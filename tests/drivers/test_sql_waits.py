@@ -317,7 +317,7 @@ def test_a_signal_handler_inside_the_only_connections_read_is_refused_at_once(
 
         def handle(number: int, frame: object) -> None:
             started = time.monotonic()
-            with pytest.raises(BackendUnavailableError, match="inside others of its thread"):
+            with pytest.raises(BackendUnavailableError, match="inside other calls of its thread"):
                 persistence.ping()
             refused.append(time.monotonic() - started)
 

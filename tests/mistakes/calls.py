@@ -83,7 +83,7 @@ CALLS: dict[str, Row] = {
     "another message of this id": (
         lambda p: p.sessions.add_message("s", UserMessage(id="m", content="y")),
         RecordConflictError,
-        "differs in content",
+        "the two differ in content",
     ),
     "an edit of an absent message": (
         lambda p: p.sessions.replace_message("s", UserMessage(id="no", content="y")),

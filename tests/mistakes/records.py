@@ -113,7 +113,7 @@ RECORDS: dict[str, Row] = {
     "a misspelt field": (
         lambda p: p.sessions.add_message("s", UserMessage(contents="x")),  # type: ignore[call-arg]
         InvalidRecordError,
-        "content: is missing (was it meant by 'contents'?)",
+        "content: is missing (did you misspell it as 'contents'?)",
     ),
     "a time as text": (
         lambda p: p.sessions.add_message("s", UserMessage(content="x", timestamp="2026-01-01")),  # type: ignore[arg-type]

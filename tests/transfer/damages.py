@@ -32,11 +32,13 @@ TEXTS: list[Expected] = [
     ("damage", "message 2 of session 's-texts' cannot be read"),
     ("damage", "message 4 of session 's-texts' cannot be read"),
 ]
-_MOVED = ("damage", "the listing of sessions with container_id 'moved' shows 0 of 1")
-_MOVED_PAIR = "the listing of sessions with container_id 'moved' and image_id 'image' shows 0 of 1"
-_GONE = ("note", "something is stored of the session 's-gone', which is not there")
-_HALF = ("note", "something is stored of the session 's-half', which is not there")
-_HALF_IMAGE = ("note", "something is stored of the image 'i-half', which is not there")
+_MOVED = ("damage", "the listing of sessions with container_id 'moved' shows 0 records, not 1")
+_MOVED_PAIR = (
+    "the listing of sessions with container_id 'moved' and image_id 'image' shows 0 records, not 1"
+)
+_GONE = ("note", "the session 's-gone' does not exist, but some of its data is stored")
+_HALF = ("note", "the session 's-half' does not exist, but some of its data is stored")
+_HALF_IMAGE = ("note", "the image 'i-half' does not exist, but some of its data is stored")
 _PLACE = ("damage", "the listing of sessions by time shows")
 _SHORT = ("damage", "session 's-short' says that it has 5 messages, but has 4")
 _GAP = ("damage", "message 2 of session 's-gap' cannot be read")
@@ -98,7 +100,8 @@ def _damage_sql(backend: Backend) -> Sequence[Expected]:
     )
     for statement in statements:
         assert run_sql(backend, statement) == 1
-    paired = "the listing of sessions with container_id 'paired' and image_id 'image' shows 0 of 1"
+    listing = "the listing of sessions with container_id 'paired' and image_id 'image'"
+    paired = f"{listing} shows 0 records, not 1"
     expected = [_MOVED, ("damage", paired), _PLACE, _HALF, _HALF_IMAGE, _GONE, _SHORT, _GAP, _ID]
     return expected
 
@@ -143,7 +146,7 @@ def _damage_files(base: Path) -> Sequence[Expected]:
         ("damage", "the session 's-lost' cannot be read"),
         ("damage", "the session 's-log' cannot be read"),
         ("damage", "the listing of all sessions does not show the session 's-unlisted'"),
-        ("note", "a stale index entry of the session 's-moved'"),
+        ("note", "an index entry of the session 's-moved' is stale"),
         _GONE,
         _GAP,
         _MOVED,
@@ -175,7 +178,7 @@ def _damage_redis(backend: Backend) -> Sequence[Expected]:
         client.zrem(keys.log("s-id")[2], "m3")
     # A single server counts what is gone, too; a cluster does not count where one is damaged.
     counted: list[Expected] = [
-        ("damage", "the listing of sessions with container_id 'box' shows 14 of 10"),
+        ("damage", "the listing of sessions with container_id 'box' shows 14 records, not 10"),
         ("damage", "the listing of sessions with container_id 'box' and image_id 'image' shows"),
         ("damage", "the listing of sessions with image_id 'image' shows"),
     ]
@@ -186,8 +189,8 @@ def _damage_redis(backend: Backend) -> Sequence[Expected]:
         ("damage", "the session 's-half' cannot be read"),
         ("damage", "the history of session 's-short' cannot be read"),
         ("damage", "the listing of all sessions does not show the session 's-unlisted'"),
-        ("note", "a stale index entry of the session 's-stale'"),
-        ("note", "something is stored of the image 'i-gone', which is not there"),
+        ("note", "an index entry of the session 's-stale' is stale"),
+        ("note", "the image 'i-gone' does not exist, but some of its data is stored"),
         _GONE,
         _MOVED,
         _ID,

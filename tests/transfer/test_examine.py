@@ -45,8 +45,8 @@ def test_owners_without_a_record_are_a_note(persistence: Persistence) -> None:
     notes = list(examine(persistence))
     assert {note.severity for note in notes} == {"note"}
     assert {note.what for note in notes} == {
-        "1 session of 1 container without a record",
-        "1 session of 1 image without a record",
+        "no record exists for 1 container of 1 session",
+        "no record exists for 1 image of 1 session",
     }
 
 
@@ -78,7 +78,7 @@ def test_each_damaged_record_is_found_with_its_place(backend: Backend) -> None:
     [
         (
             "UPDATE agentx_sessions SET container_id = 'other'",
-            "the listing of sessions with container_id 'box' shows 0 of 1",
+            "the listing of sessions with container_id 'box' shows 0 records, not 1",
         ),
         (
             "DELETE FROM agentx_messages WHERE position = 5",
@@ -86,7 +86,7 @@ def test_each_damaged_record_is_found_with_its_place(backend: Backend) -> None:
         ),
         (
             "UPDATE agentx_messages SET body = replace(body, '\"m2\"', '\"m1\"')",
-            "message 3 of session 'session' has the id 'm1', which an earlier one has",
+            "message 3 of session 'session' has the id 'm1', which an earlier message has",
         ),
         (
             "UPDATE agentx_containers SET body = replace(body, '\"box\"', '\"bin\"')",

@@ -87,7 +87,7 @@ def test_what_was_changed_later_is_not_replaced(memory: Persistence, tmp_path: P
     export(memory, tmp_path / "a.jsonl")
     memory.containers.save(container("c", updated_at=11, config={"new": 1}))
     report = import_file(tmp_path / "a.jsonl", memory)
-    assert report.skipped == ["container 'c': the stored one was changed later"]
+    assert report.skipped == ["container 'c': the stored container was changed later"]
     assert memory.containers.get("c").config == {"new": 1}
 
 
