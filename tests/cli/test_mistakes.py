@@ -96,6 +96,7 @@ def test_what_only_reads_leaves_a_file_of_another_application_as_it_is(
 def test_secrets_are_hidden_wherever_the_url_has_them() -> None:
     said = "no rights for p%40ss, p@ss or key1"
     assert secret_free(said, "x://u:p%40ss@h/d?sslpassword=key1") == "no rights for ***, *** or ***"
+    assert secret_free("A Table", "x://u:%41@h/d") == "A Table"  # a shorter one would damage words
 
 
 @pytest.mark.parametrize("special", [*"/#["])

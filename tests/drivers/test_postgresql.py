@@ -212,6 +212,11 @@ def test_connections_of_the_pooler_that_are_ended_are_not_noticed(
             assert persistence.sessions.add_message("session", message()) == number
 
 
+def test_connecting_has_a_limit_even_if_it_is_0() -> None:
+    driver = postgresql_driver("postgresql://localhost/agentx", connect_timeout=0)
+    assert driver.options["connect_args"]["connect_timeout"] == 1  # psycopg takes 0 for 130
+
+
 def test_what_does_not_fit_together_is_refused() -> None:
     engine = create_engine("sqlite://")
     wrong: list[dict[str, Any]] = [
