@@ -44,8 +44,8 @@ class IndexFile(ForkAware):
         self._closed = self._using = self._torn = False
         renew_after_fork(self)
 
-    # SQLite records the locks of a process in memory. So a child that inherits a connection would
-    # believe that it holds the locks of its parent; see `KeptConnections`.
+    # SQLite records the locks of a process in memory. So a child that inherits a connection and
+    # opens the file would believe that it holds the locks of its parent; see `KeptConnections`.
 
     def before_fork(self, deadline: float) -> None:
         # Nothing that an interrupt could end may precede `acquire` inside of the `try`.
