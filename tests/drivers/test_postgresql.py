@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from alembic import command
 from alembic.config import Config
@@ -210,6 +211,36 @@ def test_connections_of_the_pooler_that_are_ended_are_not_noticed(
         for number in range(1, 20):
             assert postgresql_server.end_connections(pgbouncer_database) > 0
             assert persistence.sessions.add_message("session", message()) == number
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["pool", "engine"])
+def test_a_connection_whose_socket_fails_is_replaced_and_the_call_repeated(
+    postgresql_backend: Any,
+    postgresql_server: PostgresqlServer,
+    monkeypatch: pytest.MonkeyPatch,
+    own: bool,
+) -> None:
+    url = postgresql_server.url.set(database=postgresql_backend.options["database"])
+    engine = create_engine(url.set(drivername="postgresql+psycopg"))
+    driver = postgresql_server.new_driver(engine=engine, migrate=True)
+    with create_persistence(driver) if own else postgresql_backend.open() as persistence:
+        saved_session(persistence)
+        database: Any = persistence._storage._database  # type: ignore[attr-defined]
+        before = database.fetch("SELECT pg_backend_pid()")
+        execute, failures = psycopg.Cursor.execute, iter([True])
+
+        def failing_once(*arguments: Any, **options: Any) -> Any:
+            answer = execute(*arguments, **options)
+            if next(failures, False):  # it is done, and its answer is lost
+                raise psycopg.OperationalError("connection socket closed")
+            return answer
+
+        monkeypatch.setattr(psycopg.Cursor, "execute", failing_once)
+        assert persistence.sessions.add_message("session", message("a")) == 1
+        monkeypatch.undo()
+        assert texts(persistence) == ["a"]
+        assert database.fetch("SELECT pg_backend_pid()") != before
+    engine.dispose()
 
 
 def test_connecting_has_a_limit_even_if_it_is_0() -> None:
