@@ -27,9 +27,6 @@ _CROWDED = (
 # read_only_sql_transaction (of a server that became a standby), admin_shutdown, crash_shutdown,
 # cannot_connect_now, idle_session_timeout
 _LOST = {"25006", "57P01", "57P02", "57P03", "57P05"}
-# Errors after which an open connection is useless. psycopg raises the second one if waiting for the
-# server fails. SQLAlchemy then asks the connection, which does not know yet that it is lost.
-_USELESS = ("cached plan must not change", "connection socket closed")
 _MISCONFIGURED = {
     "authentication failed": "check user and password",
     "no password supplied": "give the password of the role",
@@ -118,7 +115,14 @@ class PostgresqlFlavour(Flavour):
         )
 
     def is_lost(self, error: BaseException) -> bool:
-        return _state(error) in _LOST or any(part in str(error) for part in _USELESS)
+        state, text = _state(error), str(error)
+        # psycopg itself, without a state, says that the socket is closed if waiting for the server
+        # fails. SQLAlchemy asks the connection, which does not know yet that it is lost.
+        return (
+            state in _LOST
+            or "cached plan must not change" in text
+            or (state is None and "connection socket closed" in text)
+        )
 
     def misconfigured(self, error: BaseException) -> str:
         state = _state(error)

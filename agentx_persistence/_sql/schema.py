@@ -40,7 +40,7 @@ from agentx_persistence.storage._retrying import Retries
 REVISIONS = ("agentx_0001",)
 HEAD = REVISIONS[-1]
 
-# The application's own migrations may use Alembic's default name in the same database.
+# Alembic's default name is left to the application's own migrations in the same database.
 # Besides `version_num`, the table has a column `oldest`: the oldest revision whose code can use the
 # schema as it is now.
 VERSION_TABLE = "agentx_alembic_version"
