@@ -102,6 +102,8 @@ def test_interrupts_at_any_point_leave_all_or_nothing_and_no_lock(
     points, kept = 0, None
     place = _OWN.get(backend.name, "/agentx_persistence/")
     step = 1 if backend.name in _OWN else _STEP
+    if backend.name == "encrypted_memory":  # whose calls have few points
+        step = min(step, 7)
     first = random.randint(1, step)
     again = random.choice([0, 0, 1, 2, 5])
     call = _calls(persistence)[name]
@@ -117,4 +119,4 @@ def test_interrupts_at_any_point_leave_all_or_nothing_and_no_lock(
                 raise
             points += 1
     _check(persistence)
-    assert points > 1
+    assert points > 3
